@@ -1,0 +1,3 @@
+//! `strata-agent`: the host side of strata.
+
+fn main() {}

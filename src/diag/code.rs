@@ -1,0 +1,12 @@
+//! Stable codes of diagnostics.
+
+/// A diagnostic's code. Codes are never reused for another meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Code(&'static str);
+
+impl Code {
+    /// The code as printed, for example `E0203`.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}

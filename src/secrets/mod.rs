@@ -1,0 +1,5 @@
+//! Secrets: the age store, the `.env` grammar, the [`Secret`] type, redaction and providers.
+
+mod secret;
+
+pub use secret::{REDACTED, Secret};

@@ -1,0 +1,42 @@
+//! A value that must not be seen.
+
+use std::fmt;
+use zeroize::Zeroize;
+
+/// What a secret prints as, everywhere.
+pub const REDACTED: &str = "[secret]";
+
+/// A clear secret. It prints as [`REDACTED`] and is wiped from memory when dropped; the only way to
+/// the value is [`Secret::expose`], so that every use can be found by name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret<T: Zeroize>(T);
+
+impl<T: Zeroize> Secret<T> {
+    /// Takes the value over.
+    pub const fn new(value: T) -> Self {
+        Self(value)
+    }
+
+    /// The clear value.
+    pub const fn expose(&self) -> &T {
+        &self.0
+    }
+}
+
+impl<T: Zeroize> Drop for Secret<T> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<T: Zeroize> fmt::Debug for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl<T: Zeroize> fmt::Display for Secret<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}

@@ -1,0 +1,232 @@
+//! The vocabulary of the protocol.
+
+use super::Facts;
+use crate::resource::{Batch, ItemReport};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Version of the message set. Any change of a message changes it.
+pub const PROTOCOL: u32 = 1;
+
+/// Controller to agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ToAgent {
+    /// Converge (or only check) an ordered list of resources. Answered by [`FromAgent::Item`] for
+    /// each and one [`FromAgent::BatchDone`].
+    Converge {
+        /// Chosen by the controller; unique within the session.
+        batch: u32,
+        /// What to converge.
+        work: Batch,
+    },
+    /// Stops the batch after the resource in hand.
+    StopBatch {
+        /// The batch to stop.
+        batch: u32,
+    },
+    /// The controller has reached the host over a new connection: keep the guarded change.
+    ConfirmReachable {
+        /// The batch that waits.
+        batch: u32,
+    },
+    /// Run a program. Answered by [`FromAgent::ExecOutput`]s and one [`FromAgent::ExecDone`].
+    Exec {
+        /// Chosen by the controller; unique within the session.
+        id: u32,
+        /// What to run.
+        spec: ExecSpec,
+    },
+    /// Kill a running program and its process group.
+    ExecKill {
+        /// The program's id.
+        id: u32,
+    },
+    /// Open a TCP connection *from this host*.
+    Open {
+        /// Chosen by the controller; unique within the session.
+        stream: u32,
+        /// Where to; an address, since the agent resolves no names.
+        to: SocketAddr,
+        /// Milliseconds to wait for the connection.
+        timeout_ms: u32,
+    },
+    /// Bytes for an open stream, within its credit.
+    Data {
+        /// The stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Allows the agent to send this many more bytes on the stream.
+    Credit {
+        /// The stream.
+        stream: u32,
+        /// How many bytes more.
+        bytes: u32,
+    },
+    /// No more bytes will follow on the stream (half close), or, sent twice, drop it.
+    Close {
+        /// The stream.
+        stream: u32,
+    },
+    /// Take the host's lock; answered by [`FromAgent::Locked`] or [`FromAgent::LockRefused`].
+    Lock {
+        /// Who asks and why.
+        holder: LockHolder,
+    },
+    /// Finish the resource in hand and exit.
+    Goodbye,
+}
+
+/// Agent to controller.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum FromAgent {
+    /// First frame of the session.
+    Hello(Box<Hello>),
+    /// Something happened to one item of a batch.
+    Item {
+        /// The batch.
+        batch: u32,
+        /// What happened.
+        report: ItemReport,
+    },
+    /// The batch is over, complete or not.
+    BatchDone {
+        /// The batch.
+        batch: u32,
+        /// True when every item was looked at and none failed.
+        complete: bool,
+    },
+    /// A guarded change is live and its dead-man timer runs: prove that the host is still
+    /// reachable over a *new* connection and answer [`ToAgent::ConfirmReachable`].
+    ProveReachable {
+        /// The batch that waits.
+        batch: u32,
+        /// Milliseconds until the change is reverted.
+        deadline_ms: u32,
+    },
+    /// Output of a program.
+    ExecOutput {
+        /// The program's id.
+        id: u32,
+        /// Which stream.
+        stream: OutputStream,
+        /// The bytes as the program wrote them.
+        bytes: Vec<u8>,
+    },
+    /// The program ended or could not be started.
+    ExecDone {
+        /// The program's id.
+        id: u32,
+        /// How.
+        outcome: ExecOutcome,
+    },
+    /// The stream is connected.
+    Opened {
+        /// The stream.
+        stream: u32,
+    },
+    /// The stream could not be connected.
+    OpenFailed {
+        /// The stream.
+        stream: u32,
+        /// Why, as the kernel puts it.
+        reason: String,
+        /// True when the target answered with a refusal (RST), false on time-outs and the rest.
+        refused: bool,
+    },
+    /// Bytes from the stream, within the credit given.
+    Data {
+        /// The stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Allows the controller to send this many more bytes on the stream.
+    Credit {
+        /// The stream.
+        stream: u32,
+        /// How many bytes more.
+        bytes: u32,
+    },
+    /// The peer closed its side, or the stream failed.
+    Closed {
+        /// The stream.
+        stream: u32,
+        /// `None` for a clean end.
+        error: Option<String>,
+    },
+    /// The lock is ours until this agent exits.
+    Locked,
+    /// Another agent holds the lock.
+    LockRefused {
+        /// Who, as written in the lock file.
+        holder: Option<LockHolder>,
+    },
+}
+
+/// The agent's first words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the agent's build.
+    pub protocol: u32,
+    /// The package version of the agent's build.
+    pub version: String,
+    /// The host's clock, milliseconds since the epoch, for the skew.
+    pub unix_time_ms: u64,
+    /// Effective user id; 0 when the agent may converge anything.
+    pub uid: u32,
+    /// What the agent read of its host.
+    pub facts: Facts,
+}
+
+/// A program to run: argv, never a shell string made from data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecSpec {
+    /// Program and arguments. The program is looked up in the agent's fixed `PATH` when it has no
+    /// slash.
+    pub argv: Vec<String>,
+    /// Bytes for its standard input; secrets go here, never into argv.
+    pub stdin: Vec<u8>,
+    /// Additional environment.
+    pub env: Vec<(String, String)>,
+    /// Run as this user (by name); `None` runs as the agent's.
+    pub user: Option<String>,
+    /// Milliseconds after which the process group is killed; 0 for no limit.
+    pub timeout_ms: u32,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExecOutcome {
+    /// It exited with this status.
+    Exited(i32),
+    /// A signal ended it.
+    Signaled(i32),
+    /// The deadline passed and it was killed.
+    TimedOut,
+    /// It could not be started.
+    NotStarted(String),
+}
+
+/// Which output stream of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Who holds a host's lock and what for; written into the lock file for people to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockHolder {
+    /// For example `root@install-01`.
+    pub owner: String,
+    /// For example `install --layer base`.
+    pub purpose: String,
+    /// The run's id.
+    pub run: String,
+    /// Milliseconds since the epoch when the lock was taken.
+    pub since_unix_ms: u64,
+}
