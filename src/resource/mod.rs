@@ -23,3 +23,15 @@ pub enum Resource {
     /// Placeholder until the kinds land.
     Nothing,
 }
+
+/// A resource kind, for listings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindInfo {
+    /// The name in a role.
+    pub name: &'static str,
+    /// What it is for.
+    pub summary: &'static str,
+}
+
+/// Every kind that a role may use.
+pub const KINDS: &[KindInfo] = &[];

@@ -1,1 +1,28 @@
-//! Placeholder.
+//! The site: everything an operator has on disk, read and checked against itself.
+//!
+//! [`Site::load`] reads every file, collects every problem, and returns what could be read; a
+//! command goes on only when there is no error. Nothing here touches the network, an identity or
+//! a decrypted secret.
+
+pub mod config;
+pub mod deserialize;
+pub mod exceptions;
+pub mod groups;
+pub mod inventory;
+pub mod role;
+pub mod suggest;
+pub mod tree;
+pub mod vars;
+pub mod versions;
+
+mod load;
+mod reader;
+
+pub use config::{Config, Layer, Placement};
+pub use exceptions::Exceptions;
+pub use groups::{Balancer, Group};
+pub use inventory::Host;
+pub use load::{Profile, Site};
+pub use reader::TableReader;
+pub use role::{FirewallRule, Role, Step};
+pub use versions::Version;

@@ -1,0 +1,248 @@
+//! `strata.toml`: the site's name, its settings, its variables and the order of its layers.
+
+use super::reader::TableReader;
+use super::tree;
+use super::vars::{self, Variables};
+use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
+
+/// The site's settings.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// The site's name.
+    pub name: String,
+    /// The host from which strata runs.
+    pub operator: (String, Span),
+    /// Networks that count as private: everything in them is a peer.
+    pub private: Vec<ipnet::Ipv4Net>,
+    /// Columns allowed in the inventory beside the fixed ones.
+    pub extra_columns: Vec<String>,
+    /// SSH settings.
+    pub ssh: SshSettings,
+    /// How runs behave.
+    pub run: RunSettings,
+    /// How long a green gate counts, and what may be injected.
+    pub gate: GateSettings,
+    /// Variables for every host.
+    pub vars: Variables,
+    /// Layers, lowest first.
+    pub layers: Vec<Layer>,
+}
+
+/// How hosts are reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshSettings {
+    /// TCP port of sshd.
+    pub port: u16,
+    /// Seconds for the connection with its key exchange.
+    pub connect_timeout: u32,
+    /// Seconds for the authentication.
+    pub auth_timeout: u32,
+    /// Identity files; `~/` is the operator's home.
+    pub identities: Vec<String>,
+}
+
+/// How runs behave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunSettings {
+    /// Hosts at work at the same time.
+    pub parallel: u32,
+    /// Seconds that one step may take unless it says otherwise.
+    pub step_timeout: u32,
+}
+
+/// What a gate may do and how long its verdict counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GateSettings {
+    /// Days after which a green record is stale.
+    pub max_age_days: u32,
+    /// True when `--gate full` needs no typed confirmation on this site.
+    pub allow_full: bool,
+}
+
+/// One layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Its name.
+    pub name: String,
+    /// Layers that must be green before `--layer` installs this one.
+    pub requires: Vec<(String, Span)>,
+    /// Which roles stand on which groups, in order.
+    pub place: Vec<Placement>,
+    /// Its place.
+    pub span: Span,
+}
+
+/// A role on a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// The role.
+    pub role: String,
+    /// Where it is named.
+    pub role_span: Span,
+    /// The group.
+    pub group: String,
+    /// Where it is named.
+    pub group_span: Span,
+}
+
+/// Reads the file.
+pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
+    let entries = tree::parse(source, problems);
+    let mut top = TableReader::new(source, &entries, 0..source.text().len().min(1), problems);
+    let name = top.required_string("site");
+    let operator = top.required_string("operator");
+    let private = top.strings("private").unwrap_or_default();
+    let extra_columns = top.strings("extra_columns").unwrap_or_default();
+    let ssh_node = top.node("ssh");
+    let run_node = top.node("run");
+    let gate_node = top.node("gate");
+    let vars_node = top.node("vars");
+    let layer_nodes = top.tables("layer");
+    if layer_nodes.is_empty() {
+        top.missing("layer");
+    }
+    top.finish();
+
+    let mut config = Config {
+        name: String::new(),
+        operator: (String::new(), source.span(0..0)),
+        private: Vec::new(),
+        extra_columns: extra_columns.into_iter().map(|(text, _)| text.to_owned()).collect(),
+        ssh: SshSettings {
+            port: 22,
+            connect_timeout: 10,
+            auth_timeout: 10,
+            identities: Vec::new(),
+        },
+        run: RunSettings { parallel: 256, step_timeout: 600 },
+        gate: GateSettings { max_age_days: 30, allow_full: false },
+        vars: Variables::new(),
+        layers: Vec::new(),
+    };
+    for (text, span) in private {
+        match text.parse::<ipnet::Ipv4Net>() {
+            Ok(net) => config.private.push(net.trunc()),
+            Err(_) => problems.push(
+                Diagnostic::error(Code::SETTING, format!("`{text}` is not a network"))
+                    .at(span, "")
+                    .hint("for example 10.0.0.0/16"),
+            ),
+        }
+    }
+    if let Some(mut table) = ssh_node.and_then(|node| TableReader::of(source, node, problems)) {
+        if let Some(port) = table.integer("port", 1..=65_535) {
+            config.ssh.port = u16::try_from(port).unwrap_or(22);
+        }
+        seconds(&mut table, "connect_timeout", &mut config.ssh.connect_timeout);
+        seconds(&mut table, "auth_timeout", &mut config.ssh.auth_timeout);
+        config.ssh.identities = table
+            .strings("identities")
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(text, _)| text.to_owned())
+            .collect();
+        table.finish();
+    }
+    if let Some(mut table) = run_node.and_then(|node| TableReader::of(source, node, problems)) {
+        if let Some(parallel) = table.integer("parallel", 1..=10_000) {
+            config.run.parallel = u32::try_from(parallel).unwrap_or(256);
+        }
+        seconds(&mut table, "step_timeout", &mut config.run.step_timeout);
+        table.finish();
+    }
+    if let Some(mut table) = gate_node.and_then(|node| TableReader::of(source, node, problems)) {
+        if let Some(days) = table.integer("max_age_days", 1..=3_650) {
+            config.gate.max_age_days = u32::try_from(days).unwrap_or(30);
+        }
+        config.gate.allow_full = table.boolean("allow_full").unwrap_or(false);
+        table.finish();
+    }
+    if let Some(table) = vars_node.and_then(|node| TableReader::of(source, node, problems)) {
+        config.vars = vars::read(source, table.all(), problems);
+    }
+    for node in layer_nodes {
+        if let Some(layer) = read_layer(source, node, problems) {
+            if let Some(first) = config.layers.iter().find(|other| other.name == layer.name) {
+                problems.push(
+                    Diagnostic::error(Code::LAYER, format!("layer `{}` appears twice", layer.name))
+                        .at(layer.span.clone(), "second time here")
+                        .also(first.span.clone(), "first here"),
+                );
+                continue;
+            }
+            config.layers.push(layer);
+        }
+    }
+    check_order(&config.layers, problems);
+    config.name = name?.0.to_owned();
+    let (operator, operator_span) = operator?;
+    config.operator = (operator.to_owned(), operator_span);
+    Some(config)
+}
+
+fn seconds(table: &mut TableReader<'_, '_>, key: &'static str, into: &mut u32) {
+    if let Some(value) = table.integer(key, 1..=86_400) {
+        *into = u32::try_from(value).unwrap_or(*into);
+    }
+}
+
+fn read_layer(source: &Source, node: &tree::Node, problems: &mut Diagnostics) -> Option<Layer> {
+    let mut table = TableReader::of(source, node, problems)?;
+    let name = table.required_string("name");
+    let requires = table.strings("requires").unwrap_or_default();
+    let place_node = table.node("place");
+    if place_node.is_none() {
+        table.missing("place");
+    }
+    table.finish();
+    let mut place = Vec::new();
+    if let Some(tree::NodeValue::Array(nodes)) = place_node.map(|node| &node.value) {
+        for node in nodes {
+            let Some(mut table) = TableReader::of(source, node, problems) else { continue };
+            let role = table.required_string("role");
+            let group = table.required_string("on");
+            table.finish();
+            if let (Some((role, role_span)), Some((group, group_span))) = (role, group) {
+                place.push(Placement {
+                    role: role.to_owned(),
+                    role_span,
+                    group: group.to_owned(),
+                    group_span,
+                });
+            }
+        }
+    } else if let Some(node) = place_node {
+        problems.push(super::reader::wrong_type(source, node, "an array of tables"));
+    }
+    let (name, span) = name?;
+    Some(Layer {
+        name: name.to_owned(),
+        requires: requires.into_iter().map(|(text, span)| (text.to_owned(), span)).collect(),
+        place,
+        span,
+    })
+}
+
+/// A layer may only require layers that come before it: the file's order is the install order.
+fn check_order(layers: &[Layer], problems: &mut Diagnostics) {
+    for (index, layer) in layers.iter().enumerate() {
+        for (required, span) in &layer.requires {
+            if layers[..index].iter().any(|earlier| earlier.name == *required) {
+                continue;
+            }
+            let known = layers.iter().any(|other| other.name == *required);
+            let (message, hint) = if known {
+                (
+                    format!("layer `{}` requires `{required}`, which comes later", layer.name),
+                    "layers stand in the order in which they are installed".to_owned(),
+                )
+            } else {
+                (
+                    format!("no layer is named `{required}`"),
+                    super::suggest::among(required, layers.iter().map(|l| l.name.as_str())),
+                )
+            };
+            problems.push(Diagnostic::error(Code::LAYER, message).at(span.clone(), "").hint(hint));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Reads the files of a site and joins them.
+
+use super::config::{self, Config};
+use super::exceptions::{self, Excepted, Exceptions};
+use super::groups::{self, Balancer, Group};
+use super::inventory::{self, Host};
+use super::role::{self, Role};
+use super::suggest;
+use super::versions::{self, Version};
+use crate::diag::{Code, Diagnostic, Diagnostics, Source};
+use crate::resource;
+use indexmap::IndexMap;
+use std::path::{Path, PathBuf};
+
+/// Which versions and exceptions a run uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// `versions.yaml`, no exceptions.
+    Production,
+    /// `inventory/lab/versions.yaml` and the lab's exceptions.
+    Rehearsal,
+}
+
+/// A site, read and checked.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its directory.
+    pub root: PathBuf,
+    /// Which versions and exceptions apply.
+    pub profile: Profile,
+    /// `strata.toml`.
+    pub config: Config,
+    /// Hosts in file order.
+    pub hosts: IndexMap<String, Host>,
+    /// Groups in file order.
+    pub groups: IndexMap<String, Group>,
+    /// Balancers in file order.
+    pub balancers: Vec<Balancer>,
+    /// Roles that layers place, by name.
+    pub roles: IndexMap<String, Role>,
+    /// Pins.
+    pub versions: IndexMap<String, Version>,
+    /// Templates by their path below `templates/`.
+    pub templates: IndexMap<String, Source>,
+    /// What a rehearsal leaves out; empty in production.
+    pub exceptions: Exceptions,
+}
+
+impl Site {
+    /// Reads the site in `root`. Problems are collected; `None` when `strata.toml` itself gives
+    /// nothing to go on with.
+    pub fn load(root: &Path, profile: Profile, problems: &mut Diagnostics) -> Option<Self> {
+        let read = |path: &str, problems: &mut Diagnostics| read_text(root, path, problems);
+        let config = read("strata.toml", problems)
+            .and_then(|source| config::read(&source, problems));
+        let extra = config.as_ref().map(|c| c.extra_columns.clone()).unwrap_or_default();
+        let hosts = read("inventory/servers.tsv", problems)
+            .map(|source| inventory::read(&source, &extra, problems))
+            .unwrap_or_default();
+        let groups = read("inventory/groups.toml", problems)
+            .map(|source| groups::read(&source, &hosts, problems))
+            .unwrap_or_default();
+        let versions_path = match profile {
+            Profile::Production => "versions.yaml",
+            Profile::Rehearsal => "inventory/lab/versions.yaml",
+        };
+        let versions = read(versions_path, problems)
+            .map(|source| versions::read(&source, problems))
+            .unwrap_or_default();
+        let exceptions = match profile {
+            Profile::Production => Exceptions::default(),
+            Profile::Rehearsal => read("inventory/lab/exceptions.toml", problems)
+                .map(|source| exceptions::read(&source, problems))
+                .unwrap_or_default(),
+        };
+        let config = config?;
+        let mut site = Self {
+            root: root.to_owned(),
+            profile,
+            config,
+            hosts,
+            groups: groups.groups,
+            balancers: groups.balancers,
+            roles: IndexMap::new(),
+            versions,
+            templates: read_templates(root, problems),
+            exceptions,
+        };
+        site.read_roles(problems);
+        site.check(problems);
+        Some(site)
+    }
+
+    /// The host from which strata runs.
+    pub fn operator(&self) -> Option<&Host> {
+        self.hosts.get(&self.config.operator.0)
+    }
+
+    /// The layer of this name.
+    pub fn layer(&self, name: &str) -> Option<&config::Layer> {
+        self.config.layers.iter().find(|layer| layer.name == name)
+    }
+
+    /// Names of the groups that hold this host.
+    pub fn groups_of<'a>(&'a self, host: &'a str) -> impl Iterator<Item = &'a Group> {
+        self.groups.values().filter(move |group| group.hosts.iter().any(|name| name == host))
+    }
+
+    fn read_roles(&mut self, problems: &mut Diagnostics) {
+        let mut kinds: Vec<&str> = resource::KINDS.iter().map(|kind| kind.name).collect();
+        kinds.push("template");
+        let available = role_names(&self.root);
+        let placements = self.config.layers.iter().flat_map(|layer| &layer.place);
+        for placement in placements {
+            if self.roles.contains_key(&placement.role) {
+                continue;
+            }
+            if !available.contains(&placement.role) {
+                problems.push(
+                    Diagnostic::error(
+                        Code::ROLE_UNKNOWN,
+                        format!("there is no role `{}`", placement.role),
+                    )
+                    .at(placement.role_span.clone(), "")
+                    .hint(suggest::among(&placement.role, available.iter().map(String::as_str))),
+                );
+                continue;
+            }
+            let path = format!("roles/{}/role.toml", placement.role);
+            if let Some(source) = read_text(&self.root, &path, problems) {
+                let role = role::read(&placement.role, &source, &kinds, problems);
+                self.roles.insert(placement.role.clone(), role);
+            }
+        }
+    }
+
+    fn check(&self, problems: &mut Diagnostics) {
+        let (operator, span) = &self.config.operator;
+        if !self.hosts.contains_key(operator) && !self.hosts.is_empty() {
+            problems.push(
+                Diagnostic::error(Code::SETTING, format!("no host is named `{operator}`"))
+                    .at(span.clone(), "the operator host")
+                    .hint(suggest::among(operator, self.hosts.keys().map(String::as_str))),
+            );
+        }
+        for placement in self.config.layers.iter().flat_map(|layer| &layer.place) {
+            if !self.groups.contains_key(&placement.group) && !self.groups.is_empty() {
+                problems.push(groups::unknown_group(
+                    &placement.group,
+                    placement.group_span.clone(),
+                    &self.groups,
+                ));
+            }
+        }
+        for role in self.roles.values() {
+            for (from, span) in role.firewall.iter().flat_map(|rule| &rule.from) {
+                let named = matches!(from.as_str(), "operator" | "private" | "any")
+                    || self.groups.contains_key(from)
+                    || from.parse::<ipnet::IpNet>().is_ok();
+                if !named {
+                    let names = self.groups.keys().map(String::as_str);
+                    problems.push(
+                        Diagnostic::error(
+                            Code::FIREWALL_RULE,
+                            format!("`{from}` is neither a group nor a network"),
+                        )
+                        .at(span.clone(), "")
+                        .hint(suggest::among(from, names.chain(["operator", "private", "any"]))),
+                    );
+                }
+            }
+        }
+        for exception in &self.exceptions.0 {
+            let Excepted::Step { role, step } = &exception.what else { continue };
+            let found = self.roles.get(role).is_none_or(|role| {
+                role.steps.iter().chain(&role.handlers).any(|other| other.name == *step)
+            });
+            if !found {
+                problems.push(
+                    Diagnostic::error(
+                        Code::LAB_EXCEPTION,
+                        format!("role `{role}` has no step `{step}`"),
+                    )
+                    .at(exception.span.clone(), "excepts nothing"),
+                );
+            }
+        }
+    }
+}
+
+/// Reads a file of the site as text; a missing or unreadable one is reported.
+pub fn read_text(root: &Path, path: &str, problems: &mut Diagnostics) -> Option<Source> {
+    let bytes = match std::fs::read(root.join(path)) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            problems.push(
+                Diagnostic::error(Code::FILE_UNREADABLE, format!("cannot read {path}: {error}"))
+                    .hint("a site needs this file; `--site DIR` names another site"),
+            );
+            return None;
+        }
+    };
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(Source::new(path, text)),
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let bytes = error.into_bytes();
+            let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            problems.push(
+                Diagnostic::error(
+                    Code::FILE_NOT_TEXT,
+                    format!("{path}:{line}: not UTF-8 text (byte {at})"),
+                )
+                .hint("save the file as UTF-8"),
+            );
+            None
+        }
+    }
+}
+
+fn role_names(root: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(root.join("roles"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().join("role.toml").is_file())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+fn read_templates(root: &Path, problems: &mut Diagnostics) -> IndexMap<String, Source> {
+    let mut templates = IndexMap::new();
+    let base = root.join("templates");
+    let mut folders = vec![base.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(name) = path.strip_prefix(&base) {
+                let name = name.to_string_lossy().into_owned();
+                if let Some(source) = read_text(root, &format!("templates/{name}"), problems) {
+                    templates.insert(name, source);
+                }
+            }
+        }
+    }
+    templates.sort_keys();
+    templates
+}
