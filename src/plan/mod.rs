@@ -1,1 +1,22 @@
-//! Placeholder.
+//! From a site and a selection to what every host must have, fully rendered.
+//!
+//! No template is ever rendered on a target. Rendering every step for every host *is* the
+//! validation: `strata check` resolves the whole site with sample facts and typed placeholders for
+//! secrets, and an install resolves again with the facts that hosts sent in their greeting.
+
+mod aggregate;
+mod context;
+mod digest;
+mod render;
+mod resolve;
+mod samples;
+mod selection;
+mod shared_items;
+mod variables;
+
+pub use context::SecretLookup;
+pub use digest::layer_digest;
+pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};
+pub use samples::sample_facts;
+pub use selection::{HostSelector, Selection, select_hosts, select_layers};
+pub use variables::{Provenance, ResolvedVariable, variables_of};

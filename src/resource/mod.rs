@@ -35,3 +35,26 @@ pub struct KindInfo {
 
 /// Every kind that a role may use.
 pub const KINDS: &[KindInfo] = &[];
+
+/// A setting that is well typed and still wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// The setting.
+    pub field: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Resource {
+    /// Rules that types cannot express.
+    pub fn validate(&self) -> Vec<Invalid> {
+        Vec::new()
+    }
+
+    /// Paths that this resource alone writes.
+    pub fn owns(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,369 @@
+//! Resolves one host: its roles' steps, rendered and typed, in order.
+
+use super::aggregate;
+use super::context::{self, SecretLookup, SecretsObject};
+use super::render::Templates;
+use super::shared_items;
+use super::variables::variables_of;
+use crate::diag::{Code, Diagnostic, Diagnostics, Span};
+use crate::resource::{Batch, Item, Mode, Resource};
+use crate::site::deserialize::from_node;
+use crate::site::tree::{Entry, Node, NodeValue};
+use crate::site::{Host, Layer, Role, Site, Step};
+use crate::wire::Facts;
+use minijinja::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The name under which the things that roles share are applied.
+pub const SITE_ROLE: &str = "site";
+
+/// Everything one host must have for one layer.
+#[derive(Debug, Clone)]
+pub struct HostPlan {
+    /// The host.
+    pub host: String,
+    /// What the whole site asks of the host, then one batch per role, in order.
+    pub batches: Vec<PlannedBatch>,
+    /// What was left out, and why.
+    pub skipped: Vec<Skipped>,
+}
+
+/// One role on one host.
+#[derive(Debug, Clone)]
+pub struct PlannedBatch {
+    /// What the agent gets.
+    pub work: Batch,
+    /// Where each step stands in its role.
+    pub places: Vec<Option<Span>>,
+}
+
+/// A step that does not apply.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Skipped {
+    /// The role.
+    pub role: String,
+    /// The step, or a kernel setting.
+    pub what: String,
+    /// Why: the exception's reason.
+    pub reason: String,
+}
+
+/// Resolves hosts of one site; what is the same for all hosts is made once.
+pub struct Resolver<'site> {
+    site: &'site Site,
+    templates: Templates<'site>,
+    shared: BTreeMap<String, Value>,
+    secrets: Arc<SecretsObject>,
+}
+
+impl<'site> Resolver<'site> {
+    /// A resolver; templates that cannot be parsed are reported.
+    pub fn new(
+        site: &'site Site,
+        secrets: Arc<dyn SecretLookup>,
+        problems: &mut Diagnostics,
+    ) -> Self {
+        let (templates, unparsed) = Templates::new(site);
+        unparsed.into_iter().for_each(|problem| problems.push(problem));
+        Self {
+            site,
+            templates,
+            shared: context::shared(site),
+            secrets: SecretsObject::new(secrets),
+        }
+    }
+
+    /// What `host` must have for `layer`. `tags` restrict the steps when there are any.
+    pub fn host(
+        &self,
+        host: &Host,
+        layer: &Layer,
+        tags: &[String],
+        facts: &Facts,
+        mode: Mode,
+        problems: &mut Diagnostics,
+    ) -> HostPlan {
+        let mut plan =
+            HostPlan { host: host.name.clone(), batches: Vec::new(), skipped: Vec::new() };
+        let roles: Vec<&Role> = self.roles_in(host, layer);
+        if roles.is_empty() {
+            return plan;
+        }
+        if tags.is_empty() {
+            plan.batches.push(self.shared_batch(host, facts, mode, &mut plan.skipped, problems));
+        }
+        for role in roles {
+            let batch = self.role_batch(host, role, tags, facts, mode, &mut plan.skipped, problems);
+            if !batch.work.items.is_empty() {
+                plan.batches.push(batch);
+            }
+        }
+        check_owners(&plan, problems);
+        plan
+    }
+
+    /// True when anything rendered for these hosts used a secret since the last call.
+    pub fn secrets_used(&self) -> bool {
+        self.secrets.take_asked()
+    }
+
+    fn roles_in(&self, host: &Host, layer: &Layer) -> Vec<&'site Role> {
+        let mut roles: Vec<&'site Role> = Vec::new();
+        for placement in &layer.place {
+            let here = self
+                .site
+                .groups
+                .get(&placement.group)
+                .is_some_and(|group| group.hosts.contains(&host.name));
+            if let Some(role) = self.site.roles.get(&placement.role)
+                && here
+                && !roles.iter().any(|other| other.name == role.name)
+            {
+                roles.push(role);
+            }
+        }
+        roles
+    }
+
+    fn context(&self, host: &Host, role: &Role, facts: &Facts, problems: &mut Diagnostics) -> Value {
+        let variables = variables_of(self.site, &host.name, Some(role), problems);
+        context::of_host(&self.shared, self.site, host, facts, &variables, &self.secrets)
+    }
+
+    fn shared_batch(
+        &self,
+        host: &Host,
+        facts: &Facts,
+        mode: Mode,
+        skipped: &mut Vec<Skipped>,
+        problems: &mut Diagnostics,
+    ) -> PlannedBatch {
+        let mut conflicts = Diagnostics::new();
+        let settings = aggregate::sysctl(
+            self.site,
+            host,
+            &self.templates,
+            |role| self.context(host, role, facts, &mut Diagnostics::new()),
+            &mut conflicts,
+        );
+        problems.extend(conflicts);
+        let mut kept = BTreeMap::new();
+        for (key, value) in settings {
+            match self.site.exceptions.sysctl(&key) {
+                Some(reason) => skipped.push(Skipped {
+                    role: SITE_ROLE.to_owned(),
+                    what: format!("sysctl {key}"),
+                    reason: reason.to_owned(),
+                }),
+                None => {
+                    kept.insert(key, value);
+                }
+            }
+        }
+        let items = shared_items::items(
+            self.site,
+            host,
+            &aggregate::hosts_entries(self.site),
+            &aggregate::firewall(self.site, host),
+            kept,
+        );
+        PlannedBatch {
+            places: vec![None; items.len()],
+            work: Batch { role: SITE_ROLE.to_owned(), mode, items, handlers: Vec::new() },
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is one axis of the resolution")]
+    fn role_batch(
+        &self,
+        host: &Host,
+        role: &Role,
+        tags: &[String],
+        facts: &Facts,
+        mode: Mode,
+        skipped: &mut Vec<Skipped>,
+        problems: &mut Diagnostics,
+    ) -> PlannedBatch {
+        let context = self.context(host, role, facts, problems);
+        let mut work =
+            Batch { role: role.name.clone(), mode, items: Vec::new(), handlers: Vec::new() };
+        let mut places = Vec::new();
+        for step in &role.steps {
+            if !tags.is_empty() && !step.tags.iter().any(|tag| tags.contains(tag)) {
+                continue;
+            }
+            if let Some(reason) = self.site.exceptions.step(&role.name, &step.name) {
+                skipped.push(Skipped {
+                    role: role.name.clone(),
+                    what: step.name.clone(),
+                    reason: reason.to_owned(),
+                });
+                continue;
+            }
+            if let Some(item) = self.item(role, step, &context, problems) {
+                work.items.push(item);
+                places.push(Some(step.span.clone()));
+            }
+        }
+        for handler in &role.handlers {
+            if self.site.exceptions.step(&role.name, &handler.name).is_none()
+                && let Some(item) = self.item(role, handler, &context, problems)
+            {
+                work.handlers.push(item);
+            }
+        }
+        for item in &mut work.items {
+            item.notify.retain(|name| work.handlers.iter().any(|handler| handler.name == *name));
+        }
+        PlannedBatch { work, places }
+    }
+
+    fn item(
+        &self,
+        role: &Role,
+        step: &Step,
+        context: &Value,
+        problems: &mut Diagnostics,
+    ) -> Option<Item> {
+        if let Some((condition, span)) = &step.when {
+            match self.templates.condition(condition, span, context) {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(problem) => {
+                    problems.push(*problem);
+                    return None;
+                }
+            }
+        }
+        self.secrets.take_asked();
+        let resource = self.resource(role, step, context, problems)?;
+        let timeout = step.timeout.unwrap_or(self.site.config.run.step_timeout);
+        Some(Item {
+            name: step.name.clone(),
+            resource,
+            notify: step.notify.iter().map(|(name, _)| name.clone()).collect(),
+            secret: self.secrets.take_asked(),
+            timeout_ms: timeout.saturating_mul(1_000),
+        })
+    }
+
+    fn resource(
+        &self,
+        role: &Role,
+        step: &Step,
+        context: &Value,
+        problems: &mut Diagnostics,
+    ) -> Option<Resource> {
+        let rendered = match self.templates.node(&role.source, &step.body, context) {
+            Ok(node) => node,
+            Err(problem) => {
+                problems.push(*problem);
+                return None;
+            }
+        };
+        let (kind, body) = if step.kind == "template" {
+            ("file".to_owned(), self.template(role, step, rendered, context, problems)?)
+        } else {
+            (step.kind.clone(), rendered)
+        };
+        let table = Node {
+            range: body.range.clone(),
+            value: NodeValue::Table(vec![Entry {
+                key: kind,
+                key_range: step.kind_span.range.clone(),
+                node: body.clone(),
+            }]),
+        };
+        let resource: Resource = match from_node(&table) {
+            Ok(resource) => resource,
+            Err(error) => {
+                let range = error.range.unwrap_or(body.range);
+                let mut problem =
+                    Diagnostic::error(Code::RESOURCE, error.message).at(role.source.span(range), "");
+                problem.hint = error.suggestion;
+                problems.push(problem);
+                return None;
+            }
+        };
+        for invalid in resource.validate() {
+            let range = body
+                .entries()
+                .and_then(|entries| entries.iter().find(|entry| entry.key == invalid.field))
+                .map_or_else(|| body.range.clone(), |entry| entry.node.range.clone());
+            let mut problem =
+                Diagnostic::error(Code::RESOURCE, invalid.message).at(role.source.span(range), "");
+            problem.hint = invalid.hint;
+            problems.push(problem);
+        }
+        Some(resource)
+    }
+
+    /// Turns `template = { src, dest, … }` into the settings of a `file`.
+    fn template(
+        &self,
+        role: &Role,
+        step: &Step,
+        rendered: Node,
+        context: &Value,
+        problems: &mut Diagnostics,
+    ) -> Option<Node> {
+        let NodeValue::Table(mut entries) = rendered.value else { return None };
+        let mut take = |key: &str| {
+            let index = entries.iter().position(|entry| entry.key == key);
+            if index.is_none() {
+                problems.push(
+                    Diagnostic::error(Code::TOML_MISSING_KEY, format!("missing key `{key}`"))
+                        .at(step.kind_span.clone(), "a template needs `src` and `dest`"),
+                );
+            }
+            index.map(|index| entries.remove(index))
+        };
+        let (src, dest) = (take("src"), take("dest"));
+        let (src, dest) = (src?, dest?);
+        let place = src.node.span(&role.source);
+        let Some(name) = src.node.as_str() else {
+            problems.push(
+                Diagnostic::error(Code::TOML_TYPE, "expected a string").at(place, "a template's path"),
+            );
+            return None;
+        };
+        let content = match self.templates.file(name, &place, context) {
+            Ok(content) => content,
+            Err(problem) => {
+                problems.push(*problem);
+                return None;
+            }
+        };
+        entries.push(Entry { key: "path".to_owned(), ..dest });
+        entries.push(Entry {
+            key: "content".to_owned(),
+            key_range: src.key_range,
+            node: Node { value: NodeValue::String(content), range: src.node.range },
+        });
+        Some(Node { value: NodeValue::Table(entries), range: rendered.range })
+    }
+}
+
+/// One owner per thing: two steps that write the same path on one host are an error.
+fn check_owners(plan: &HostPlan, problems: &mut Diagnostics) {
+    let mut owners: BTreeMap<String, Option<&Span>> = BTreeMap::new();
+    for batch in &plan.batches {
+        for (item, place) in batch.work.items.iter().zip(&batch.places) {
+            for path in item.resource.owns() {
+                let Some(first) = owners.insert(path.clone(), place.as_ref()) else { continue };
+                let mut problem = Diagnostic::error(
+                    Code::RESOURCE_OWNER,
+                    format!("two steps own {path} on the same host"),
+                );
+                if let Some(place) = place {
+                    problem = problem.at(place.clone(), "second owner");
+                }
+                if let Some(first) = first {
+                    problem = problem.also(first.clone(), "first owner");
+                }
+                problems.push(problem.hint("one owner per thing: give it to one role"));
+            }
+        }
+    }
+}
