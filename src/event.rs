@@ -1,1 +1,388 @@
-//! Placeholder.
+//! The vocabulary of a run: plain, serialisable, redacted before anyone sees it.
+//!
+//! The scheduler and the gates only emit events; the journal, the index, the terminal and the
+//! reports only consume them. A run can be replayed from its journal.
+
+use serde::{Deserialize, Serialize};
+
+/// Version of this vocabulary, written at the start of each journal.
+pub const SCHEMA: u32 = 1;
+
+/// Something that happened, and when.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Milliseconds since the epoch, by the operator host's clock.
+    pub at_ms: u64,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventKind {
+    /// A run began.
+    RunStarted {
+        /// [`SCHEMA`].
+        schema: u32,
+        /// The run's id.
+        run: String,
+        /// The site's name.
+        site: String,
+        /// What was asked for, for example `install --layer base`.
+        command: String,
+        /// The version of strata.
+        version: String,
+        /// True when this is a rehearsal with the lab's versions and exceptions.
+        rehearsal: bool,
+        /// Selected hosts.
+        hosts: Vec<String>,
+        /// Selected layers.
+        layers: Vec<String>,
+    },
+    /// A layer began.
+    LayerStarted {
+        /// The layer.
+        layer: String,
+        /// The hosts it works on.
+        hosts: Vec<String>,
+    },
+    /// Something that a rehearsal leaves out.
+    Excepted {
+        /// The layer.
+        layer: String,
+        /// What, for example `sysctl vm.swappiness`.
+        what: String,
+        /// Why.
+        reason: String,
+    },
+    /// A host answered.
+    HostConnected {
+        /// The host.
+        host: String,
+        /// Milliseconds from the first packet to the agent's greeting.
+        took_ms: u64,
+        /// The host's clock minus ours, in milliseconds.
+        skew_ms: i64,
+        /// The host's machine id.
+        machine_id: String,
+        /// The host's boot id.
+        boot_id: String,
+    },
+    /// A host could not be used.
+    HostUnusable {
+        /// The host.
+        host: String,
+        /// Which way.
+        class: HostProblem,
+        /// Why.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A step began.
+    StepStarted {
+        /// Which step.
+        #[serde(flatten)]
+        step: StepId,
+    },
+    /// A step waits; the reason is the last one.
+    StepWaiting {
+        /// Which step.
+        #[serde(flatten)]
+        step: StepId,
+        /// For what, and why it is not there yet.
+        reason: String,
+    },
+    /// A step ended.
+    StepFinished {
+        /// Which step.
+        #[serde(flatten)]
+        step: StepId,
+        /// How.
+        outcome: StepOutcome,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// A host is done with a layer.
+    HostFinished {
+        /// The host.
+        host: String,
+        /// The layer.
+        layer: String,
+        /// How.
+        state: HostState,
+        /// Steps changed (or that would change).
+        changed: u32,
+        /// Steps looked at.
+        steps: u32,
+        /// Handlers that were notified and have not run.
+        waiting_handlers: Vec<String>,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// A layer's convergence ended.
+    LayerFinished {
+        /// The layer.
+        layer: String,
+        /// True when every host reached its wanted state.
+        complete: bool,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// A gate began.
+    GateStarted {
+        /// The layer.
+        layer: String,
+        /// Which kinds of test run.
+        kinds: Vec<TestKind>,
+    },
+    /// A test of a gate began.
+    TestStarted {
+        /// The layer.
+        layer: String,
+        /// The test.
+        test: String,
+    },
+    /// A fault was injected or healed.
+    Fault {
+        /// The layer.
+        layer: String,
+        /// The test.
+        test: String,
+        /// What, for example `reboot db-02`.
+        what: String,
+        /// True when this is the healing.
+        healed: bool,
+    },
+    /// A test of a gate ended.
+    TestFinished {
+        /// The layer.
+        layer: String,
+        /// The test.
+        test: String,
+        /// Its kind.
+        kind: TestKind,
+        /// The verdict.
+        verdict: Verdict,
+        /// What was wanted.
+        expected: String,
+        /// What was found, per host where it differs.
+        found: Vec<String>,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// A gate ended.
+    GateFinished {
+        /// The layer.
+        layer: String,
+        /// The verdict.
+        verdict: GateVerdict,
+        /// Tests by verdict: pass, fail, not run, not applicable.
+        counts: [u32; 4],
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// Something worth a line.
+    Note {
+        /// The text.
+        text: String,
+    },
+    /// The run ended.
+    RunFinished {
+        /// The exit code.
+        exit_code: u8,
+        /// Why, one line.
+        reason: String,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+}
+
+/// Names a step of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepId {
+    /// The host.
+    pub host: String,
+    /// The layer.
+    pub layer: String,
+    /// The role.
+    pub role: String,
+    /// The step's name.
+    pub step: String,
+    /// True for a handler.
+    pub handler: bool,
+}
+
+/// Why a host could not be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostProblem {
+    /// It did not answer, or refused the login.
+    Unreachable,
+    /// Its host key is not the pinned one, or none is pinned.
+    Identity,
+    /// Another run holds it.
+    Locked,
+    /// It answered and cannot be worked on.
+    Unfit,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// The host already had it.
+    Unchanged,
+    /// It was changed, or would be.
+    Changed {
+        /// The differences as text; content of secret steps is not in them.
+        changes: Vec<ChangeText>,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        message: String,
+        /// The end of a program's output.
+        output: Option<String>,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+/// One difference as text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeText {
+    /// What differs.
+    pub what: String,
+    /// Found.
+    pub from: Option<String>,
+    /// Wanted.
+    pub to: Option<String>,
+    /// A unified diff of file content.
+    pub diff: Option<String>,
+}
+
+/// How a host ended a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostState {
+    /// Everything is as wanted.
+    Converged,
+    /// A step failed.
+    Failed,
+    /// The connection broke.
+    Lost,
+    /// It could not be reached.
+    Unusable,
+    /// The run was stopped before it was done.
+    Stopped,
+}
+
+/// Kinds of gate tests (E7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TestKind {
+    /// Reads only.
+    Diag,
+    /// Injects one fault.
+    Failover,
+    /// Bounded load.
+    Perf,
+}
+
+/// A test's verdict. Not run is red.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As wanted.
+    Pass,
+    /// Not as wanted.
+    Fail,
+    /// It could not be run.
+    NotRun,
+    /// The site's layers make it meaningless, or a rehearsal excepts it with a reason.
+    NotApplicable,
+}
+
+/// A gate's verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateVerdict {
+    /// No test failed and none was left out.
+    Green,
+    /// A test failed or could not be run.
+    Red,
+    /// A fault that a test injected could not be healed.
+    NotHealed,
+}
+
+impl TestKind {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Diag => "diag",
+            Self::Failover => "failover",
+            Self::Perf => "perf",
+        }
+    }
+}
+
+impl Verdict {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail => "FAIL",
+            Self::NotRun => "NOT RUN",
+            Self::NotApplicable => "n/a",
+        }
+    }
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |elapsed| u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Takes the events of a run, in order.
+pub trait Consumer: Send {
+    /// One event.
+    ///
+    /// # Errors
+    /// When it cannot be kept (a full disk, for example); the run then stops before its next
+    /// change.
+    fn event(&mut self, event: &Event) -> std::io::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_json_line() {
+        let event = Event {
+            at_ms: 7,
+            kind: EventKind::StepFinished {
+                step: StepId {
+                    host: "h".into(),
+                    layer: "l".into(),
+                    role: "r".into(),
+                    step: "s".into(),
+                    handler: false,
+                },
+                outcome: StepOutcome::Unchanged,
+                took_ms: 3,
+            },
+        };
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(
+            line,
+            r#"{"at_ms":7,"event":"step_finished","host":"h","layer":"l","role":"r","step":"s","handler":false,"outcome":{"result":"unchanged"},"took_ms":3}"#
+        );
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+}

@@ -1,1 +1,74 @@
-//! Placeholder.
+//! What happened before: the journal of each run (the truth), a SQLite index over the journals
+//! (which can be rebuilt from them), the site lock, and the records of gates.
+//!
+//! Everything lives in the site's `.strata/` directory, readable by its owner only.
+
+mod index;
+mod journal;
+mod lock;
+mod record;
+mod redacting;
+
+pub use index::{Index, RunSummary};
+pub use journal::{Journal, read_journal};
+pub use lock::{LockError, SiteLock};
+pub use record::{GateRecord, RecordState, Records};
+pub use redacting::Redacting;
+
+use std::path::{Path, PathBuf};
+
+/// The paths below `.strata/`.
+#[derive(Debug, Clone)]
+pub struct StateDir(PathBuf);
+
+impl StateDir {
+    /// The state directory of a site, made if it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or written: a run must not begin without a journal.
+    pub fn open(site: &Path) -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = site.join(".strata");
+        for folder in [path.clone(), path.join("runs"), path.join("gates")] {
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+            if let Err(error) = made
+                && error.kind() != std::io::ErrorKind::AlreadyExists
+            {
+                return Err(error);
+            }
+        }
+        Ok(Self(path))
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The journal of a run.
+    pub fn journal(&self, run: &str) -> PathBuf {
+        self.0.join("runs").join(format!("{run}.jsonl"))
+    }
+
+    /// Ids of all runs, oldest first.
+    pub fn runs(&self) -> Vec<String> {
+        let mut runs: Vec<String> = std::fs::read_dir(self.0.join("runs"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter_map(|name| name.strip_suffix(".jsonl").map(ToOwned::to_owned))
+            .collect();
+        runs.sort();
+        runs
+    }
+
+    /// A new run's id: its start in UTC and four random letters.
+    pub fn new_run_id() -> String {
+        let mut random = [0_u8; 4];
+        // Without randomness two runs of one second could share an id; the site lock excludes that.
+        let _ = getrandom::fill(&mut random);
+        let letters: String = random.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
+        format!("{}-{letters}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"))
+    }
+}

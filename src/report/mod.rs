@@ -1,1 +1,16 @@
-//! Placeholder.
+//! Consumers of a run's events that people or programs read: plain lines, a progress display on a
+//! terminal, JSON lines. Nothing else in the library prints.
+
+mod json;
+mod line;
+mod plain;
+mod progress;
+mod style;
+mod summary;
+
+pub use json::Json;
+pub use line::line_of;
+pub use plain::Plain;
+pub use progress::Progress;
+pub use style::{Palette, duration, plural};
+pub use summary::Summary;

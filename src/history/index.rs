@@ -1,0 +1,206 @@
+//! The SQLite index over the journals. Only an index: it can be deleted and is rebuilt.
+
+use super::{StateDir, read_journal};
+use crate::event::{Consumer, Event, EventKind, HostState, StepOutcome};
+use rusqlite::{Connection, params};
+use std::io;
+
+/// Version of the tables; an index of another version is rebuilt.
+const VERSION: i64 = 1;
+
+/// The index.
+#[derive(Debug)]
+pub struct Index {
+    database: Connection,
+    run: Option<String>,
+}
+
+/// One line of `strata history`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct RunSummary {
+    /// The run's id.
+    pub run: String,
+    /// What was asked for.
+    pub command: String,
+    /// Milliseconds since the epoch.
+    pub started_ms: u64,
+    /// Milliseconds, `None` when the run did not end by itself.
+    pub took_ms: Option<u64>,
+    /// The exit code, `None` when the run did not end by itself.
+    pub exit_code: Option<u8>,
+    /// Hosts selected.
+    pub hosts: u32,
+    /// Steps changed.
+    pub changed: u32,
+    /// Steps failed.
+    pub failed: u32,
+    /// Hosts that could not be used or were lost.
+    pub unreachable: u32,
+}
+
+impl Index {
+    /// Opens the index; runs that are not in it are read from their journals.
+    ///
+    /// # Errors
+    /// When the database cannot be opened or a journal cannot be read.
+    pub fn open(state: &StateDir) -> io::Result<Self> {
+        let path = state.path().join("index.sqlite");
+        let mut index = Self { database: Connection::open(&path).map_err(other)?, run: None };
+        let version: i64 = index
+            .database
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .map_err(other)?;
+        if version != VERSION {
+            index
+                .database
+                .execute_batch(&format!(
+                    "DROP TABLE IF EXISTS runs;
+                     CREATE TABLE runs (
+                        run TEXT PRIMARY KEY, command TEXT NOT NULL, started_ms INTEGER NOT NULL,
+                        took_ms INTEGER, exit_code INTEGER, hosts INTEGER NOT NULL,
+                        changed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+                        unreachable INTEGER NOT NULL DEFAULT 0);
+                     PRAGMA user_version = {VERSION};"
+                ))
+                .map_err(other)?;
+        }
+        index.catch_up(state)?;
+        Ok(index)
+    }
+
+    /// All runs, newest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn runs(&self, limit: u32) -> io::Result<Vec<RunSummary>> {
+        let mut statement = self
+            .database
+            .prepare(
+                "SELECT run, command, started_ms, took_ms, exit_code, hosts, changed, failed,
+                        unreachable FROM runs ORDER BY started_ms DESC, run DESC LIMIT ?1",
+            )
+            .map_err(other)?;
+        let rows = statement
+            .query_map([limit], |row| {
+                Ok(RunSummary {
+                    run: row.get(0)?,
+                    command: row.get(1)?,
+                    started_ms: row.get(2)?,
+                    took_ms: row.get(3)?,
+                    exit_code: row.get(4)?,
+                    hosts: row.get(5)?,
+                    changed: row.get(6)?,
+                    failed: row.get(7)?,
+                    unreachable: row.get(8)?,
+                })
+            })
+            .map_err(other)?;
+        rows.collect::<Result<_, _>>().map_err(other)
+    }
+
+    fn catch_up(&mut self, state: &StateDir) -> io::Result<()> {
+        let known: Vec<String> = self
+            .runs(u32::MAX)?
+            .into_iter()
+            .filter(|summary| summary.exit_code.is_some())
+            .map(|summary| summary.run)
+            .collect();
+        for run in state.runs() {
+            if known.contains(&run) {
+                continue;
+            }
+            self.database.execute("DELETE FROM runs WHERE run = ?1", [&run]).map_err(other)?;
+            for event in read_journal(&state.journal(&run))? {
+                self.event(&event)?;
+            }
+        }
+        self.run = None;
+        Ok(())
+    }
+
+    fn count(&self, column: &str) -> io::Result<()> {
+        if let Some(run) = &self.run {
+            let sql = format!("UPDATE runs SET {column} = {column} + 1 WHERE run = ?1");
+            self.database.execute(&sql, [run]).map_err(other)?;
+        }
+        Ok(())
+    }
+}
+
+impl Consumer for Index {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match &event.kind {
+            EventKind::RunStarted { run, command, hosts, .. } => {
+                self.run = Some(run.clone());
+                self.database
+                    .execute(
+                        "INSERT OR REPLACE INTO runs (run, command, started_ms, hosts)
+                         VALUES (?1, ?2, ?3, ?4)",
+                        params![run, command, event.at_ms, hosts.len()],
+                    )
+                    .map_err(other)?;
+            }
+            EventKind::StepFinished { outcome: StepOutcome::Changed { .. }, .. } => {
+                self.count("changed")?;
+            }
+            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
+                self.count("failed")?;
+            }
+            EventKind::HostUnusable { .. }
+            | EventKind::HostFinished { state: HostState::Lost, .. } => {
+                self.count("unreachable")?;
+            }
+            EventKind::RunFinished { exit_code, took_ms, .. } => {
+                if let Some(run) = &self.run {
+                    self.database
+                        .execute(
+                            "UPDATE runs SET exit_code = ?2, took_ms = ?3 WHERE run = ?1",
+                            params![run, exit_code, took_ms],
+                        )
+                        .map_err(other)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn other(error: rusqlite::Error) -> io::Error {
+    io::Error::other(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Journal;
+    use super::*;
+
+    #[test]
+    fn the_index_is_rebuilt_from_the_journals() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let mut journal = Journal::create(&state.journal("20260101-000000-abcd")).unwrap();
+        let kinds = [
+            EventKind::RunStarted {
+                schema: 1,
+                run: "20260101-000000-abcd".into(),
+                site: "s".into(),
+                command: "install".into(),
+                version: "0".into(),
+                rehearsal: false,
+                hosts: vec!["a".into(), "b".into()],
+                layers: vec![],
+            },
+            EventKind::RunFinished { exit_code: 0, reason: "done".into(), took_ms: 5 },
+        ];
+        for kind in kinds {
+            journal.event(&Event { at_ms: 1, kind }).unwrap();
+        }
+        for _ in 0..2 {
+            let runs = Index::open(&state).unwrap().runs(10).unwrap();
+            assert_eq!(runs.len(), 1);
+            assert_eq!((runs[0].hosts, runs[0].exit_code), (2, Some(0)));
+            std::fs::remove_file(state.path().join("index.sqlite")).unwrap();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! One run's events as JSON lines, on disk before anything that follows from them.
+
+use crate::event::{Consumer, Event, EventKind};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// The journal of one run.
+#[derive(Debug)]
+pub struct Journal {
+    file: File,
+}
+
+impl Journal {
+    /// Creates the journal; it must not exist.
+    ///
+    /// # Errors
+    /// When the file cannot be made, for example on a full or read-only disk.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        let file =
+            std::fs::OpenOptions::new().append(true).create_new(true).mode(0o600).open(path)?;
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(Self { file })
+    }
+}
+
+impl Consumer for Journal {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        self.file.write_all(&line)?;
+        // What decides about a resume or a verdict is on disk at once; the rest follows with it.
+        let decisive = !matches!(
+            event.kind,
+            EventKind::StepStarted { .. }
+                | EventKind::StepWaiting { .. }
+                | EventKind::HostConnected { .. }
+                | EventKind::TestStarted { .. }
+                | EventKind::StepFinished { .. }
+        );
+        if decisive {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a journal. A last line cut by a power loss is left out.
+///
+/// # Errors
+/// When the file cannot be read, or a line other than the last is not an event.
+pub fn read_journal(path: &Path) -> io::Result<Vec<Event>> {
+    let lines: Vec<String> = BufReader::new(File::open(path)?).lines().collect::<Result<_, _>>()?;
+    let mut events = Vec::with_capacity(lines.len());
+    for (index, line) in lines.iter().enumerate() {
+        match serde_json::from_str(line) {
+            Ok(event) => events.push(event),
+            Err(_) if index + 1 == lines.len() => {}
+            Err(error) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    format!("{}:{}: {error}", path.display(), index + 1),
+                ));
+            }
+        }
+    }
+    Ok(events)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_last_line_is_left_out_and_other_damage_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        let mut journal = Journal::create(&path).unwrap();
+        for text in ["a", "b"] {
+            let kind = EventKind::Note { text: text.into() };
+            journal.event(&Event { at_ms: 1, kind }).unwrap();
+        }
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(read_journal(&path).unwrap().len(), 2);
+        std::fs::write(&path, &whole[..whole.len() - 5]).unwrap();
+        assert_eq!(read_journal(&path).unwrap().len(), 1);
+        std::fs::write(&path, [b"{\n".as_slice(), &whole].concat()).unwrap();
+        assert!(read_journal(&path).is_err());
+    }
+
+    #[test]
+    fn a_journal_is_never_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        Journal::create(&path).unwrap();
+        assert_eq!(Journal::create(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
+}

@@ -1,0 +1,203 @@
+//! Records of gates: which layer was proved, when, against which digest.
+//!
+//! A record carries an HMAC under a key that only this site has, so that an edited or copied
+//! record does not count (E7).
+
+use crate::event::{GateVerdict, TestKind};
+use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// One gate's verdict for one kind of tests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRecord {
+    /// The layer.
+    pub layer: String,
+    /// The kind of tests.
+    pub kind: TestKind,
+    /// The verdict.
+    pub verdict: GateVerdict,
+    /// The digest of what the layer reads.
+    pub digest: String,
+    /// The hosts that were looked at.
+    pub hosts: Vec<String>,
+    /// Milliseconds since the epoch.
+    pub at_ms: u64,
+    /// The run.
+    pub run: String,
+}
+
+/// What a record is worth now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordState {
+    /// Never proved.
+    Missing,
+    /// Green, for the layer as it is now.
+    Green(GateRecord),
+    /// Red.
+    Red(GateRecord),
+    /// Was green; the text says why it does not count any more.
+    Stale(GateRecord, String),
+    /// Not written by this site, or changed since.
+    Forged(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Signed {
+    record: GateRecord,
+    hmac: String,
+}
+
+/// The records of a site.
+#[derive(Debug, Clone)]
+pub struct Records {
+    folder: PathBuf,
+    key: Vec<u8>,
+}
+
+impl Records {
+    /// Opens the records below `.strata/`; the key is made when there is none.
+    ///
+    /// # Errors
+    /// When the key cannot be read or made.
+    pub fn open(state: &Path) -> io::Result<Self> {
+        let path = state.join("record.key");
+        let key = match std::fs::read(&path) {
+            Ok(key) if key.len() == 32 => key,
+            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "record.key is damaged")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut key = vec![0_u8; 32];
+                getrandom::fill(&mut key).map_err(io::Error::other)?;
+                let mut file = std::fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+                key
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { folder: state.join("gates"), key })
+    }
+
+    /// Writes a record in place of the last one of its layer and kind.
+    ///
+    /// # Errors
+    /// When the disk does not take it; the last record then still stands.
+    pub fn write(&self, record: &GateRecord) -> io::Result<()> {
+        let signed = Signed { hmac: self.sign(record)?, record: record.clone() };
+        let path = self.path(&record.layer, record.kind);
+        let temporary = path.with_extension("new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(&signed)?)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)?;
+        std::fs::File::open(&self.folder)?.sync_all()
+    }
+
+    /// What the last record of a layer and kind is worth against the layer's digest of now.
+    ///
+    /// # Errors
+    /// When the file exists and cannot be read.
+    pub fn state(
+        &self,
+        layer: &str,
+        kind: TestKind,
+        digest: &str,
+        now_ms: u64,
+        max_age_days: u32,
+    ) -> io::Result<RecordState> {
+        let path = self.path(layer, kind);
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(RecordState::Missing);
+            }
+            Err(error) => return Err(error),
+        };
+        let Ok(Signed { record, hmac }) = serde_json::from_slice(&bytes) else {
+            return Ok(RecordState::Forged("the record cannot be read".to_owned()));
+        };
+        if self.sign(&record)? != hmac {
+            return Ok(RecordState::Forged("the record was changed or copied".to_owned()));
+        }
+        Ok(worth(record, digest, now_ms, max_age_days))
+    }
+
+    fn sign(&self, record: &GateRecord) -> io::Result<String> {
+        let mut mac =
+            Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
+        mac.update(&serde_json::to_vec(record)?);
+        Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn path(&self, layer: &str, kind: TestKind) -> PathBuf {
+        self.folder.join(format!("{layer}.{}.json", kind.word()))
+    }
+}
+
+/// What a genuine record is worth.
+fn worth(record: GateRecord, digest: &str, now_ms: u64, max_age_days: u32) -> RecordState {
+    if record.verdict != GateVerdict::Green {
+        return RecordState::Red(record);
+    }
+    if record.digest != digest {
+        return RecordState::Stale(record, "the layer's files have changed since".to_owned());
+    }
+    let age_days = now_ms.saturating_sub(record.at_ms) / 86_400_000;
+    if age_days > u64::from(max_age_days) {
+        return RecordState::Stale(record, format!("it is {age_days} days old"));
+    }
+    RecordState::Green(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> GateRecord {
+        GateRecord {
+            layer: "base".into(),
+            kind: TestKind::Diag,
+            verdict: GateVerdict::Green,
+            digest: "d".into(),
+            hosts: vec!["h".into()],
+            at_ms: 1_000,
+            run: "r".into(),
+        }
+    }
+
+    #[test]
+    fn a_record_counts_only_as_written_and_for_what_it_proved() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("gates")).unwrap();
+        let records = Records::open(folder.path()).unwrap();
+        let state =
+            |digest: &str, now| records.state("base", TestKind::Diag, digest, now, 30).unwrap();
+        assert_eq!(state("d", 2_000), RecordState::Missing);
+        records.write(&record()).unwrap();
+        assert_eq!(state("d", 2_000), RecordState::Green(record()));
+        assert!(matches!(state("other", 2_000), RecordState::Stale(..)));
+        assert!(matches!(state("d", 40 * 86_400_000), RecordState::Stale(..)));
+        let path = folder.path().join("gates/base.diag.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, text.replace("\"d\"", "\"e\"")).unwrap();
+        assert!(matches!(state("e", 2_000), RecordState::Forged(_)));
+    }
+
+    #[test]
+    fn red_is_red_whatever_its_digest() {
+        let red = GateRecord { verdict: GateVerdict::Red, ..record() };
+        assert!(matches!(worth(red, "x", 0, 1), RecordState::Red(_)));
+    }
+}

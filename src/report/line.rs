@@ -1,0 +1,195 @@
+//! The line of text for an event, if it deserves one.
+
+use super::style::{Palette, duration, plural};
+use crate::event::{
+    ChangeText, Event, EventKind, GateVerdict, HostProblem, HostState, StepId, StepOutcome, Verdict,
+};
+
+/// The text for an event: `None` for those that only a progress display shows.
+pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String> {
+    let p = palette;
+    let text = match &event.kind {
+        EventKind::RunStarted { run, command, hosts, rehearsal, version, site, .. } => format!(
+            "strata {version}  {}  site {site}, {}{}  {}",
+            p.name(command),
+            plural(hosts.len(), "host"),
+            if *rehearsal { ", rehearsal" } else { "" },
+            p.dim(format!("run {run}")),
+        ),
+        EventKind::LayerStarted { layer, hosts } => {
+            format!("layer {}  {}", p.name(layer), plural(hosts.len(), "host"))
+        }
+        EventKind::Excepted { what, reason, .. } => {
+            format!("  {} {what}: {reason}", p.warn("left out in rehearsal"))
+        }
+        EventKind::HostConnected { host, took_ms, .. } if verbose => {
+            format!("  {host}  connected in {}", duration(*took_ms))
+        }
+        EventKind::HostUnusable { host, class, reason, hint } => {
+            let word = match class {
+                HostProblem::Unreachable => "unreachable",
+                HostProblem::Identity => "IDENTITY",
+                HostProblem::Locked => "locked",
+                HostProblem::Unfit => "unfit",
+            };
+            with_hint(format!("  {host}  {}: {reason}", p.bad(word)), hint.as_ref(), p)
+        }
+        EventKind::StepWaiting { step, reason } => {
+            format!("  {}  {}: {reason}", at(step), p.warn("waiting"))
+        }
+        EventKind::StepFinished { step, outcome, took_ms } => {
+            step_line(step, outcome, *took_ms, p, verbose)?
+        }
+        EventKind::HostFinished { host, state, changed, steps, waiting_handlers, took_ms, .. } => {
+            host_line(host, *state, (*changed, *steps), waiting_handlers, *took_ms, p)
+        }
+        EventKind::LayerFinished { layer, complete, took_ms } => {
+            let word = if *complete { p.good("converged") } else { p.bad("not converged") };
+            format!("layer {}  {word} in {}", p.name(layer), duration(*took_ms))
+        }
+        EventKind::GateStarted { layer, kinds } => {
+            let kinds: Vec<&str> = kinds.iter().map(|kind| kind.word()).collect();
+            format!("gate {}  {}", p.name(layer), kinds.join(", "))
+        }
+        EventKind::Fault { what, healed, .. } => {
+            let word = if *healed { p.good("healed") } else { p.warn("fault") };
+            format!("  {word}: {what}")
+        }
+        EventKind::TestFinished { test, kind, verdict, expected, found, took_ms, .. } => {
+            test_line(test, kind.word(), *verdict, expected, found, *took_ms, p, verbose)
+        }
+        EventKind::GateFinished { layer, verdict, counts, took_ms } => {
+            let word = match verdict {
+                GateVerdict::Green => p.good("green"),
+                GateVerdict::Red => p.bad("RED"),
+                GateVerdict::NotHealed => p.bad("NOT HEALED"),
+            };
+            format!(
+                "gate {}  {word}: {} passed, {} failed, {} not run, {} n/a in {}",
+                p.name(layer),
+                counts[0],
+                counts[1],
+                counts[2],
+                counts[3],
+                duration(*took_ms)
+            )
+        }
+        EventKind::Note { text } => text.clone(),
+        EventKind::RunFinished { exit_code, reason, took_ms } => {
+            let word = if *exit_code == 0 { p.good("done") } else { p.bad("stopped") };
+            format!("{word}: {reason} in {} (exit code {exit_code})", duration(*took_ms))
+        }
+        EventKind::HostConnected { .. }
+        | EventKind::StepStarted { .. }
+        | EventKind::TestStarted { .. } => return None,
+    };
+    Some(text)
+}
+
+fn at(step: &StepId) -> String {
+    let kind = if step.handler { "handler " } else { "" };
+    format!("{}  {} › {kind}{}", step.host, step.role, step.step)
+}
+
+fn with_hint(text: String, hint: Option<&String>, p: &Palette) -> String {
+    match hint {
+        Some(hint) => format!("{text}\n      {} {hint}", p.name("hint:")),
+        None => text,
+    }
+}
+
+fn step_line(
+    step: &StepId,
+    outcome: &StepOutcome,
+    took_ms: u64,
+    p: &Palette,
+    verbose: bool,
+) -> Option<String> {
+    Some(match outcome {
+        StepOutcome::Unchanged if verbose => format!("  {}  {}", at(step), p.dim("unchanged")),
+        StepOutcome::Unchanged => return None,
+        StepOutcome::Changed { changes } => {
+            let mut text =
+                format!("  {}  {} {}", at(step), p.warn("changed"), p.dim(duration(took_ms)));
+            for change in changes.iter().filter(|_| verbose) {
+                text.push_str(&change_text(change));
+            }
+            text
+        }
+        StepOutcome::Failed { message, output, hint } => {
+            let mut text = format!("  {}  {}: {message}", at(step), p.bad("FAILED"));
+            for line in output.iter().flat_map(|output| output.lines()) {
+                text.push_str(&format!("\n      | {line}"));
+            }
+            with_hint(text, hint.as_ref(), p)
+        }
+    })
+}
+
+/// A change below its step's line.
+fn change_text(change: &ChangeText) -> String {
+    let mut text = match (&change.from, &change.to) {
+        (Some(from), Some(to)) => format!("\n      {}: {from} → {to}", change.what),
+        (None, Some(to)) => format!("\n      {}: {to}", change.what),
+        (Some(from), None) => format!("\n      {}: {from} → none", change.what),
+        (None, None) => format!("\n      {}", change.what),
+    };
+    for line in change.diff.iter().flat_map(|diff| diff.lines()) {
+        text.push_str(&format!("\n      {line}"));
+    }
+    text
+}
+
+fn host_line(
+    host: &str,
+    state: HostState,
+    (changed, steps): (u32, u32),
+    waiting: &[String],
+    took_ms: u64,
+    p: &Palette,
+) -> String {
+    let word = match state {
+        HostState::Converged if changed == 0 => p.good("ok"),
+        HostState::Converged => p.good("converged"),
+        HostState::Failed => p.bad("failed"),
+        HostState::Lost => p.bad("connection lost"),
+        HostState::Unusable => p.bad("unusable"),
+        HostState::Stopped => p.warn("stopped"),
+    };
+    let mut text =
+        format!("  {host}  {word}  {changed} changed of {steps} in {}", duration(took_ms));
+    if !waiting.is_empty() {
+        text.push_str(&format!(
+            "\n      {} {}: run with the next complete install",
+            p.warn("handlers waiting:"),
+            waiting.join(", ")
+        ));
+    }
+    text
+}
+
+#[expect(clippy::too_many_arguments, reason = "the fields of one event")]
+fn test_line(
+    test: &str,
+    kind: &str,
+    verdict: Verdict,
+    expected: &str,
+    found: &[String],
+    took_ms: u64,
+    p: &Palette,
+    verbose: bool,
+) -> String {
+    let word = match verdict {
+        Verdict::Pass => p.good(verdict.word()),
+        Verdict::Fail | Verdict::NotRun => p.bad(verdict.word()),
+        Verdict::NotApplicable => p.dim(verdict.word()),
+    };
+    let mut text = format!("  {word}  {kind} {test}  {}", p.dim(duration(took_ms)));
+    if verdict != Verdict::Pass || verbose {
+        text.push_str(&format!("\n      expected {expected}"));
+        for line in found {
+            text.push_str(&format!("\n      found    {line}"));
+        }
+    }
+    text
+}
