@@ -21,10 +21,10 @@ impl Renderer {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group =
-            level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str()).elements(
-                Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new(),
-            );
+        let mut group = level
+            .primary_title(diagnostic.message.as_str())
+            .id(diagnostic.code.as_str())
+            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         let mut places: Vec<(&Span, &str, bool)> = Vec::new();
         if let Some((span, note)) = &diagnostic.primary {
             places.push((span, note, true));

@@ -67,7 +67,9 @@ impl Records {
         let path = state.join("record.key");
         let key = match std::fs::read(&path) {
             Ok(key) if key.len() == 32 => key,
-            Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "record.key is damaged")),
+            Ok(_) => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "record.key is damaged"));
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut key = vec![0_u8; 32];
                 getrandom::fill(&mut key).map_err(io::Error::other)?;
@@ -135,8 +137,7 @@ impl Records {
     }
 
     fn sign(&self, record: &GateRecord) -> io::Result<String> {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
         mac.update(&serde_json::to_vec(record)?);
         Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }

@@ -30,9 +30,10 @@ pub struct OpenPort {
 pub fn roles_of<'a>(site: &'a Site, host: &str) -> Vec<&'a Role> {
     let mut roles: Vec<&Role> = Vec::new();
     for placement in site.config.layers.iter().flat_map(|layer| &layer.place) {
-        let here = site.groups.get(&placement.group).is_some_and(|group| {
-            group.hosts.iter().any(|name| name == host)
-        });
+        let here = site
+            .groups
+            .get(&placement.group)
+            .is_some_and(|group| group.hosts.iter().any(|name| name == host));
         if let Some(role) = site.roles.get(&placement.role)
             && here
             && !roles.iter().any(|other| other.name == role.name)
@@ -59,14 +60,19 @@ pub fn firewall(site: &Site, host: &Host) -> Vec<OpenPort> {
         })
         .collect();
     for balancer in &site.balancers {
-        let is_target = site
-            .groups
-            .get(&balancer.targets)
-            .is_some_and(|group| group.hosts.contains(&host.name));
-        if !is_target {
+        let mut ports: Vec<u16> = balancer
+            .forwards
+            .iter()
+            .filter(|forward| {
+                site.groups
+                    .get(&forward.targets)
+                    .is_some_and(|group| group.hosts.contains(&host.name))
+            })
+            .flat_map(|forward| forward.ports.iter().copied())
+            .collect();
+        if ports.is_empty() {
             continue;
         }
-        let mut ports = balancer.ports.clone();
         if let Check::Http { port, .. } = balancer.check {
             ports.push(port);
         }
@@ -142,9 +148,12 @@ pub fn sysctl(
                 NodeValue::Integer(integer) => integer.to_string(),
                 _ => {
                     problems.push(
-                        Diagnostic::error(Code::TOML_TYPE, "a kernel setting is a number or a string")
-                            .at(entry.node.span(&role.source), "")
-                            .hint("quote keys with dots: \"net.core.somaxconn\" = 4096"),
+                        Diagnostic::error(
+                            Code::TOML_TYPE,
+                            "a kernel setting is a number or a string",
+                        )
+                        .at(entry.node.span(&role.source), "")
+                        .hint("quote keys with dots: \"net.core.somaxconn\" = 4096"),
                     );
                     continue;
                 }

@@ -68,8 +68,12 @@ pub fn shared(site: &Site) -> BTreeMap<String, Value> {
         .groups
         .iter()
         .map(|(name, group)| {
-            let members: Vec<Value> =
-                group.hosts.iter().filter_map(|host| site.hosts.get(host)).map(host_value).collect();
+            let members: Vec<Value> = group
+                .hosts
+                .iter()
+                .filter_map(|host| site.hosts.get(host))
+                .map(host_value)
+                .collect();
             (name.clone(), Value::from(members))
         })
         .collect();
@@ -85,7 +89,6 @@ pub fn shared(site: &Site) -> BTreeMap<String, Value> {
             let value = BTreeMap::from([
                 ("name".to_owned(), Value::from(balancer.name.as_str())),
                 ("address".to_owned(), Value::from(balancer.address.to_string())),
-                ("ports".to_owned(), Value::from(balancer.ports.clone())),
             ]);
             (balancer.name.clone(), Value::from(value))
         })
@@ -124,8 +127,7 @@ pub fn of_host(
         context.insert(name.clone(), node_value(&variable.node));
     }
     let mut own = host_map(host);
-    let groups: Vec<String> =
-        site.groups_of(&host.name).map(|group| group.name.clone()).collect();
+    let groups: Vec<String> = site.groups_of(&host.name).map(|group| group.name.clone()).collect();
     own.insert("groups".to_owned(), Value::from(groups));
     context.insert("host".to_owned(), Value::from(own));
     context.insert("facts".to_owned(), facts_value(facts, host));

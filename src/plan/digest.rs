@@ -38,7 +38,10 @@ pub fn layer_digest(site: &Site, layer: &Layer) -> String {
         feed(&format!("{} {} {} {:?}", host.name, host.fqdn, host.address, host.public));
         for group in site.groups_of(&host.name) {
             feed(&group.name);
-            group.vars.iter().for_each(|(name, value)| feed(&format!("{name}={:?}", value.node.value)));
+            group
+                .vars
+                .iter()
+                .for_each(|(name, value)| feed(&format!("{name}={:?}", value.node.value)));
         }
     }
     for (name, variable) in &site.config.vars {

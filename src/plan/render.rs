@@ -36,9 +36,10 @@ impl<'site> Templates<'site> {
             ValueKind::Bool => {
                 out.write_str(if value.is_true() { "true" } else { "false" }).map_err(Error::from)
             }
-            ValueKind::None => {
-                Err(Error::new(ErrorKind::InvalidOperation, "`none` would be written into the file"))
-            }
+            ValueKind::None => Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "`none` would be written into the file",
+            )),
             _ => minijinja::escape_formatter(out, state, value),
         });
         let mut problems = Vec::new();
@@ -54,7 +55,12 @@ impl<'site> Templates<'site> {
     ///
     /// # Errors
     /// A diagnostic that points into the template, or at `place` when there is no such template.
-    pub fn file(&self, name: &str, place: &Span, context: &Value) -> Result<String, Box<Diagnostic>> {
+    pub fn file(
+        &self,
+        name: &str,
+        place: &Span,
+        context: &Value,
+    ) -> Result<String, Box<Diagnostic>> {
         let Some(source) = self.site.templates.get(name) else {
             let known = self.site.templates.keys().map(String::as_str);
             return Err(Box::new(
@@ -67,10 +73,8 @@ impl<'site> Templates<'site> {
             .get_template(name)
             .and_then(|template| template.render(context.clone()))
             .map_err(|error| {
-                let source = error
-                    .name()
-                    .and_then(|name| self.site.templates.get(name))
-                    .unwrap_or(source);
+                let source =
+                    error.name().and_then(|name| self.site.templates.get(name)).unwrap_or(source);
                 Box::new(problem(&error, source, Some(context)))
             })
     }
@@ -79,18 +83,29 @@ impl<'site> Templates<'site> {
     ///
     /// # Errors
     /// A diagnostic at `place`.
-    pub fn condition(&self, text: &str, place: &Span, context: &Value) -> Result<bool, Box<Diagnostic>> {
+    pub fn condition(
+        &self,
+        text: &str,
+        place: &Span,
+        context: &Value,
+    ) -> Result<bool, Box<Diagnostic>> {
         self.expression(text, place, context).map(|value| value.is_true())
     }
 
-    fn expression(&self, text: &str, place: &Span, context: &Value) -> Result<Value, Box<Diagnostic>> {
+    fn expression(
+        &self,
+        text: &str,
+        place: &Span,
+        context: &Value,
+    ) -> Result<Value, Box<Diagnostic>> {
         let value = self
             .environment
             .compile_expression(text)
             .and_then(|expression| expression.eval(context.clone()))
             .map_err(|error| Box::new(inline_problem(&error, place, context)))?;
         if value.is_undefined() {
-            let error = Error::new(ErrorKind::UndefinedError, format!("`{}` is undefined", text.trim()));
+            let error =
+                Error::new(ErrorKind::UndefinedError, format!("`{}` is undefined", text.trim()));
             return Err(Box::new(inline_problem(&error, place, context)));
         }
         Ok(value)
@@ -101,7 +116,12 @@ impl<'site> Templates<'site> {
     ///
     /// # Errors
     /// The first problem, at the string it is in.
-    pub fn node(&self, source: &Source, node: &Node, context: &Value) -> Result<Node, Box<Diagnostic>> {
+    pub fn node(
+        &self,
+        source: &Source,
+        node: &Node,
+        context: &Value,
+    ) -> Result<Node, Box<Diagnostic>> {
         let value = match &node.value {
             NodeValue::String(text) if text.contains("{{") || text.contains("{%") => {
                 let place = node.span(source);
@@ -118,13 +138,19 @@ impl<'site> Templates<'site> {
                 }
             }
             NodeValue::Array(nodes) => NodeValue::Array(
-                nodes.iter().map(|node| self.node(source, node, context)).collect::<Result<_, _>>()?,
+                nodes
+                    .iter()
+                    .map(|node| self.node(source, node, context))
+                    .collect::<Result<_, _>>()?,
             ),
             NodeValue::Table(entries) => NodeValue::Table(
                 entries
                     .iter()
                     .map(|entry| {
-                        Ok(Entry { node: self.node(source, &entry.node, context)?, ..entry.clone() })
+                        Ok(Entry {
+                            node: self.node(source, &entry.node, context)?,
+                            ..entry.clone()
+                        })
                     })
                     .collect::<Result<_, Box<Diagnostic>>>()?,
             ),

@@ -126,7 +126,13 @@ impl<'site> Resolver<'site> {
         roles
     }
 
-    fn context(&self, host: &Host, role: &Role, facts: &Facts, problems: &mut Diagnostics) -> Value {
+    fn context(
+        &self,
+        host: &Host,
+        role: &Role,
+        facts: &Facts,
+        problems: &mut Diagnostics,
+    ) -> Value {
         let variables = variables_of(self.site, &host.name, Some(role), problems);
         context::of_host(&self.shared, self.site, host, facts, &variables, &self.secrets)
     }
@@ -279,8 +285,8 @@ impl<'site> Resolver<'site> {
             Ok(resource) => resource,
             Err(error) => {
                 let range = error.range.unwrap_or(body.range);
-                let mut problem =
-                    Diagnostic::error(Code::RESOURCE, error.message).at(role.source.span(range), "");
+                let mut problem = Diagnostic::error(Code::RESOURCE, error.message)
+                    .at(role.source.span(range), "");
                 problem.hint = error.suggestion;
                 problems.push(problem);
                 return None;
@@ -324,7 +330,8 @@ impl<'site> Resolver<'site> {
         let place = src.node.span(&role.source);
         let Some(name) = src.node.as_str() else {
             problems.push(
-                Diagnostic::error(Code::TOML_TYPE, "expected a string").at(place, "a template's path"),
+                Diagnostic::error(Code::TOML_TYPE, "expected a string")
+                    .at(place, "a template's path"),
             );
             return None;
         };

@@ -40,9 +40,9 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::StepFinished { step, outcome, took_ms } => {
             step_line(step, outcome, *took_ms, p, verbose)?
         }
-        EventKind::HostFinished { host, state, changed, steps, waiting_handlers, took_ms, .. } => {
-            host_line(host, *state, (*changed, *steps), waiting_handlers, *took_ms, p)
-        }
+        EventKind::HostFinished {
+            host, state, changed, steps, waiting_handlers, took_ms, ..
+        } => host_line(host, *state, (*changed, *steps), waiting_handlers, *took_ms, p),
         EventKind::LayerFinished { layer, complete, took_ms } => {
             let word = if *complete { p.good("converged") } else { p.bad("not converged") };
             format!("layer {}  {word} in {}", p.name(layer), duration(*took_ms))

@@ -110,9 +110,7 @@ impl<'de> de::Deserializer<'de> for NodeDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let result = match &self.0.value {
-            NodeValue::String(text) => {
-                visitor.visit_enum(text.as_str().into_deserializer())
-            }
+            NodeValue::String(text) => visitor.visit_enum(text.as_str().into_deserializer()),
             NodeValue::Table(entries) if entries.len() == 1 => {
                 visitor.visit_enum(Variant(&entries[0]))
             }
@@ -162,13 +160,10 @@ impl<'de> MapAccess<'de> for Entries<'_> {
             .map_err(|error: TypeError| error.or_at(&entry.key_range))
     }
 
-    fn next_value_seed<V: DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, TypeError> {
-        let entry = self
-            .current
-            .ok_or_else(|| <TypeError as de::Error>::custom("a value was asked for before its key"))?;
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
+        let entry = self.current.ok_or_else(|| {
+            <TypeError as de::Error>::custom("a value was asked for before its key")
+        })?;
         seed.deserialize(NodeDeserializer(&entry.node))
             .map_err(|error| error.or_at(&entry.node.range))
     }
@@ -204,7 +199,11 @@ impl<'de> VariantAccess<'de> for VariantValue<'_> {
         seed.deserialize(NodeDeserializer(self.0)).map_err(|error| error.or_at(&self.0.range))
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, TypeError> {
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
         de::Deserializer::deserialize_any(NodeDeserializer(self.0), visitor)
     }
 
@@ -265,11 +264,7 @@ mod tests {
             ("p = { names = 5 }", "expected a sequence, found integer `5`", "5"),
             ("p = { names = [], state = \"gone\" }", "unknown value `gone`", "\"gone\""),
             ("p = { hold = true }", "missing key `names`", "{ hold = true }"),
-            (
-                "p = { names = [\"a\", 7] }",
-                "expected a string, found integer `7`",
-                "7",
-            ),
+            ("p = { names = [\"a\", 7] }", "expected a string, found integer `7`", "7"),
         ] {
             let (source, result) = typed(text);
             let error = result.unwrap_err();

@@ -39,7 +39,9 @@ pub enum Excepted {
 impl Exceptions {
     /// The reason why this step is left out, if it is.
     pub fn step(&self, role: &str, step: &str) -> Option<&str> {
-        self.find(|what| matches!(what, Excepted::Step { role: r, step: s } if r == role && s == step))
+        self.find(
+            |what| matches!(what, Excepted::Step { role: r, step: s } if r == role && s == step),
+        )
     }
 
     /// The reason why this kernel setting is left out, if it is.

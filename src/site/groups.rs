@@ -29,14 +29,21 @@ pub struct Balancer {
     pub name: String,
     /// Its address; no host has it and nothing binds it.
     pub address: Ipv4Addr,
-    /// The group it forwards to.
-    pub targets: String,
-    /// The ports it forwards.
-    pub ports: Vec<u16>,
+    /// What it forwards, and to whom.
+    pub forwards: Vec<Forward>,
     /// How it checks a target.
     pub check: Check,
     /// Its place.
     pub span: Span,
+}
+
+/// Ports that a balancer forwards to a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The group.
+    pub targets: String,
+    /// The ports, the same on both sides.
+    pub ports: Vec<u16>,
 }
 
 /// A balancer's health check.
@@ -63,11 +70,7 @@ pub struct Groups {
 }
 
 /// Reads the file against the hosts.
-pub fn read(
-    source: &Source,
-    hosts: &IndexMap<String, Host>,
-    problems: &mut Diagnostics,
-) -> Groups {
+pub fn read(source: &Source, hosts: &IndexMap<String, Host>, problems: &mut Diagnostics) -> Groups {
     let entries = tree::parse(source, problems);
     let mut top = TableReader::new(source, &entries, 0..0, problems);
     let group_node = top.node("group");
@@ -77,7 +80,8 @@ pub fn read(
     if let Some(table) = group_node.and_then(|node| TableReader::of(source, node, problems)) {
         for entry in table.all() {
             let span = source.span(entry.key_range.clone());
-            if let Some(group) = read_group(source, &entry.key, span, &entry.node, hosts, problems) {
+            if let Some(group) = read_group(source, &entry.key, span, &entry.node, hosts, problems)
+            {
                 read.groups.insert(entry.key.clone(), group);
             }
         }
@@ -137,7 +141,8 @@ fn read_group(
             }
         }
     } else if let Some(selector) = selector {
-        members.extend(hosts.values().filter(|host| matches(host, &selector)).map(|h| h.name.clone()));
+        members
+            .extend(hosts.values().filter(|host| matches(host, &selector)).map(|h| h.name.clone()));
     }
     if hosts.is_empty() {
         return Some(Group { name: name.to_owned(), hosts: members, vars, span });
@@ -153,9 +158,12 @@ fn read_group(
             .hint("mend the inventory, the selector or the expected count"),
         ),
         None => problems.push(
-            Diagnostic::error(Code::GROUP_EXPECTATION, format!("group `{name}` does not say how many hosts it expects"))
-                .at(span.clone(), format!("it holds {}", members.len()))
-                .hint(format!("expect = {}", members.len())),
+            Diagnostic::error(
+                Code::GROUP_EXPECTATION,
+                format!("group `{name}` does not say how many hosts it expects"),
+            )
+            .at(span.clone(), format!("it holds {}", members.len()))
+            .hint(format!("expect = {}", members.len())),
         ),
     }
     for (address, place) in addresses.into_iter().flatten() {
@@ -203,9 +211,12 @@ fn selector(
         let Some(first) = hosts.values().next() else { continue };
         if !first.columns.contains_key(column) {
             problems.push(
-                Diagnostic::error(Code::GROUP_SELECTOR, format!("the inventory has no column `{column}`"))
-                    .at(source.span(entry.key_range.clone()), "")
-                    .hint(suggest::among(column, first.columns.keys().map(String::as_str))),
+                Diagnostic::error(
+                    Code::GROUP_SELECTOR,
+                    format!("the inventory has no column `{column}`"),
+                )
+                .at(source.span(entry.key_range.clone()), "")
+                .hint(suggest::among(column, first.columns.keys().map(String::as_str))),
             );
             continue;
         }
@@ -256,14 +267,16 @@ fn read_balancer(
     let span = table.span();
     let name = table.required_string("name");
     let address = table.required_string("address");
-    let targets = table.required_string("targets");
-    let port_nodes = table.node("ports");
-    if port_nodes.is_none() {
-        table.missing("ports");
+    let forward_nodes = table.tables("forward");
+    if forward_nodes.is_empty() {
+        table.missing("forward");
     }
     let check_node = table.node("check");
     table.finish();
-    let ports = port_nodes.map(|node| read_ports(source, node, problems)).unwrap_or_default();
+    let forwards = forward_nodes
+        .into_iter()
+        .filter_map(|node| read_forward(source, node, groups, problems))
+        .collect();
     let check = match check_node {
         None => Check::Tcp,
         Some(node) => {
@@ -277,7 +290,7 @@ fn read_balancer(
             }
         }
     };
-    let (name, (address, address_span), (targets, targets_span)) = (name?.0, address?, targets?);
+    let (name, (address, address_span)) = (name?.0, address?);
     let Ok(address) = address.parse::<Ipv4Addr>() else {
         problems.push(
             Diagnostic::error(Code::BALANCER, format!("`{address}` is not an IPv4 address"))
@@ -285,17 +298,28 @@ fn read_balancer(
         );
         return None;
     };
-    if !groups.contains_key(targets) {
-        problems.push(unknown_group(targets, targets_span, groups));
+    Some(Balancer { name: name.to_owned(), address, forwards, check, span })
+}
+
+fn read_forward(
+    source: &Source,
+    node: &tree::Node,
+    groups: &IndexMap<String, Group>,
+    problems: &mut Diagnostics,
+) -> Option<Forward> {
+    let mut table = TableReader::of(source, node, problems)?;
+    let targets = table.required_string("targets");
+    let ports = table.node("ports");
+    if ports.is_none() {
+        table.missing("ports");
     }
-    Some(Balancer {
-        name: name.to_owned(),
-        address,
-        targets: targets.to_owned(),
-        ports,
-        check,
-        span,
-    })
+    table.finish();
+    let (targets, span) = targets?;
+    if !groups.contains_key(targets) {
+        problems.push(unknown_group(targets, span, groups));
+    }
+    let ports = ports.map(|node| read_ports(source, node, problems)).unwrap_or_default();
+    Some(Forward { targets: targets.to_owned(), ports })
 }
 
 /// Ports of a list; each problem reported.

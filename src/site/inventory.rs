@@ -12,8 +12,18 @@ use std::net::Ipv4Addr;
 
 /// The columns of the format, in the order of the original file.
 pub const COLUMNS: [&str; 12] = [
-    "ENV", "IP_PUBLIQUE", "HOSTNAME", "IP_PRIVEE", "FQDN", "USER_SSH", "POOL", "ROLE", "SUBROLE",
-    "DOCKER_STACK", "CORE", "NOTES",
+    "ENV",
+    "IP_PUBLIQUE",
+    "HOSTNAME",
+    "IP_PRIVEE",
+    "FQDN",
+    "USER_SSH",
+    "POOL",
+    "ROLE",
+    "SUBROLE",
+    "DOCKER_STACK",
+    "CORE",
+    "NOTES",
 ];
 
 /// Columns whose cells may be empty.
@@ -141,7 +151,11 @@ fn read_header<'a>(
         problems.push(
             Diagnostic::error(
                 Code::INVENTORY_HEADER,
-                format!("missing column{} {}", if missing.len() == 1 { "" } else { "s" }, missing.join(", ")),
+                format!(
+                    "missing column{} {}",
+                    if missing.len() == 1 { "" } else { "s" },
+                    missing.join(", ")
+                ),
             )
             .at(header.span(source), "in this header row")
             .hint("columns are separated by tabs and named in the first line"),
@@ -161,7 +175,11 @@ fn read_row(
         problems.push(
             Diagnostic::error(
                 Code::INVENTORY_CELLS,
-                format!("{} cells in this row, {} columns in the header", cells.len(), columns.len()),
+                format!(
+                    "{} cells in this row, {} columns in the header",
+                    cells.len(),
+                    columns.len()
+                ),
             )
             .at(line.span(source), "")
             .hint("cells are separated by single tabs; an empty cell keeps its tab"),
@@ -253,18 +271,31 @@ fn check_address(
         return None;
     }
     match text.parse::<Ipv4Addr>() {
-        Ok(address) if !(address.is_unspecified() || address.is_loopback() || address.is_multicast() || address.is_broadcast()) => Some(address),
+        Ok(address)
+            if !(address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast()) =>
+        {
+            Some(address)
+        }
         Ok(address) => {
             problems.push(
-                Diagnostic::error(Code::INVENTORY_VALUE, format!("{address} cannot be a host's address"))
-                    .at(span, column),
+                Diagnostic::error(
+                    Code::INVENTORY_VALUE,
+                    format!("{address} cannot be a host's address"),
+                )
+                .at(span, column),
             );
             None
         }
         Err(_) => {
             problems.push(
-                Diagnostic::error(Code::INVENTORY_VALUE, format!("`{text}` is not an IPv4 address"))
-                    .at(span, column),
+                Diagnostic::error(
+                    Code::INVENTORY_VALUE,
+                    format!("`{text}` is not an IPv4 address"),
+                )
+                .at(span, column),
             );
             None
         }
@@ -298,9 +329,10 @@ fn looks_like_secret(cell: &str) -> bool {
         .iter()
         .any(|word| {
             lower.find(word).is_some_and(|at| {
-                lower[at + word.len()..].trim_start().strip_prefix(['=', ':']).is_some_and(
-                    |value| value.trim().len() >= 4,
-                )
+                lower[at + word.len()..]
+                    .trim_start()
+                    .strip_prefix(['=', ':'])
+                    .is_some_and(|value| value.trim().len() >= 4)
             })
         });
     let shaped = ["-----begin", "age-secret-key-", "ghp_", "sk_live_", "xoxb-", "akia"]
@@ -313,8 +345,7 @@ fn looks_like_secret(cell: &str) -> bool {
 mod tests {
     use super::*;
 
-    const HEADER: &str =
-        "ENV\tIP_PUBLIQUE\tHOSTNAME\tIP_PRIVEE\tFQDN\tUSER_SSH\tPOOL\tROLE\tSUBROLE\tDOCKER_STACK\tCORE\tNOTES";
+    const HEADER: &str = "ENV\tIP_PUBLIQUE\tHOSTNAME\tIP_PRIVEE\tFQDN\tUSER_SSH\tPOOL\tROLE\tSUBROLE\tDOCKER_STACK\tCORE\tNOTES";
 
     fn hosts(text: &str) -> (IndexMap<String, Host>, Diagnostics) {
         let mut problems = Diagnostics::new();
@@ -346,7 +377,8 @@ mod tests {
 
     #[test]
     fn secrets_are_found_and_ordinary_notes_are_not() {
-        for secret in ["password=hunter22", "Mot de passe : azerty", "ghp_abcdef", "TOKEN=abcd1234"] {
+        for secret in ["password=hunter22", "Mot de passe : azerty", "ghp_abcdef", "TOKEN=abcd1234"]
+        {
             assert!(looks_like_secret(secret), "{secret}");
         }
         for fine in ["password rotation is due", "token ring", "", "rack 4: left"] {

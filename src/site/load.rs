@@ -51,8 +51,8 @@ impl Site {
     /// nothing to go on with.
     pub fn load(root: &Path, profile: Profile, problems: &mut Diagnostics) -> Option<Self> {
         let read = |path: &str, problems: &mut Diagnostics| read_text(root, path, problems);
-        let config = read("strata.toml", problems)
-            .and_then(|source| config::read(&source, problems));
+        let config =
+            read("strata.toml", problems).and_then(|source| config::read(&source, problems));
         let extra = config.as_ref().map(|c| c.extra_columns.clone()).unwrap_or_default();
         let hosts = read("inventory/servers.tsv", problems)
             .map(|source| inventory::read(&source, &extra, problems))

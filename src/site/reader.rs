@@ -86,7 +86,11 @@ impl<'a, 'p> TableReader<'a, 'p> {
     }
 
     /// An optional whole number within bounds.
-    pub fn integer(&mut self, key: &'static str, bounds: std::ops::RangeInclusive<i64>) -> Option<i64> {
+    pub fn integer(
+        &mut self,
+        key: &'static str,
+        bounds: std::ops::RangeInclusive<i64>,
+    ) -> Option<i64> {
         let node = self.node(key)?;
         match node.value {
             NodeValue::Integer(value) if bounds.contains(&value) => Some(value),
@@ -94,7 +98,11 @@ impl<'a, 'p> TableReader<'a, 'p> {
                 self.problems.push(
                     Diagnostic::error(
                         Code::TOML_TYPE,
-                        format!("`{key}` is {value}, outside {} to {}", bounds.start(), bounds.end()),
+                        format!(
+                            "`{key}` is {value}, outside {} to {}",
+                            bounds.start(),
+                            bounds.end()
+                        ),
                     )
                     .at(node.span(self.source), "out of range"),
                 );
@@ -152,9 +160,12 @@ impl<'a, 'p> TableReader<'a, 'p> {
         for entry in self.entries {
             if !self.asked.contains(&entry.key.as_str()) {
                 self.problems.push(
-                    Diagnostic::error(Code::TOML_UNKNOWN_KEY, format!("unknown key `{}`", entry.key))
-                        .at(self.source.span(entry.key_range.clone()), "not known here")
-                        .hint(suggest::among(&entry.key, self.asked.iter().copied())),
+                    Diagnostic::error(
+                        Code::TOML_UNKNOWN_KEY,
+                        format!("unknown key `{}`", entry.key),
+                    )
+                    .at(self.source.span(entry.key_range.clone()), "not known here")
+                    .hint(suggest::among(&entry.key, self.asked.iter().copied())),
                 );
             }
         }

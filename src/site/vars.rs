@@ -6,7 +6,16 @@ use indexmap::IndexMap;
 
 /// Names that templates already use for something else.
 const RESERVED: [&str; 10] = [
-    "host", "facts", "versions", "groups", "secrets", "site", "operator", "balancers", "hosts", "loop",
+    "host",
+    "facts",
+    "versions",
+    "groups",
+    "secrets",
+    "site",
+    "operator",
+    "balancers",
+    "hosts",
+    "loop",
 ];
 
 /// A variable with its place.
@@ -43,8 +52,10 @@ pub fn read(source: &Source, entries: &[Entry], problems: &mut Diagnostics) -> V
             continue;
         }
         check_literal(source, &entry.node, problems);
-        variables
-            .insert(entry.key.clone(), Variable { node: entry.node.clone(), source: source.clone() });
+        variables.insert(
+            entry.key.clone(),
+            Variable { node: entry.node.clone(), source: source.clone() },
+        );
     }
     variables
 }

@@ -50,9 +50,12 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> IndexMap<String, Ver
         };
         if let Some(reason) = unpinned(value) {
             problems.push(
-                Diagnostic::error(Code::VERSION_UNPINNED, format!("`{key}` is not pinned: {reason}"))
-                    .at(span.clone(), "")
-                    .hint("name an exact version; nothing that can move is installed (KB-F1)"),
+                Diagnostic::error(
+                    Code::VERSION_UNPINNED,
+                    format!("`{key}` is not pinned: {reason}"),
+                )
+                .at(span.clone(), "")
+                .hint("name an exact version; nothing that can move is installed (KB-F1)"),
             );
         }
         if let Some((_, known)) = GONE.iter().find(|(reference, _)| *reference == value) {
