@@ -1,0 +1,63 @@
+//! What can be typed.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Provision a fleet over SSH, layer by layer; no layer starts until the one below has proved that
+/// it works.
+#[derive(Debug, Parser)]
+#[command(
+    name = "strata",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:\n  strata check                     read the whole site, report every problem\n  strata install --layer base      converge one layer, then run its gate\n  strata install                   full rebuild, layer by layer\n  strata rehearse --layer base     the same on local hosts, before production\n\nExit codes: 0 done, 1 a step failed, 2 invalid input, 3 gate red, 4 fault not healed,\n5 host unreachable or changed, 6 locked, 7 refused, 8 differences found, 70 internal, 130 interrupted"
+)]
+pub struct Arguments {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// The site's directory [default: the nearest one upwards that holds a strata.toml]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub site: Option<PathBuf>,
+    /// Print machine-readable output only: JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show unchanged steps, differences and timings
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Colour the output
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: ColorChoice,
+    /// Plain lines instead of a progress display
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+    /// Use the lab's versions and exceptions (`strata rehearse` passes this to itself)
+    #[arg(long, global = true, hide = true)]
+    pub rehearsal: bool,
+}
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorChoice {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read the whole site and report every problem; touches no host and no secret
+    Check(super::check::CheckArguments),
+}
