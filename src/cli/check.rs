@@ -1,6 +1,7 @@
 //! `strata check`.
 
-use super::{Exit, Settings};
+use super::Settings;
+use crate::run::Exit;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;

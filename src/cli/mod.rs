@@ -2,11 +2,13 @@
 
 mod arguments;
 mod check;
-mod exit;
+
 mod settings;
 
-pub use exit::Exit;
+
 pub use settings::Settings;
+
+use crate::run::Exit;
 
 use arguments::{Arguments, Command};
 use clap::Parser;

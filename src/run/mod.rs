@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The scheduler: connects to hosts, converges layers, runs gates, and emits events.
+//!
+//! All hosts of a layer are at work at the same time and no step waits for another host: barriers
+//! stand only between layers. A host that fails, hangs or is lost never stops the others.
+
+mod changes;
+mod converge;
+mod events;
+mod exit;
+mod fleet;
+mod install;
+mod stop;
+mod verify;
+
+pub use events::Events;
+pub use exit::Exit;
+pub use fleet::{Connection, Fleet};
+pub use install::{GateChoice, Request, install};
+pub use stop::Stop;
+pub use verify::verify;

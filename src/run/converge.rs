@@ -1,0 +1,155 @@
+//! One host through one layer.
+
+use super::changes::outcome_text;
+use super::{Events, Stop};
+use crate::event::{EventKind, HostState, StepId, StepOutcome};
+use crate::plan::HostPlan;
+use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
+use crate::ssh::AgentSession;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+/// What a host's way through a layer came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Steps changed, handlers included.
+    pub changed: u32,
+    /// Steps looked at, handlers included.
+    pub steps: u32,
+    waiting: Vec<String>,
+}
+
+/// Converges one host; its end is reported as [`EventKind::HostFinished`].
+pub async fn host(
+    session: &AgentSession,
+    plan: HostPlan,
+    layer: &str,
+    events: &Events,
+    stop: &Stop,
+) -> (HostState, Tally) {
+    let start = Instant::now();
+    let mut tally = Tally::default();
+    let mut state = HostState::Converged;
+    for batch in plan.batches {
+        if stop.wished() {
+            state = HostState::Stopped;
+            break;
+        }
+        state = one_batch(session, batch.work, &plan.host, layer, events, stop, &mut tally).await;
+        if state != HostState::Converged {
+            break;
+        }
+    }
+    events.emit(EventKind::HostFinished {
+        host: plan.host.clone(),
+        layer: layer.to_owned(),
+        state,
+        changed: tally.changed,
+        steps: tally.steps,
+        waiting_handlers: tally.waiting.clone(),
+        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+    });
+    (state, tally)
+}
+
+async fn one_batch(
+    session: &AgentSession,
+    work: Batch,
+    host: &str,
+    layer: &str,
+    events: &Events,
+    stop: &Stop,
+    tally: &mut Tally,
+) -> HostState {
+    let (sender, mut reports) = mpsc::channel::<ItemReport>(256);
+    let described = work.clone();
+    let converging = session.converge(work, sender);
+    let mut converging = std::pin::pin!(converging);
+    let mut stopping = false;
+    let mut failed = false;
+    let mut notified: Vec<String> = Vec::new();
+    let result = loop {
+        tokio::select! {
+            biased;
+            Some(report) = reports.recv() => {
+                failed |= record(report, &described, host, layer, events, tally, &mut notified);
+            }
+            result = &mut converging => break result,
+            () = stop.soon(), if !stopping => {
+                stopping = true;
+                session.stop_batch().await;
+            }
+        }
+    };
+    while let Ok(report) = reports.try_recv() {
+        failed |= record(report, &described, host, layer, events, tally, &mut notified);
+    }
+    tally.waiting.extend(notified);
+    match result {
+        Ok(true) => HostState::Converged,
+        Ok(false) if failed || !stop.wished() => HostState::Failed,
+        Ok(false) => HostState::Stopped,
+        Err(error) => {
+            events.emit(EventKind::Note { text: format!("  {error}") });
+            HostState::Lost
+        }
+    }
+}
+
+/// Turns a report into events; true when the item failed. `notified` holds the handlers that were
+/// notified and have not run yet.
+fn record(
+    report: ItemReport,
+    batch: &Batch,
+    host: &str,
+    layer: &str,
+    events: &Events,
+    tally: &mut Tally,
+    notified: &mut Vec<String>,
+) -> bool {
+    let Some(item) = item_of(batch, report.slot) else { return false };
+    let handler = matches!(report.slot, ItemSlot::Handler(_));
+    let step = StepId {
+        host: host.to_owned(),
+        layer: layer.to_owned(),
+        role: batch.role.clone(),
+        step: item.name.clone(),
+        handler,
+    };
+    match report.event {
+        ItemEvent::Started => {
+            events.emit(EventKind::StepStarted { step });
+            false
+        }
+        ItemEvent::Waiting(reason) => {
+            events.emit(EventKind::StepWaiting { step, reason });
+            false
+        }
+        ItemEvent::Finished { outcome, took_ms } => {
+            tally.steps += 1;
+            let changed = matches!(outcome, Outcome::Changed(_));
+            let failed = matches!(outcome, Outcome::Failed(_));
+            if changed {
+                tally.changed += 1;
+                for name in &item.notify {
+                    if !notified.contains(name) {
+                        notified.push(name.clone());
+                    }
+                }
+            }
+            if handler && !failed {
+                notified.retain(|name| *name != item.name);
+            }
+            let outcome: StepOutcome = outcome_text(item, outcome);
+            events.emit(EventKind::StepFinished { step, outcome, took_ms: u64::from(took_ms) });
+            failed
+        }
+    }
+}
+
+fn item_of(batch: &Batch, slot: ItemSlot) -> Option<&Item> {
+    match slot {
+        ItemSlot::Step(index) => batch.items.get(index as usize),
+        ItemSlot::Handler(index) => batch.handlers.get(index as usize),
+    }
+}

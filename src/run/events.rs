@@ -1,0 +1,63 @@
+//! The way of events to their consumers: one thread, in order, off the async runtime.
+
+use crate::event::{Consumer, Event, EventKind, now_ms};
+use std::io;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+enum Message {
+    Event(Box<Event>),
+    Flush(tokio::sync::oneshot::Sender<Option<String>>),
+}
+
+/// Emits events. Cheap to clone; order is kept.
+#[derive(Debug, Clone)]
+pub struct Events {
+    sender: mpsc::Sender<Message>,
+}
+
+impl Events {
+    /// Starts the consumers' thread. The thread ends when every clone of [`Events`] is dropped.
+    pub fn start(mut consumer: Box<dyn Consumer>) -> (Self, JoinHandle<()>) {
+        let (sender, receiver) = mpsc::channel::<Message>();
+        let thread = std::thread::spawn(move || {
+            let mut failure: Option<String> = None;
+            for message in receiver {
+                match message {
+                    Message::Event(event) => {
+                        if let Err(error) = consumer.event(&event) {
+                            failure.get_or_insert_with(|| error.to_string());
+                        }
+                    }
+                    Message::Flush(done) => {
+                        // The asker may have given up waiting.
+                        let _ = done.send(failure.clone());
+                    }
+                }
+            }
+        });
+        (Self { sender }, thread)
+    }
+
+    /// Emits an event, stamped with the time of now.
+    pub fn emit(&self, kind: EventKind) {
+        // The consumers' thread lives as long as any sender.
+        let _ = self.sender.send(Message::Event(Box::new(Event { at_ms: now_ms(), kind })));
+    }
+
+    /// Waits until everything emitted so far was taken.
+    ///
+    /// # Errors
+    /// When a consumer failed: a journal that cannot be written must stop the run before its
+    /// first change.
+    pub async fn flush(&self) -> io::Result<()> {
+        let (done, taken) = tokio::sync::oneshot::channel();
+        let gone = || io::Error::other("the journal's writer is gone");
+        self.sender.send(Message::Flush(done)).map_err(|_| gone())?;
+        match taken.await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => Err(io::Error::other(error)),
+            Err(_) => Err(gone()),
+        }
+    }
+}
