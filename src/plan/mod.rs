@@ -14,6 +14,7 @@ mod selection;
 mod shared_items;
 mod variables;
 
+pub use aggregate::{OpenPort, firewall as open_ports};
 pub use context::SecretLookup;
 pub use digest::layer_digest;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};

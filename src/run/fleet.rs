@@ -52,6 +52,11 @@ impl Fleet {
         self.sessions.remove(host);
     }
 
+    /// Lets [`Fleet::connect`] try a host again that could not be used.
+    pub fn retry(&mut self, host: &str) {
+        self.unusable.remove(host);
+    }
+
     /// Connects to every host of the list that is not connected yet, all at once, and takes their
     /// locks. Hosts that cannot be used are reported and kept in [`Fleet::unusable`].
     pub async fn connect(

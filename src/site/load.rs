@@ -2,6 +2,7 @@
 
 use super::config::{self, Config};
 use super::exceptions::{self, Excepted, Exceptions};
+use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
 use super::role::{self, Role};
@@ -38,6 +39,8 @@ pub struct Site {
     pub balancers: Vec<Balancer>,
     /// Roles that layers place, by name.
     pub roles: IndexMap<String, Role>,
+    /// Gates of those roles, by role name.
+    pub gates: IndexMap<String, Vec<GateTest>>,
     /// Pins.
     pub versions: IndexMap<String, Version>,
     /// Templates by their path below `templates/`.
@@ -82,6 +85,7 @@ impl Site {
             groups: groups.groups,
             balancers: groups.balancers,
             roles: IndexMap::new(),
+            gates: IndexMap::new(),
             versions,
             templates: read_templates(root, problems),
             exceptions,
@@ -130,6 +134,12 @@ impl Site {
             if let Some(source) = read_text(&self.root, &path, problems) {
                 let role = role::read(&placement.role, &source, &kinds, problems);
                 self.roles.insert(placement.role.clone(), role);
+            }
+            let path = format!("roles/{}/gate.toml", placement.role);
+            if self.root.join(&path).is_file()
+                && let Some(source) = read_text(&self.root, &path, problems)
+            {
+                self.gates.insert(placement.role.clone(), gate::read(&source, problems));
             }
         }
     }

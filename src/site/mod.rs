@@ -7,6 +7,7 @@
 pub mod config;
 pub mod deserialize;
 pub mod exceptions;
+pub mod gate;
 pub mod groups;
 pub mod inventory;
 pub mod role;
@@ -20,6 +21,7 @@ mod reader;
 
 pub use config::{Config, Layer, Placement};
 pub use exceptions::Exceptions;
+pub use gate::GateTest;
 pub use groups::{Balancer, Group};
 pub use inventory::Host;
 pub use load::{Profile, Site};

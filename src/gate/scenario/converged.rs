@@ -1,0 +1,80 @@
+//! Idempotence: a second look finds nothing to change. It covers the effective value of every
+//! resource: kernel settings, services, the live firewall, modes and owners.
+
+use super::{Finding, Surroundings};
+use crate::diag::Diagnostics;
+use crate::plan::HostPlan;
+use crate::resource::{ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
+use crate::ssh::AgentSession;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+
+/// No settings.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {}
+
+/// Checks every step of the layer on every host.
+pub async fn run(surroundings: Surroundings<'_>, _: Bounds) -> Finding {
+    surroundings
+        .on_each("no step would change anything", |host, session| {
+            let plan = plan_of(&surroundings, &host, &session);
+            async move { differences(&session, plan?).await }
+        })
+        .await
+}
+
+/// The host's plan, to look only.
+pub fn plan_of(
+    surroundings: &Surroundings<'_>,
+    host: &str,
+    session: &AgentSession,
+) -> Result<HostPlan, String> {
+    let context = surroundings.context;
+    let host = context.site.hosts.get(host).ok_or_else(|| format!("no host {host}"))?;
+    let mut problems = Diagnostics::new();
+    let facts = &session.hello().facts;
+    let plan =
+        context.resolver.host(host, context.layer, &[], facts, Mode::Check, &mut problems);
+    match problems.iter().next() {
+        Some(problem) => Err(problem.message.clone()),
+        None => Ok(plan),
+    }
+}
+
+/// What would change or cannot be looked at.
+///
+/// # Errors
+/// When the connection is lost.
+pub async fn differences(session: &AgentSession, plan: HostPlan) -> Result<Vec<String>, String> {
+    let mut wrong = Vec::new();
+    for batch in plan.batches {
+        let (sender, mut reports) = mpsc::channel::<ItemReport>(256);
+        let work = batch.work;
+        let converging = session.converge(work.clone(), sender);
+        let collecting = async {
+            let mut lines = Vec::new();
+            while let Some(report) = reports.recv().await {
+                let ItemSlot::Step(index) = report.slot else { continue };
+                let name = work.items.get(index as usize).map_or("", |item| item.name.as_str());
+                let ItemEvent::Finished { outcome, .. } = report.event else { continue };
+                match outcome {
+                    Outcome::Unchanged => {}
+                    Outcome::Changed(changes) => {
+                        let what: Vec<&str> =
+                            changes.iter().map(|change| change.what.as_str()).collect();
+                        lines.push(format!("{} › {name}: {}", work.role, what.join(", ")));
+                    }
+                    Outcome::Failed(failure) => {
+                        lines.push(format!("{} › {name}: {}", work.role, failure.message));
+                    }
+                }
+            }
+            lines
+        };
+        let (result, lines) = tokio::join!(converging, collecting);
+        result.map_err(|error| error.to_string())?;
+        wrong.extend(lines);
+    }
+    Ok(wrong)
+}

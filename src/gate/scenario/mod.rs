@@ -1,0 +1,167 @@
+//! The scenarios, one file per subject.
+
+mod ban;
+mod clock;
+mod converged;
+mod docker;
+mod names;
+mod network;
+mod ports;
+mod reboot;
+mod space;
+mod sshd;
+
+use super::runner::Context;
+use crate::event::{TestKind, Verdict};
+use crate::run::{Events, Fleet};
+use crate::site::GateTest;
+use crate::site::deserialize::TypeError;
+use crate::ssh::AgentSession;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use std::future::Future;
+use std::sync::Arc;
+
+/// What a scenario gets.
+pub struct Surroundings<'a> {
+    /// Site, layer, records.
+    pub context: &'a Context<'a>,
+    /// Selected hosts that have the test's role.
+    pub hosts: Vec<String>,
+    /// Its entry in the gate file.
+    pub test: &'a GateTest,
+    /// Sessions.
+    pub fleet: &'a mut Fleet,
+    /// Where faults are announced.
+    pub events: &'a Events,
+}
+
+/// What a scenario found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// What was wanted.
+    pub expected: String,
+    /// What was found.
+    pub found: Vec<String>,
+    /// True when a fault that the test injected is still there.
+    pub not_healed: bool,
+}
+
+/// A scenario.
+#[derive(Clone, Copy)]
+pub struct ScenarioInfo {
+    /// Its name in gate files.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: TestKind,
+    /// What it shows.
+    pub summary: &'static str,
+    /// Types its bounds.
+    pub check: fn(&GateTest) -> Result<(), TypeError>,
+    /// Runs it.
+    pub run: for<'a> fn(Surroundings<'a>) -> BoxFuture<'a, Finding>,
+}
+
+macro_rules! scenarios {
+    ($($name:literal, $kind:ident, $summary:literal, $module:ident :: $function:ident, $bounds:ty;)*) => {
+        /// Every scenario.
+        pub const SCENARIOS: &[ScenarioInfo] = &[$(ScenarioInfo {
+            name: $name,
+            kind: TestKind::$kind,
+            summary: $summary,
+            check: |test| super::bounds::typed::<$bounds>(test).map(|_| ()),
+            run: |surroundings| Box::pin(async move {
+                match super::bounds::typed::<$bounds>(surroundings.test) {
+                    Ok(bounds) => $module::$function(surroundings, bounds).await,
+                    Err(error) => Finding::not_run(error.message),
+                }
+            }),
+        }),*];
+    };
+}
+
+scenarios! {
+    "converged", Diag, "a second look finds nothing to change", converged::run, converged::Bounds;
+    "sshd", Diag, "the effective settings of sshd", sshd::effective, sshd::Effective;
+    "password-login", Diag, "a login by password is not even offered", sshd::password, sshd::Password;
+    "names", Diag, "every name resolves to the same address on every host", names::run, names::Bounds;
+    "ports-from-peers", Diag, "ports are open to whom the site opens them, and to nobody else", ports::from_peers, ports::Bounds;
+    "ports-from-outside", Diag, "nothing but the site's public ports answers on public addresses", ports::from_outside, ports::Bounds;
+    "listeners", Diag, "nothing listens that the site does not know", ports::listeners, ports::Listeners;
+    "clock", Diag, "the hosts' clocks agree", clock::run, clock::Bounds;
+    "packet-size", Diag, "full-sized packets pass between hosts", network::packet_size, network::PacketSize;
+    "free-space", Diag, "disks have room", space::run, space::Bounds;
+    "docker-settings", Diag, "the effective settings of the container engine", docker::settings, docker::Settings;
+    "ban", Failover, "an address can be banned and is let in again", ban::run, ban::Bounds;
+    "docker-restart", Failover, "containers live through a restart of the container engine", docker::restart, docker::Restart;
+    "reboot", Failover, "each host comes back from a reboot as it was, one at a time", reboot::run, reboot::Bounds;
+}
+
+impl Finding {
+    /// It could not be run.
+    pub fn not_run(why: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::NotRun,
+            expected: "to be run".to_owned(),
+            found: vec![why.into()],
+            not_healed: false,
+        }
+    }
+
+    /// It means nothing here.
+    pub fn not_applicable(why: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::NotApplicable,
+            expected: "nothing here".to_owned(),
+            found: vec![why.into()],
+            not_healed: false,
+        }
+    }
+
+    /// Pass when nothing was found to be wrong.
+    pub fn of(expected: impl Into<String>, wrong: Vec<String>) -> Self {
+        Self {
+            verdict: if wrong.is_empty() { Verdict::Pass } else { Verdict::Fail },
+            expected: expected.into(),
+            found: wrong,
+            not_healed: false,
+        }
+    }
+}
+
+impl Surroundings<'_> {
+    /// Looks at every host at the same time; `look` gives what is wrong there. A host without a
+    /// session makes the test not run.
+    pub async fn on_each<F>(
+        &self,
+        expected: &str,
+        look: impl Fn(String, Arc<AgentSession>) -> F,
+    ) -> Finding
+    where
+        F: Future<Output = Result<Vec<String>, String>>,
+    {
+        let missing: Vec<&String> =
+            self.hosts.iter().filter(|host| self.fleet.session(host).is_none()).collect();
+        if let Some(host) = missing.first() {
+            return Finding::not_run(format!("{host} is not connected"));
+        }
+        let looks = self.hosts.iter().filter_map(|host| {
+            let session = Arc::clone(self.fleet.session(host)?);
+            let looking = look(host.clone(), session);
+            Some(async move { (host.clone(), looking.await) })
+        });
+        let results: Vec<(String, Result<Vec<String>, String>)> =
+            stream::iter(looks).buffer_unordered(64).collect().await;
+        let mut wrong: Vec<String> = results
+            .into_iter()
+            .flat_map(|(host, result)| {
+                let lines = result.unwrap_or_else(|error| vec![error]);
+                lines.into_iter().map(move |line| format!("{host}: {line}"))
+            })
+            .collect();
+        wrong.sort();
+        Finding::of(expected, wrong)
+    }
+}
