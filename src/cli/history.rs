@@ -1,0 +1,208 @@
+//! `strata history`, `strata show` and `strata status`.
+
+use super::{Exit, Settings, check};
+use crate::diag::Diagnostics;
+use crate::event::{TestKind, now_ms};
+use crate::history::{GateRecord, Index, RecordState, Records, StateDir, read_journal};
+use crate::plan::layer_digest;
+use crate::report::{duration, line_of, plural};
+use clap::Args;
+use jiff::Timestamp;
+
+/// Arguments of `strata history`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  strata history\n  strata history --limit 100 --json")]
+pub struct HistoryArguments {
+    /// How many runs
+    #[arg(long, default_value_t = 20)]
+    pub limit: u32,
+}
+
+/// Arguments of `strata show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  strata show               the last run\n  strata show 20261121-091500-abcd -v")]
+pub struct ShowArguments {
+    /// The run's id, or its beginning [default: the last run]
+    pub run: Option<String>,
+}
+
+/// Arguments of `strata status`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  strata status\n  strata status --json")]
+pub struct StatusArguments {}
+
+/// Runs `strata history`.
+pub fn history(arguments: &HistoryArguments, settings: &Settings) -> Exit {
+    let runs = StateDir::open(&settings.root)
+        .and_then(|state| Index::open(&state))
+        .and_then(|index| index.runs(arguments.limit));
+    let runs = match runs {
+        Ok(runs) => runs,
+        Err(error) => return failed("the history cannot be read", &error),
+    };
+    if settings.json {
+        for run in &runs {
+            print_json(run);
+        }
+        return Exit::Done;
+    }
+    if runs.is_empty() {
+        println!("no runs yet");
+    }
+    for run in runs {
+        let outcome = match run.exit_code {
+            Some(0) => "done".to_owned(),
+            Some(code) => format!("exit {code}"),
+            None => "cut short".to_owned(),
+        };
+        println!(
+            "{}  {}  {:9}  {:>10}  {}, {} changed, {} failed, {} unreachable  {}",
+            run.run,
+            moment(run.started_ms),
+            outcome,
+            run.took_ms.map_or_else(String::new, duration),
+            plural(run.hosts as usize, "host"),
+            run.changed,
+            run.failed,
+            run.unreachable,
+            run.command,
+        );
+    }
+    Exit::Done
+}
+
+/// Runs `strata show`.
+pub fn show(arguments: &ShowArguments, settings: &Settings) -> Exit {
+    let state = match StateDir::open(&settings.root) {
+        Ok(state) => state,
+        Err(error) => return failed("the history cannot be read", &error),
+    };
+    let runs = state.runs();
+    let found = match &arguments.run {
+        None => runs.last(),
+        Some(start) => runs.iter().rev().find(|run| run.starts_with(start.as_str())),
+    };
+    let Some(run) = found else {
+        eprintln!("error: there is no such run\nhint: `strata history` lists them");
+        return Exit::InvalidInput;
+    };
+    match read_journal(&state.journal(run)) {
+        Ok(events) => {
+            for event in events {
+                if settings.json {
+                    print_json(&event);
+                } else if let Some(line) = line_of(&event, &settings.palette, settings.verbose) {
+                    println!("{line}");
+                }
+            }
+            Exit::Done
+        }
+        Err(error) => failed("the run's journal cannot be read", &error),
+    }
+}
+
+/// Runs `strata status`: one screen, a line a layer.
+pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
+    let mut problems = Diagnostics::new();
+    let Some(site) = check::load(settings, &mut problems).filter(|_| !problems.has_errors()) else {
+        check::show(&problems, settings);
+        return Exit::InvalidInput;
+    };
+    let records = StateDir::open(&settings.root).and_then(|state| {
+        let index = Index::open(&state)?;
+        Ok((Records::open(state.path())?, index.runs(1)?))
+    });
+    let (records, last) = match records {
+        Ok(read) => read,
+        Err(error) => return failed("the state cannot be read", &error),
+    };
+    let mut exit = Exit::Done;
+    for layer in &site.config.layers {
+        let digest = layer_digest(&site, layer);
+        let state = |kind| {
+            records
+                .state(&layer.name, kind, &digest, now_ms(), site.config.gate.max_age_days)
+                .unwrap_or_else(|error| RecordState::Forged(error.to_string()))
+        };
+        let states =
+            [TestKind::Diag, TestKind::Failover, TestKind::Perf].map(|kind| (kind, state(kind)));
+        if !matches!(states[0].1, RecordState::Green(_)) {
+            exit = Exit::Differences;
+        }
+        if settings.json {
+            for (kind, state) in &states {
+                let (word, record, why) = parts(state);
+                print_json(&serde_json::json!({
+                    "layer": layer.name, "kind": kind, "state": word, "why": why,
+                    "at_ms": record.map(|r| r.at_ms), "run": record.map(|r| r.run.as_str()),
+                    "hosts": record.map(|r| r.hosts.len()),
+                }));
+            }
+            continue;
+        }
+        println!("{}", settings.palette.name(&layer.name));
+        for (kind, state) in &states {
+            println!("  {:9} {}", kind.word(), proof(state, settings));
+        }
+        if exit != Exit::Done {
+            println!("  next      strata install --layer {}", layer.name);
+        }
+    }
+    if let Some(run) = last.first().filter(|_| !settings.json) {
+        println!(
+            "last run  {}  {}  {}",
+            run.run,
+            run.command,
+            run.exit_code.map_or_else(|| "cut short".to_owned(), |code| format!("exit {code}"))
+        );
+    }
+    exit
+}
+
+fn parts(state: &RecordState) -> (&'static str, Option<&GateRecord>, Option<&str>) {
+    match state {
+        RecordState::Missing => ("never proved", None, None),
+        RecordState::Green(record) => ("green", Some(record), None),
+        RecordState::Red(record) => ("red", Some(record), None),
+        RecordState::Stale(record, why) => ("stale", Some(record), Some(why)),
+        RecordState::Forged(why) => ("not ours", None, Some(why)),
+    }
+}
+
+fn proof(state: &RecordState, settings: &Settings) -> String {
+    let (word, record, why) = parts(state);
+    let word = match state {
+        RecordState::Green(_) => settings.palette.good(word),
+        RecordState::Missing => settings.palette.dim(word),
+        RecordState::Stale(..) => settings.palette.warn(word),
+        RecordState::Red(_) | RecordState::Forged(_) => settings.palette.bad(word),
+    };
+    let when = record.map_or_else(String::new, |record| {
+        format!(
+            "  {} on {} in run {}",
+            moment(record.at_ms),
+            plural(record.hosts.len(), "host"),
+            record.run
+        )
+    });
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    format!("{word}{why}{when}")
+}
+
+fn moment(at_ms: u64) -> String {
+    i64::try_from(at_ms)
+        .ok()
+        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+        .map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    if let Ok(text) = serde_json::to_string(value) {
+        println!("{text}");
+    }
+}
+
+fn failed(what: &str, error: &std::io::Error) -> Exit {
+    eprintln!("error: {what}: {error}");
+    Exit::Internal
+}

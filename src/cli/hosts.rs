@@ -1,0 +1,195 @@
+//! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
+
+use super::install::connection;
+use super::{Exit, Settings, check};
+use crate::diag::Diagnostics;
+use crate::plan::{HostSelector, select_hosts};
+use crate::site::Site;
+use crate::ssh::{self, Target, Transport};
+use clap::{Args, Subcommand};
+use futures::stream::{self, StreamExt};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+/// Arguments of `strata hosts`.
+#[derive(Debug, Args)]
+pub struct HostsArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: HostsCommand,
+}
+
+/// Subcommands of `strata hosts`.
+#[derive(Debug, Subcommand)]
+pub enum HostsCommand {
+    /// Print the hosts with their groups and addresses
+    List,
+    /// Pin the host keys of hosts that have none pinned, after showing their fingerprints
+    #[command(
+        after_help = "Examples:\n  strata hosts trust                         show fingerprints, then ask\n  strata hosts trust --from keys.txt         pin only what the file lists\n  strata hosts trust db-01 --fingerprint SHA256:…"
+    )]
+    Trust {
+        /// Hosts, globs or groups [default: all]
+        hosts: Vec<String>,
+        /// A file of known keys in known_hosts format; nothing is asked of the network
+        #[arg(long, value_name = "FILE", conflicts_with = "fingerprint")]
+        from: Option<PathBuf>,
+        /// The fingerprint that the one named host must show
+        #[arg(long, value_name = "SHA256:…")]
+        fingerprint: Option<String>,
+        /// Pin what the hosts show without asking; compare the printed fingerprints yourself
+        #[arg(long)]
+        accept: bool,
+    },
+}
+
+/// Runs the command.
+pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
+    let mut problems = Diagnostics::new();
+    let Some(site) = check::load(settings, &mut problems).filter(|_| !problems.has_errors()) else {
+        check::show(&problems, settings);
+        return Exit::InvalidInput;
+    };
+    match &arguments.command {
+        HostsCommand::List => list(&site, settings),
+        HostsCommand::Trust { hosts, from, fingerprint, accept } => {
+            let selectors: Vec<HostSelector> = hosts.iter().cloned().map(HostSelector).collect();
+            let hosts = select_hosts(&site, &selectors, &mut problems);
+            if problems.has_errors() {
+                check::show(&problems, settings);
+                return Exit::InvalidInput;
+            }
+            match from {
+                Some(file) => trust_file(&site, &hosts, file, settings),
+                None => trust_network(&site, &hosts, fingerprint.as_deref(), *accept, settings),
+            }
+        }
+    }
+}
+
+fn list(site: &Site, settings: &Settings) -> Exit {
+    for host in site.hosts.values() {
+        let groups: Vec<&str> = site.groups_of(&host.name).map(|g| g.name.as_str()).collect();
+        if settings.json {
+            println!(
+                "{}",
+                serde_json::json!({ "host": host.name, "address": host.address, "public": host.public, "fqdn": host.fqdn, "groups": groups })
+            );
+        } else {
+            println!("{:20} {:15} {}", host.name, host.address, groups.join(" "));
+        }
+    }
+    Exit::Done
+}
+
+/// Pins the keys that a file lists for the selected hosts.
+fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings) -> Exit {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            eprintln!("error: cannot read {}: {error}", file.display());
+            return Exit::InvalidInput;
+        }
+    };
+    let mut pinned = 0;
+    for host in hosts.iter().filter_map(|name| site.hosts.get(name)) {
+        let names = [host.name.clone(), host.fqdn.clone(), host.address.to_string()];
+        let lines = text.lines().filter(|line| {
+            let first = line.split_whitespace().next().unwrap_or_default();
+            first.split(',').any(|name| names.iter().any(|own| own == name))
+        });
+        let mut found = false;
+        for line in lines {
+            found = true;
+            let key: Vec<&str> = line.split_whitespace().skip(1).take(2).collect();
+            let line = format!("{},{} {}", host.name, host.address, key.join(" "));
+            if let Err(error) = ssh::append_known_host(&settings.known_hosts(), &line) {
+                eprintln!("error: {}: {error}", host.name);
+                return Exit::Unreachable;
+            }
+        }
+        if found {
+            pinned += 1;
+        } else {
+            eprintln!("warning: {} has no key in {}", host.name, file.display());
+        }
+    }
+    eprintln!("{pinned} hosts pinned in {}", settings.known_hosts().display());
+    Exit::Done
+}
+
+fn trust_network(
+    site: &Site,
+    hosts: &[String],
+    fingerprint: Option<&str>,
+    accept: bool,
+    settings: &Settings,
+) -> Exit {
+    if fingerprint.is_some() && hosts.len() != 1 {
+        eprintln!("error: --fingerprint goes with exactly one host");
+        return Exit::InvalidInput;
+    }
+    if fingerprint.is_none() && !accept && !settings.interactive {
+        eprintln!(
+            "error: nobody can be asked without a terminal\nhint: give the known keys with --from FILE or --fingerprint, or pass --accept and compare the printed fingerprints"
+        );
+        return Exit::InvalidInput;
+    }
+    let options = connection(site, settings, None).options;
+    let scanned = super::runtime::block_on(async {
+        let scans = hosts.iter().filter_map(|name| site.hosts.get(name)).map(|host| {
+            let target = Target {
+                name: host.name.clone(),
+                address: SocketAddr::new(IpAddr::V4(host.address), site.config.ssh.port),
+                user: host.user.clone(),
+                transport: Transport::Ssh,
+            };
+            let options = &options;
+            async move { (target.name.clone(), ssh::scan_host_key(&target, options).await) }
+        });
+        stream::iter(scans).buffered(32).collect::<Vec<_>>().await
+    });
+    let scanned = match scanned {
+        Ok(scanned) => scanned,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return Exit::Internal;
+        }
+    };
+    let mut exit = Exit::Done;
+    let mut lines = Vec::new();
+    for (host, result) in scanned {
+        match result {
+            Ok(key) => {
+                println!("{host:20} {} {}", key.algorithm, key.fingerprint);
+                if fingerprint.is_some_and(|wanted| wanted != key.fingerprint) {
+                    eprintln!("error: {host} does not show the expected fingerprint; nothing was pinned");
+                    return Exit::Unreachable;
+                }
+                lines.push((host, key.line));
+            }
+            Err(error) => {
+                eprintln!("error: {host}: {error}");
+                exit = Exit::Unreachable;
+            }
+        }
+    }
+    if fingerprint.is_none() && !accept && !asked("Are these the hosts' own fingerprints?") {
+        eprintln!("nothing was pinned");
+        return Exit::Interrupted;
+    }
+    for (host, line) in lines {
+        if let Err(error) = ssh::append_known_host(&settings.known_hosts(), &line) {
+            eprintln!("error: {host}: {error}");
+            exit = Exit::Unreachable;
+        }
+    }
+    exit
+}
+
+/// Asks a yes-or-no question on the terminal.
+fn asked(question: &str) -> bool {
+    eprint!("{question} [yes/no] ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}

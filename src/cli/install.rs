@@ -1,0 +1,343 @@
+//! `strata install` and `strata verify`.
+
+use super::check;
+use super::{Exit, Settings};
+use crate::diag::Diagnostics;
+use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
+use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
+use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::report::{Json, Plain, Progress, Summary};
+use crate::resource::Mode;
+use crate::run::{self, Connection, Events, GateChoice, Request, Stop};
+use crate::site::Site;
+use crate::ssh::ConnectOptions;
+use crate::wire::LockHolder;
+use clap::{Args, ValueEnum};
+use std::time::{Duration, Instant};
+
+/// Arguments of `strata install`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  strata install --layer redis\n  strata install                          all layers in the site's order\n  strata install --layer base --host db --host '!db-03'\n  strata install --layer base --check     look only: exit code 8 when something would change"
+)]
+pub struct InstallArguments {
+    /// What to work on
+    #[command(flatten)]
+    pub selection: SelectionArguments,
+    /// Only steps with this tag; the gate is then not run
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Look only, change nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Which tests run after a layer
+    #[arg(long, value_enum, default_value = "formed", value_name = "TESTS")]
+    pub gate: GateArgument,
+    /// Confirms `--gate full` on a site that does not allow it in strata.toml
+    #[arg(long, value_name = "SITE")]
+    pub confirm: Option<String>,
+}
+
+/// Which layers and hosts.
+#[derive(Debug, Args)]
+pub struct SelectionArguments {
+    /// Only this layer (repeatable) [default: all, in the site's order]
+    #[arg(long, value_name = "LAYER")]
+    pub layer: Vec<String>,
+    /// Only these hosts: a name, a glob, a group, or `!` and one of these (repeatable)
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+}
+
+/// Which tests run after a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GateArgument {
+    /// Diag always; failover and perf when the layer was never proved before
+    Formed,
+    /// Every kind; injects faults
+    Full,
+    /// Diag only
+    Diag,
+}
+
+/// Arguments of `strata verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  strata verify                            diag of every layer; only looks\n  strata verify --layer redis --kind failover --confirm keybuzz"
+)]
+pub struct VerifyArguments {
+    /// What to work on
+    #[command(flatten)]
+    pub selection: SelectionArguments,
+    /// Kinds of tests (repeatable) [default: diag]
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub kind: Vec<KindArgument>,
+    /// Confirms tests that inject faults on a site that does not allow them in strata.toml
+    #[arg(long, value_name = "SITE")]
+    pub confirm: Option<String>,
+}
+
+/// Kinds of tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KindArgument {
+    /// Only looks
+    Diag,
+    /// Injects faults, one at a time, and heals them
+    Failover,
+    /// Bounded load
+    Perf,
+}
+
+/// Runs `strata install`.
+pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
+    let gate = match arguments.gate {
+        GateArgument::Formed => GateChoice::Formed,
+        GateArgument::Full => GateChoice::Full,
+        GateArgument::Diag => GateChoice::Diag,
+    };
+    let command = described("install", &arguments.selection);
+    let work = Work {
+        selection: &arguments.selection,
+        tags: &arguments.tag,
+        mode: if arguments.check { Mode::Check } else { Mode::Apply },
+        gate,
+        faults: arguments.gate == GateArgument::Full,
+        confirm: arguments.confirm.as_deref(),
+        kinds: None,
+    };
+    execute(&work, &command, settings)
+}
+
+/// Runs `strata verify`.
+pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
+    let mut kinds: Vec<TestKind> = arguments
+        .kind
+        .iter()
+        .map(|kind| match kind {
+            KindArgument::Diag => TestKind::Diag,
+            KindArgument::Failover => TestKind::Failover,
+            KindArgument::Perf => TestKind::Perf,
+        })
+        .collect();
+    if kinds.is_empty() {
+        kinds.push(TestKind::Diag);
+    }
+    kinds.sort_unstable();
+    kinds.dedup();
+    let work = Work {
+        selection: &arguments.selection,
+        tags: &[],
+        mode: Mode::Check,
+        gate: GateChoice::Diag,
+        faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
+        confirm: arguments.confirm.as_deref(),
+        kinds: Some(kinds),
+    };
+    execute(&work, &described("verify", &arguments.selection), settings)
+}
+
+struct Work<'a> {
+    selection: &'a SelectionArguments,
+    tags: &'a [String],
+    mode: Mode,
+    gate: GateChoice,
+    faults: bool,
+    confirm: Option<&'a str>,
+    kinds: Option<Vec<TestKind>>,
+}
+
+fn described(verb: &str, selection: &SelectionArguments) -> String {
+    let mut text = verb.to_owned();
+    for layer in &selection.layer {
+        text.push_str(&format!(" --layer {layer}"));
+    }
+    for host in &selection.host {
+        text.push_str(&format!(" --host {host}"));
+    }
+    text
+}
+
+/// Loads, checks, locks, connects, runs, reports.
+fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
+    let mut problems = Diagnostics::new();
+    let site = check::load(settings, &mut problems);
+    let (layers, hosts) = match &site {
+        Some(site) => {
+            let selectors: Vec<HostSelector> =
+                work.selection.host.iter().cloned().map(HostSelector).collect();
+            (
+                select_layers(site, &work.selection.layer, &mut problems),
+                select_hosts(site, &selectors, &mut problems),
+            )
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
+        check::show(&problems, settings);
+        eprintln!("error: the site has errors; no host was touched");
+        return Exit::InvalidInput;
+    };
+    if let Err(message) = confirm_faults(work, site, settings) {
+        eprintln!("error: {message}");
+        return Exit::Refused;
+    }
+    let state = match StateDir::open(&settings.root) {
+        Ok(state) => state,
+        Err(error) => {
+            eprintln!(
+                "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
+                settings.root.display()
+            );
+            return Exit::Internal;
+        }
+    };
+    let _lock = match SiteLock::take(state.path(), command) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held(_)) => {
+            eprintln!("error: {error}\nhint: wait for it; the lock ends with that process");
+            return Exit::Locked;
+        }
+        Err(error @ LockError::Io(_)) => {
+            eprintln!("error: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let secrets = match check::secrets(settings, &site.clone()) {
+        Ok(secrets) => secrets,
+        Err(problems) => {
+            check::show(&problems, settings);
+            return Exit::InvalidInput;
+        }
+    };
+    let run_id = StateDir::new_run_id();
+    let summary = Summary::default();
+    let consumers = match consumers(&state, &run_id, settings, &summary) {
+        Ok(consumers) => consumers,
+        Err(error) => {
+            eprintln!("error: the journal cannot be written: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let records = match Records::open(state.path()) {
+        Ok(records) => records,
+        Err(error) => {
+            eprintln!("error: the gate records cannot be used: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let redactor = secrets.redactor();
+    let (events, thread) =
+        Events::start(Box::new(Redacting::new(Box::new(move |text| redactor(text)), consumers)));
+    let start = Instant::now();
+    events.emit(EventKind::RunStarted {
+        schema: SCHEMA,
+        run: run_id.clone(),
+        site: site.config.name.clone(),
+        command: command.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rehearsal: settings.profile == crate::site::Profile::Rehearsal,
+        hosts: hosts.clone(),
+        layers: layers.iter().map(|layer| layer.name.clone()).collect(),
+    });
+    let holder = LockHolder {
+        owner: settings.who.clone(),
+        purpose: command.to_owned(),
+        run: run_id.clone(),
+        since_unix_ms: crate::event::now_ms(),
+    };
+    let request = Request {
+        site,
+        layers,
+        named: !work.selection.layer.is_empty(),
+        hosts,
+        tags: work.tags.to_vec(),
+        mode: work.mode,
+        gate: work.gate,
+        connection: connection(site, settings, Some(holder)),
+        secrets: secrets.lookup(),
+        records,
+        run: run_id,
+    };
+    let outcome = super::runtime::block_on(async {
+        let stop = Stop::new();
+        let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
+        let result = match &work.kinds {
+            None => run::install(&request, &events, &stop).await,
+            Some(kinds) => run::verify(&request, kinds, &events, &stop).await,
+        };
+        watching.abort();
+        result
+    });
+    let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
+    events.emit(EventKind::RunFinished {
+        exit_code: exit.code(),
+        reason,
+        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+    });
+    drop(events);
+    // The consumers' thread ends with the last sender; a panic there is reported by the hook.
+    let _ = thread.join();
+    if !settings.json {
+        eprint!("{}", summary.text(&settings.palette));
+    }
+    exit
+}
+
+/// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
+/// a test bench).
+fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(), String> {
+    let allowed = !work.faults
+        || settings.profile == crate::site::Profile::Rehearsal
+        || site.config.gate.allow_full
+        || work.confirm == Some(site.config.name.as_str());
+    if allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "these tests inject faults into the hosts of site `{0}`\nhint: confirm with --confirm {0}, or set allow_full = true under [gate] in strata.toml",
+        site.config.name
+    ))
+}
+
+fn consumers(
+    state: &StateDir,
+    run: &str,
+    settings: &Settings,
+    summary: &Summary,
+) -> std::io::Result<Vec<Box<dyn Consumer>>> {
+    let index = Index::open(state)?;
+    let journal = Journal::create(&state.journal(run))?;
+    let mut consumers: Vec<Box<dyn Consumer>> =
+        vec![Box::new(journal), Box::new(index), Box::new(summary.clone())];
+    if settings.json {
+        consumers.push(Box::new(Json::new(std::io::stdout())));
+    } else if settings.progress {
+        consumers.push(Box::new(Progress::new(settings.palette, settings.verbose)));
+    } else {
+        consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, settings.verbose)));
+    }
+    Ok(consumers)
+}
+
+/// How this site's hosts are reached.
+pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) -> Connection {
+    let ssh = &site.config.ssh;
+    let identities = if ssh.identities.is_empty() {
+        vec![settings.home.join(".ssh/id_ed25519"), settings.home.join(".ssh/id_rsa")]
+    } else {
+        ssh.identities.iter().map(|path| settings.expand(path)).collect()
+    };
+    Connection {
+        options: ConnectOptions {
+            connect_timeout: Duration::from_secs(u64::from(ssh.connect_timeout)),
+            auth_timeout: Duration::from_secs(u64::from(ssh.auth_timeout)),
+            identities,
+            agent_socket: settings.agent_socket.clone(),
+            known_hosts: settings.known_hosts(),
+            ..ConnectOptions::default()
+        },
+        port: ssh.port,
+        holder,
+        parallel: site.config.run.parallel as usize,
+    }
+}

@@ -1,0 +1,42 @@
+//! The async runtime and the operator's interrupts.
+
+use crate::run::Stop;
+use std::future::Future;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs a future on a runtime of its own.
+///
+/// # Errors
+/// When the runtime cannot be made, as text.
+pub fn block_on<F: Future>(future: F) -> Result<F::Output, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map(|runtime| runtime.block_on(future))
+        .map_err(|error| format!("the runtime cannot be started: {error}"))
+}
+
+/// Turns Ctrl-C, SIGTERM and SIGHUP into stop wishes: once, finish what is in hand; twice, stop
+/// now.
+pub async fn watch_interrupts(stop: Stop) {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    ) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        if stop.wished() {
+            eprintln!("stopping now; agents finish the resource in hand");
+        } else {
+            eprintln!("stopping after the resources in hand; once more to stop now");
+        }
+        stop.wish();
+    }
+}
