@@ -1,4 +1,12 @@
 //! Secrets: the age store, the `.env` grammar, the [`Secret`] type, redaction and providers.
+//!
+//! Nothing here prints a value, and no diagnostic holds one: parsers build their excerpts from a
+//! masked copy of the text. Clear values live in [`Secret`] only.
+
+#![expect(
+    clippy::result_large_err,
+    reason = "a diagnostic is built once and ends the command; boxing it would buy nothing"
+)]
 
 mod annotation;
 mod change;
