@@ -1,5 +1,39 @@
 //! Secrets: the age store, the `.env` grammar, the [`Secret`] type, redaction and providers.
+//!
+//! Nothing here prints a value, and no diagnostic holds one: parsers build their excerpts from a
+//! masked copy of the text. Clear values live in [`Secret`] only.
 
+#![expect(
+    clippy::result_large_err,
+    reason = "a diagnostic is built once and ends the command; boxing it would buy nothing"
+)]
+
+mod annotation;
+mod change;
+pub mod codes;
+mod declaration;
+mod document;
+mod encodings;
+mod files;
+mod identity;
+mod init;
+mod lookup;
+mod manifest;
+mod name;
+mod prompt;
+mod redact;
+mod rules;
 mod secret;
+mod store;
 
+pub use change::{Change, Editing, LONGEST_INPUT, check_name, edit, set, value_of_input};
+pub use declaration::{DIRECTORY as DECLARATIONS_DIRECTORY, Declaration, Declared, Origin};
+pub use document::{Entry, EnvDocument, violation_diagnostic};
+pub use init::{InitBrick, InitReport, State, init, states};
+pub use lookup::{Loaded, Secrets};
+pub use name::{is_brick_name, is_secret_name};
+pub use prompt::read_hidden;
+pub use redact::{Redactor, SharedRedactor, StreamRedactor};
+pub use rules::{Alphabet, Excluded, Rules, SHORTEST_MASKED, Violation};
 pub use secret::{REDACTED, Secret};
+pub use store::{DIRECTORY, Form, Present, SecretStore};

@@ -8,7 +8,7 @@ pub const REDACTED: &str = "[secret]";
 
 /// A clear secret. It prints as [`REDACTED`] and is wiped from memory when dropped; the only way to
 /// the value is [`Secret::expose`], so that every use can be found by name.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Secret<T: Zeroize>(T);
 
 impl<T: Zeroize> Secret<T> {
@@ -20,6 +20,11 @@ impl<T: Zeroize> Secret<T> {
     /// The clear value.
     pub const fn expose(&self) -> &T {
         &self.0
+    }
+
+    /// The clear value, to be filled in place.
+    pub const fn expose_mut(&mut self) -> &mut T {
+        &mut self.0
     }
 }
 

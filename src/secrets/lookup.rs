@@ -1,0 +1,74 @@
+//! Loaded secrets by name, as templates use them: `secrets.REDIS_PASSWORD`.
+
+use super::secret::Secret;
+use std::collections::BTreeMap;
+
+/// The loaded values of a site. Names are unique across bricks.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    values: BTreeMap<String, Loaded>,
+}
+
+/// One loaded value.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The brick that it came from.
+    pub brick: String,
+    /// The value.
+    pub value: Secret<String>,
+    /// The value is the one that stands in the declaration, where everyone can read it.
+    pub public: bool,
+}
+
+impl Secrets {
+    /// No secrets.
+    pub const fn new() -> Self {
+        Self {
+            values: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a value; gives back the brick that already holds the name, if one does.
+    pub fn insert(&mut self, name: &str, loaded: Loaded) -> Result<(), String> {
+        if let Some(earlier) = self.values.get(name) {
+            return Err(earlier.brick.clone());
+        }
+        self.values.insert(name.to_owned(), loaded);
+        Ok(())
+    }
+
+    /// The value of a name.
+    pub fn get(&self, name: &str) -> Option<&Secret<String>> {
+        self.values.get(name).map(|loaded| &loaded.value)
+    }
+
+    /// The value of a name and where it came from.
+    pub fn loaded(&self, name: &str) -> Option<&Loaded> {
+        self.values.get(name)
+    }
+
+    /// Every name with its value, in alphabetical order.
+    pub fn all_values(&self) -> impl Iterator<Item = (&str, &Secret<String>)> {
+        self.values
+            .iter()
+            .map(|(name, loaded)| (name.as_str(), &loaded.value))
+    }
+
+    /// The names and values that output must not show: all but those that stand in a declaration.
+    pub fn masked_values(&self) -> impl Iterator<Item = (&str, &Secret<String>)> {
+        self.values
+            .iter()
+            .filter(|(_, loaded)| !loaded.public)
+            .map(|(name, loaded)| (name.as_str(), &loaded.value))
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}

@@ -1,0 +1,700 @@
+//! The files of a site's secrets: `credentials/<brick>.env.age`, or plain `credentials/<brick>.env`
+//! of mode 0600 and owned by root (KB-H1, KB-H3).
+//!
+//! Every change is made under the lock of the directory, encrypted and decrypted again before it
+//! gets its name, and never leaves an empty file.
+
+use super::codes;
+use super::declaration::Declared;
+use super::document::EnvDocument;
+use super::files::{self, Guard, Lock, Replacement};
+use super::identity::{Identity, Recipients};
+use super::lookup::{Loaded, Secrets};
+use super::manifest::{HashKey, Manifest, Record};
+use super::name::is_brick_name;
+use super::secret::Secret;
+use crate::diag::{Diagnostic, Diagnostics, Severity};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The directory of the files, below the site's root.
+pub const DIRECTORY: &str = "credentials";
+
+const MANIFEST: &str = "manifest.toml";
+const MANIFEST_KEY: &str = "manifest.key.age";
+const RECIPIENTS: &str = "recipients.txt";
+
+/// Plain files belong to root (KB-H3).
+const PLAIN_OWNER: u32 = 0;
+
+/// How a brick's secrets are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Encrypted, `<brick>.env.age`.
+    Encrypted,
+    /// Clear, `<brick>.env`, mode 0600, owned by root.
+    Plain,
+}
+
+impl Form {
+    pub(super) fn file(self, brick: &str) -> String {
+        match self {
+            Self::Encrypted => format!("{brick}.env.age"),
+            Self::Plain => format!("{brick}.env"),
+        }
+    }
+}
+
+/// Which names have a value, found without any identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// The names that each brick's file holds.
+    pub bricks: BTreeMap<String, (Form, BTreeSet<String>)>,
+}
+
+impl Present {
+    /// True when the name has a value in some brick.
+    pub fn contains(&self, name: &str) -> bool {
+        self.bricks.values().any(|(_, names)| names.contains(name))
+    }
+
+    /// Finds what a site holds. Plain files are read and checked in full; of encrypted ones the
+    /// manifest tells the names.
+    pub fn find(site_root: &Path, declared: &Declared) -> (Self, Diagnostics) {
+        let directory = Directory::new(site_root);
+        let mut problems = Diagnostics::new();
+        let mut present = Self::default();
+        let manifest = directory.manifest().unwrap_or_else(|problem| {
+            problems.push(problem);
+            Manifest::empty()
+        });
+        let bricks = directory.bricks(&mut problems);
+        for (brick, form) in bricks {
+            let names = match form {
+                Form::Plain => match directory.read_plain(&brick) {
+                    Ok(Some((document, found))) => {
+                        problems.extend(found);
+                        problems.extend(document.check(&declared.of(&brick)));
+                        document
+                            .entries()
+                            .iter()
+                            .map(|entry| entry.name.clone())
+                            .collect()
+                    }
+                    Ok(None) => continue,
+                    Err(problem) => {
+                        problems.push(problem);
+                        continue;
+                    }
+                },
+                Form::Encrypted => match directory.read_sealed(&brick) {
+                    Ok(Some(sealed)) => match manifest.of_content(&brick, &sealed) {
+                        Some(record) => record.names.keys().cloned().collect(),
+                        None => {
+                            problems.push(replaced(&brick, "its content"));
+                            continue;
+                        }
+                    },
+                    Ok(None) => continue,
+                    Err(problem) => {
+                        problems.push(problem);
+                        continue;
+                    }
+                },
+            };
+            unique(&mut problems, &present, &brick, &names);
+            present.bricks.insert(brick, (form, names));
+        }
+        (present, problems)
+    }
+}
+
+fn unique(problems: &mut Diagnostics, present: &Present, brick: &str, names: &BTreeSet<String>) {
+    for (other, (_, theirs)) in &present.bricks {
+        for name in names.intersection(theirs) {
+            problems.push(loaded_twice(name, other, brick));
+        }
+    }
+}
+
+fn loaded_twice(name: &str, first: &str, second: &str) -> Diagnostic {
+    let shown = if super::name::is_showable(name) {
+        name
+    } else {
+        "a name"
+    };
+    Diagnostic::error(
+        codes::LOADED_TWICE,
+        format!("{shown} has a value in {first} and in {second}"),
+    )
+    .hint(format!(
+        "delete it from one of them with `strata secrets edit {second}`"
+    ))
+}
+
+fn replaced(brick: &str, what: &str) -> Diagnostic {
+    Diagnostic::error(
+        codes::REPLACED,
+        format!("{DIRECTORY}/{brick}.env.age is not the file that the manifest names: {what}"),
+    )
+    .hint(format!(
+        "somebody replaced one without the other; if the file is right, look at it and accept it \
+         with `strata secrets edit {brick}`, else restore both from version control"
+    ))
+}
+
+/// Paths and plain reading; knows no identity.
+#[derive(Debug, Clone)]
+pub(super) struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    pub(super) fn new(site_root: &Path) -> Self {
+        Self {
+            path: site_root.join(DIRECTORY),
+        }
+    }
+
+    fn at(&self, name: &str) -> (PathBuf, PathBuf) {
+        (self.path.join(name), Path::new(DIRECTORY).join(name))
+    }
+
+    /// The bricks that have a file, in alphabetical order.
+    fn bricks(&self, problems: &mut Diagnostics) -> BTreeMap<String, Form> {
+        let mut found: BTreeMap<String, Form> = BTreeMap::new();
+        let listed: std::io::Result<Vec<String>> = match std::fs::read_dir(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.and_then(|entries| {
+                entries
+                    .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
+                    .collect()
+            }),
+        };
+        let mut names = listed.unwrap_or_else(|error| {
+            problems.push(files::access("list", Path::new(DIRECTORY), error));
+            Vec::new()
+        });
+        names.sort();
+        for name in names.iter().filter(|name| !name.starts_with('.')) {
+            let (brick, form) = match (name.strip_suffix(".env"), name.strip_suffix(".env.age")) {
+                (_, Some(brick)) => (brick, Form::Encrypted),
+                (Some(brick), None) => (brick, Form::Plain),
+                (None, None) => continue,
+            };
+            if !is_brick_name(brick) {
+                problems.push(
+                    Diagnostic::error(
+                        codes::ENV_NAME,
+                        format!("`{brick}` is not a name of a brick: {DIRECTORY}/{name}"),
+                    )
+                    .hint("bricks are a-z, then a-z, 0-9 and `-`"),
+                );
+                continue;
+            }
+            if found.insert(brick.to_owned(), form).is_some() {
+                problems.push(
+                    Diagnostic::error(
+                        codes::BOTH_FORMS,
+                        format!(
+                            "both {DIRECTORY}/{brick}.env and {DIRECTORY}/{brick}.env.age exist"
+                        ),
+                    )
+                    .hint(format!(
+                        "decide which one holds; to keep the plain one encrypted, set its values \
+                         with `strata secrets set {brick} NAME` after moving it away"
+                    )),
+                );
+            }
+        }
+        found
+    }
+
+    fn read_plain(&self, brick: &str) -> Result<Option<(EnvDocument, Diagnostics)>, Diagnostic> {
+        let (path, shown) = self.at(&Form::Plain.file(brick));
+        let bytes = files::read(&path, &shown, Guard::Private { owner: PLAIN_OWNER })?;
+        Ok(bytes.map(|bytes| EnvDocument::parse(&shown, Secret::new(bytes).expose())))
+    }
+
+    fn read_sealed(&self, brick: &str) -> Result<Option<Vec<u8>>, Diagnostic> {
+        let (path, shown) = self.at(&Form::Encrypted.file(brick));
+        files::read(&path, &shown, Guard::Public)
+    }
+
+    fn manifest(&self) -> Result<Manifest, Diagnostic> {
+        match self.read_text(MANIFEST)? {
+            Some((text, shown)) => Manifest::parse(&text, &shown).map_err(|problem| *problem),
+            None => Ok(Manifest::empty()),
+        }
+    }
+
+    fn read_text(&self, name: &str) -> Result<Option<(String, PathBuf)>, Diagnostic> {
+        let (path, shown) = self.at(name);
+        let Some(bytes) = files::read(&path, &shown, Guard::Public)? else {
+            return Ok(None);
+        };
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Diagnostic::error(
+                codes::ENV_NOT_UTF8,
+                format!("{} is not UTF-8", shown.display()),
+            )
+            .hint("save the file as UTF-8")
+        })?;
+        Ok(Some((text, shown)))
+    }
+}
+
+/// One brick's content as it was read.
+#[derive(Debug)]
+pub(super) struct Brick {
+    pub(super) form: Form,
+    pub(super) document: EnvDocument,
+    /// The file's bytes, to see whether it is still the same; clear in the plain form.
+    pub(super) bytes: Secret<Vec<u8>>,
+}
+
+/// The secrets of a site, opened for reading and changing.
+#[derive(Debug)]
+pub struct SecretStore {
+    pub(super) declared: Declared,
+    pub(super) directory: Directory,
+    identity: Option<Identity>,
+}
+
+impl SecretStore {
+    /// Opens the secrets of a site. The identity is needed only where a brick is encrypted; where
+    /// one is and the identity cannot be used, this fails.
+    pub fn open(site_root: &Path, identity_path: &Path) -> Result<Self, Diagnostics> {
+        let (declared, mut problems) = Declared::load(site_root);
+        let directory = Directory::new(site_root);
+        let bricks = directory.bricks(&mut problems);
+        let needed = bricks.values().any(|form| *form == Form::Encrypted);
+        let identity = match Identity::load(identity_path) {
+            Ok(identity) => Some(identity),
+            Err(problem) => {
+                if needed || problem.code != codes::IDENTITY_MISSING {
+                    problems.push(problem);
+                }
+                None
+            }
+        };
+        match problems.has_errors() {
+            true => Err(problems),
+            false => Ok(Self {
+                declared,
+                directory,
+                identity,
+            }),
+        }
+    }
+
+    /// The declarations of the site.
+    pub fn declared(&self) -> &Declared {
+        &self.declared
+    }
+
+    /// Reads every secret. Warnings come with the values; any error gives none.
+    pub fn load(&self) -> Result<(Secrets, Diagnostics), Diagnostics> {
+        let mut problems = Diagnostics::new();
+        let mut secrets = Secrets::new();
+        for (brick, form) in self.directory.bricks(&mut problems) {
+            let content = match self.read(&brick, form, true, &mut problems) {
+                Some(content) => content,
+                None => continue,
+            };
+            for entry in content.document.entries() {
+                let fixed = self.declared.get(&entry.name).is_some_and(|declaration| {
+                    matches!(&declaration.origin, super::Origin::Fixed { value } if value == entry.value.expose())
+                });
+                let loaded = Loaded {
+                    brick: brick.clone(),
+                    value: entry.value.clone(),
+                    public: fixed,
+                };
+                if let Err(first) = secrets.insert(&entry.name, loaded) {
+                    problems.push(loaded_twice(&entry.name, &first, &brick));
+                }
+            }
+        }
+        match problems.has_errors() {
+            true => Err(problems),
+            false => Ok((secrets, problems)),
+        }
+    }
+
+    /// The form of a brick's file, if it has one.
+    pub(super) fn form(&self, brick: &str, problems: &mut Diagnostics) -> Option<Form> {
+        self.directory.bricks(problems).remove(brick)
+    }
+
+    /// Reads one brick and checks its values; with `strict`, also against the manifest.
+    pub(super) fn read(
+        &self,
+        brick: &str,
+        form: Form,
+        strict: bool,
+        problems: &mut Diagnostics,
+    ) -> Option<Brick> {
+        let before = problems.count(Severity::Error);
+        let content = match self.read_for_change(brick, form, strict, problems) {
+            Ok(content) => content?,
+            Err(problem) => {
+                problems.push(problem);
+                return None;
+            }
+        };
+        problems.extend(content.document.check(&self.declared.of(brick)));
+        (problems.count(Severity::Error) == before).then_some(content)
+    }
+
+    /// Reads one brick without checking its values.
+    pub(super) fn read_for_change(
+        &self,
+        brick: &str,
+        form: Form,
+        strict: bool,
+        problems: &mut Diagnostics,
+    ) -> Result<Option<Brick>, Diagnostic> {
+        match form {
+            Form::Plain => {
+                let Some((document, found)) = self.directory.read_plain(brick)? else {
+                    return Ok(None);
+                };
+                problems.extend(found);
+                let bytes = Secret::new(document.text().expose().as_bytes().to_vec());
+                Ok(Some(Brick {
+                    form,
+                    document,
+                    bytes,
+                }))
+            }
+            Form::Encrypted => {
+                let Some(sealed) = self.directory.read_sealed(brick)? else {
+                    return Ok(None);
+                };
+                let (_, shown) = self.directory.at(&form.file(brick));
+                let clear = self.identity()?.decrypt(&sealed, &shown)?;
+                let (document, found) = EnvDocument::parse(&shown, clear.expose());
+                problems.extend(found);
+                if strict && let Err(problem) = self.compare(brick, &sealed, &document) {
+                    problems.push(problem);
+                }
+                Ok(Some(Brick {
+                    form,
+                    document,
+                    bytes: Secret::new(sealed),
+                }))
+            }
+        }
+    }
+
+    /// Compares a decrypted file with its record.
+    fn compare(
+        &self,
+        brick: &str,
+        sealed: &[u8],
+        document: &EnvDocument,
+    ) -> Result<(), Diagnostic> {
+        let manifest = self.directory.manifest()?;
+        let Some(record) = manifest.of_content(brick, sealed) else {
+            let what = match manifest.knows(brick) {
+                true => "its content",
+                false => "it names none",
+            };
+            return Err(replaced(brick, what));
+        };
+        let key = self.key()?.ok_or_else(|| self.no_key())?;
+        let found = key.record(brick, sealed, record.recipients.clone(), document);
+        match found == *record {
+            true => Ok(()),
+            false => Err(replaced(brick, "its values")),
+        }
+    }
+
+    /// True when file and manifest agree, or there is no file.
+    pub(super) fn agrees(&self, brick: &str, content: &Brick) -> Result<bool, Diagnostic> {
+        match content.form {
+            Form::Plain => Ok(true),
+            Form::Encrypted => {
+                match self.compare(brick, content.bytes.expose(), &content.document) {
+                    Ok(()) => Ok(true),
+                    Err(problem) if problem.code == codes::REPLACED => Ok(false),
+                    Err(problem) => Err(problem),
+                }
+            }
+        }
+    }
+
+    pub(super) fn identity(&self) -> Result<&Identity, Diagnostic> {
+        self.identity.as_ref().ok_or_else(|| {
+            Diagnostic::error(codes::IDENTITY_MISSING, "there is no identity")
+                .hint("`strata secrets init` makes one for a new site")
+        })
+    }
+
+    pub(super) fn set_identity(&mut self, identity: Identity) {
+        self.identity = Some(identity);
+    }
+
+    pub(super) fn has_identity(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    pub(super) fn has_encrypted(&self) -> bool {
+        let mut ignored = Diagnostics::new();
+        let bricks = self.directory.bricks(&mut ignored);
+        bricks.values().any(|form| *form == Form::Encrypted)
+    }
+
+    fn no_key(&self) -> Diagnostic {
+        Diagnostic::error(
+            codes::MANIFEST,
+            format!("{DIRECTORY}/{MANIFEST_KEY} is missing"),
+        )
+        .hint("the manifest cannot be believed without it: restore it from version control")
+    }
+
+    fn key(&self) -> Result<Option<HashKey>, Diagnostic> {
+        let (path, shown) = self.directory.at(MANIFEST_KEY);
+        let Some(sealed) = files::read(&path, &shown, Guard::Public)? else {
+            return Ok(None);
+        };
+        Ok(Some(HashKey(self.identity()?.decrypt(&sealed, &shown)?)))
+    }
+
+    /// Makes the directory where there is none and locks it.
+    pub(super) fn lock(&self) -> Result<Lock, Diagnostic> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let shown = Path::new(DIRECTORY);
+        match std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&self.directory.path)
+        {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(files::access("create", shown, error));
+            }
+            _ => {}
+        }
+        Lock::acquire(&self.directory.path, shown)
+    }
+
+    /// The readers of the site, with the warnings of their file.
+    pub(super) fn recipients(&self) -> Result<Recipients, Diagnostics> {
+        let mut problems = Diagnostics::new();
+        match self.directory.read_text(RECIPIENTS) {
+            Ok(Some((text, shown))) => {
+                let (recipients, found) = Recipients::parse(&text, &shown);
+                if found.has_errors() {
+                    return Err(found);
+                }
+                if !recipients.is_empty() {
+                    return Ok(recipients);
+                }
+                problems.push(
+                    Diagnostic::error(
+                        codes::RECIPIENTS,
+                        format!("{DIRECTORY}/{RECIPIENTS} names no recipient"),
+                    )
+                    .hint("`strata secrets init` adds this identity"),
+                );
+            }
+            Ok(None) => problems.push(
+                Diagnostic::error(
+                    codes::RECIPIENTS,
+                    format!("{DIRECTORY}/{RECIPIENTS} is missing"),
+                )
+                .hint(match self.has_encrypted() {
+                    true => "restore it from version control: it says who reads what is encrypted",
+                    false => "`strata secrets init` writes it",
+                }),
+            ),
+            Err(problem) => problems.push(problem),
+        }
+        Err(problems)
+    }
+
+    /// Adds the identity to the recipients file where nothing is encrypted yet. True when added.
+    pub(super) fn ensure_recipient(&self, _lock: &Lock) -> Result<bool, Diagnostics> {
+        let one = |problem: Diagnostic| {
+            let mut problems = Diagnostics::new();
+            problems.push(problem);
+            problems
+        };
+        let (path, shown) = self.directory.at(RECIPIENTS);
+        let existing = self.directory.read_text(RECIPIENTS).map_err(one)?;
+        let mut text = match existing {
+            Some((text, _)) => {
+                let (recipients, problems) = Recipients::parse(&text, &shown);
+                if problems.has_errors() {
+                    return Err(problems);
+                }
+                if recipients.hold(self.identity().map_err(one)?) {
+                    return Ok(false);
+                }
+                if self.has_encrypted() {
+                    return Err(one(self.not_a_recipient()));
+                }
+                text
+            }
+            None if self.has_encrypted() => {
+                return Err(self.recipients().err().unwrap_or_default());
+            }
+            None => "# Who can read the secrets of this site: one age1… or ssh-ed25519 … a line.\n\
+                     # Have one recovery key here whose identity is kept offline.\n"
+                .to_owned(),
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        for line in self.identity().map_err(one)?.recipients() {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Replacement::write(&path, &shown, text.as_bytes(), 0o644)
+            .and_then(|file| file.commit(&shown))
+            .map_err(one)?;
+        Ok(true)
+    }
+
+    fn not_a_recipient(&self) -> Diagnostic {
+        let own = self
+            .identity
+            .as_ref()
+            .map(Identity::recipients)
+            .unwrap_or_default();
+        Diagnostic::error(
+            codes::NOT_A_RECIPIENT,
+            format!("this identity is not in {DIRECTORY}/{RECIPIENTS}"),
+        )
+        .hint(format!(
+            "what it writes it could not read again; have a reader add `{}`",
+            own.join("` or `")
+        ))
+    }
+
+    fn seal(
+        &self,
+        clear: &[u8],
+        shown: &Path,
+        recipients: &Recipients,
+    ) -> Result<Vec<u8>, Diagnostic> {
+        let identity = self.identity()?;
+        if !recipients.hold(identity) {
+            return Err(self.not_a_recipient());
+        }
+        let sealed = recipients
+            .encrypt(clear)
+            .map_err(|error| files::access("encrypt", shown, std::io::Error::other(error)))?;
+        let again = identity.decrypt(&sealed, shown)?;
+        if again.expose() != clear {
+            let error = std::io::Error::other("it does not decrypt to what was encrypted");
+            return Err(files::access("encrypt", shown, error));
+        }
+        Ok(sealed)
+    }
+
+    /// Writes a brick. `before` is what the change was made from; if the file is another one now,
+    /// nothing is written.
+    pub(super) fn write(
+        &self,
+        _lock: &Lock,
+        brick: &str,
+        form: Form,
+        before: Option<&Brick>,
+        text: &Secret<String>,
+    ) -> Result<(), Diagnostics> {
+        let one = |problem: Diagnostic| {
+            let mut problems = Diagnostics::new();
+            problems.push(problem);
+            problems
+        };
+        let (path, shown) = self.directory.at(&form.file(brick));
+        let (document, mut problems) = EnvDocument::parse(&shown, text.expose().as_bytes());
+        problems.extend(document.check(&self.declared.of(brick)));
+        if problems.has_errors() {
+            return Err(problems);
+        }
+        if document.entries().is_empty() {
+            return Err(one(Diagnostic::error(
+                codes::INPUT,
+                format!("{} would hold no secret", shown.display()),
+            )
+            .hint("nothing was written; to drop a brick delete its file")));
+        }
+        let guard = match form {
+            Form::Plain => Guard::Private { owner: PLAIN_OWNER },
+            Form::Encrypted => Guard::Public,
+        };
+        let now = files::read(&path, &shown, guard)
+            .map_err(one)?
+            .map(Secret::new);
+        if now.as_ref() != before.map(|before| &before.bytes) {
+            return Err(one(Diagnostic::error(
+                codes::CHANGED_MEANWHILE,
+                format!("{} was changed meanwhile", shown.display()),
+            )
+            .hint("nothing was written; run the command again")));
+        }
+        if form == Form::Plain {
+            return Replacement::write(&path, &shown, text.expose().as_bytes(), 0o600)
+                .and_then(|file| file.commit(&shown))
+                .map_err(one);
+        }
+        let recipients = self.recipients()?;
+        let seal_and_commit = || -> Result<(), Diagnostic> {
+            let sealed = self.seal(text.expose().as_bytes(), &shown, &recipients)?;
+            let key = self.ensure_key(&recipients)?;
+            let manifest = self.directory.manifest()?;
+            let new = key.record(brick, &sealed, recipients.digest(), &document);
+            let kept = now
+                .as_ref()
+                .and_then(|now| manifest.of_content(brick, now.expose()));
+            let file = Replacement::write(&path, &shown, &sealed, 0o644)?;
+            self.write_manifest(&manifest.during(kept, &new))?;
+            file.commit(&shown)?;
+            self.write_manifest(&manifest.after(&new))
+        };
+        seal_and_commit().map_err(one)
+    }
+
+    /// Makes the manifest agree with a file that the operator has looked at.
+    pub(super) fn accept(
+        &self,
+        _lock: &Lock,
+        brick: &str,
+        content: &Brick,
+    ) -> Result<(), Diagnostic> {
+        let recipients = self
+            .recipients()
+            .map_or_else(|_| String::new(), |r| r.digest());
+        let key = self.key()?.ok_or_else(|| self.no_key())?;
+        let record: Record =
+            key.record(brick, content.bytes.expose(), recipients, &content.document);
+        self.write_manifest(&self.directory.manifest()?.after(&record))
+    }
+
+    fn ensure_key(&self, recipients: &Recipients) -> Result<HashKey, Diagnostic> {
+        if let Some(key) = self.key()? {
+            return Ok(key);
+        }
+        if !self.directory.manifest()?.is_empty() {
+            return Err(self.no_key());
+        }
+        let (path, shown) = self.directory.at(MANIFEST_KEY);
+        let mut key = Secret::new(vec![0_u8; 32]);
+        getrandom::fill(key.expose_mut()).map_err(|error| {
+            files::access("write", &shown, std::io::Error::other(error.to_string()))
+        })?;
+        let sealed = self.seal(key.expose(), &shown, recipients)?;
+        Replacement::write(&path, &shown, &sealed, 0o644)?.commit(&shown)?;
+        Ok(HashKey(key))
+    }
+
+    fn write_manifest(&self, manifest: &Manifest) -> Result<(), Diagnostic> {
+        let (path, shown) = self.directory.at(MANIFEST);
+        let text = manifest
+            .text()
+            .map_err(|error| files::access("write", &shown, std::io::Error::other(error)))?;
+        Replacement::write(&path, &shown, text.as_bytes(), 0o644)?.commit(&shown)
+    }
+}
