@@ -13,7 +13,7 @@ use super::spec::digest;
 use super::state::{Lock, remove_tree};
 
 /// Raised when the way the repository is made changes.
-const RECIPE: &str = "2";
+const RECIPE: &str = "3";
 /// Only Debian's own packages, whatever else the machine installs from.
 const PREFERENCES: &str = "\
 Package: *
@@ -81,9 +81,28 @@ pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Res
             let mut command = program("dpkg-deb", ["--extract"]);
             check("cannot unpack", command.arg(&archive).arg(building))?;
         }
+        merge_into_usr(building)?;
         remove_tree(&archives)
     })?;
     Ok(directory)
+}
+
+/// Moves what packages still put beside `/usr` into it: a real `/lib` would hide the root
+/// filesystem's link of that name, and with it the dynamic loader.
+fn merge_into_usr(tree: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let aside = tree.join(name);
+        if !aside.is_dir() {
+            continue;
+        }
+        let merged = tree.join("usr").join(name);
+        fs::create_dir_all(&merged).at("cannot create", &merged)?;
+        let mut command = program("cp", ["--archive"]);
+        command.arg(aside.join(".")).arg(&merged);
+        check("cannot merge into /usr", &mut command)?;
+        remove_tree(&aside)?;
+    }
+    Ok(())
 }
 
 fn cached(kind: &str, base: &RootFilesystem, packages: &[String]) -> PathBuf {

@@ -114,12 +114,13 @@ pub(super) fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// No journal and lazy tables: the image is made in milliseconds, and `fsync` still reaches the
-/// machine's disk. The image is never used again after the machine itself has crashed.
+/// machine's disk. Nothing is reserved for root, so that a full disk is full for everybody. The
+/// image is never used again after the machine itself has crashed.
 fn format(image: &Path, bytes: u64) -> Result<()> {
     let file = fs::File::create(image).at("cannot create", image)?;
     file.set_len(bytes).at("cannot size", image)?;
     drop(file);
-    let mut command = program("mkfs.ext4", ["-q", "-F", "-m", "1", "-O", "^has_journal"]);
+    let mut command = program("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal"]);
     command
         .args(["-E", "lazy_itable_init=1,nodiscard"])
         .arg(image);

@@ -22,6 +22,9 @@ use super::{Fault, KillTarget, Signal, delay};
 /// How long a host may take to stop, or to come back when a fault is healed.
 const HOST_DEADLINE: Duration = Duration::from_secs(90);
 
+/// Bytes the filling file needs for its own description.
+const OWN_BLOCKS: u64 = 64 << 10;
+
 /// What an injected fault left behind for its end.
 #[derive(Debug, Default)]
 pub(super) struct Effect {
@@ -100,7 +103,7 @@ pub(super) fn apply(paths: &Paths, file: &LabFile, id: &str, fault: &Fault) -> R
             leave_bytes,
         } => {
             let free = free_bytes(paths, host, path)?;
-            let size = free.saturating_sub(*leave_bytes);
+            let size = free.saturating_sub(*leave_bytes).saturating_sub(OWN_BLOCKS);
             if size > 0 {
                 let file = fill_file(path, id);
                 run(
@@ -285,12 +288,12 @@ fn fill_file(path: &str, id: &str) -> String {
     format!("{}/.lab-{id}", path.trim_end_matches('/'))
 }
 
-/// Bytes that root may still write.
+/// Bytes that may still be written.
 fn free_bytes(paths: &Paths, host: &str, path: &str) -> Result<u64> {
     let output = run(
         paths,
         host,
-        &["stat", "--file-system", "--format=%f %S", "--", path],
+        &["stat", "--file-system", "--format=%a %S", "--", path],
     )?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut words = text.split_whitespace().map(str::parse::<u64>);
