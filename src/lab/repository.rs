@@ -1,0 +1,210 @@
+//! The package repository that hosts install from: the asked packages with everything they need
+//! beyond the root filesystem, and the updates of the root filesystem's own packages.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::command::{check, program};
+use super::error::{At as _, Result};
+use super::machine::{apt_get, update_package_lists};
+use super::paths::CACHE;
+use super::rootfs::RootFilesystem;
+use super::spec::digest;
+use super::state::{Lock, remove_tree};
+
+/// Raised when the way the repository is made changes.
+const RECIPE: &str = "3";
+/// Only Debian's own packages, whatever else the machine installs from.
+const PREFERENCES: &str = "\
+Package: *
+Pin: release o=Debian
+Pin-Priority: 900
+
+Package: *
+Pin: release *
+Pin-Priority: -1
+";
+
+/// A cached repository.
+#[derive(Debug, Clone)]
+pub(super) struct Repository {
+    /// The directory with packages and index.
+    pub(super) directory: PathBuf,
+    /// Whether this call made it.
+    pub(super) built: bool,
+}
+
+/// The repository for these packages on this root filesystem, made if there is none.
+pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repository> {
+    let directory = cached("packages", base, packages);
+    if directory.is_dir() {
+        return Ok(Repository {
+            directory,
+            built: false,
+        });
+    }
+    build(&directory, |building| {
+        download(base, building, &["dist-upgrade"], &[])?;
+        if download(base, building, &["install"], packages).is_err() {
+            // Packages that exclude each other cannot be resolved in one go.
+            for package in packages {
+                download(base, building, &["install"], std::slice::from_ref(package))?;
+            }
+        }
+        tidy(building)?;
+        index(building)
+    })?;
+    Ok(Repository {
+        directory,
+        built: true,
+    })
+}
+
+/// A tree with the unpacked files of packages that the root filesystem lacks; no script of theirs
+/// has run.
+pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Result<PathBuf> {
+    let directory = cached("unpacked", base, packages);
+    if directory.is_dir() {
+        return Ok(directory);
+    }
+    build(&directory, |building| {
+        let archives = building.with_extension("archives");
+        remove_tree(&archives)?;
+        fs::create_dir_all(&archives).at("cannot create", &archives)?;
+        download(
+            base,
+            &archives,
+            &["install", "--no-install-recommends"],
+            packages,
+        )?;
+        for archive in packages_in(&archives)? {
+            let mut command = program("dpkg-deb", ["--extract"]);
+            check("cannot unpack", command.arg(&archive).arg(building))?;
+        }
+        merge_into_usr(building)?;
+        remove_tree(&archives)
+    })?;
+    Ok(directory)
+}
+
+/// Moves what packages still put beside `/usr` into it: a real `/lib` would hide the root
+/// filesystem's link of that name, and with it the dynamic loader.
+fn merge_into_usr(tree: &Path) -> Result<()> {
+    for name in ["bin", "sbin", "lib", "lib64"] {
+        let aside = tree.join(name);
+        if !aside.is_dir() {
+            continue;
+        }
+        let merged = tree.join("usr").join(name);
+        fs::create_dir_all(&merged).at("cannot create", &merged)?;
+        let mut command = program("cp", ["--archive"]);
+        command.arg(aside.join(".")).arg(&merged);
+        check("cannot merge into /usr", &mut command)?;
+        remove_tree(&aside)?;
+    }
+    Ok(())
+}
+
+fn cached(kind: &str, base: &RootFilesystem, packages: &[String]) -> PathBuf {
+    let mut names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    let words = [RECIPE, base.key.as_str()].into_iter().chain(names);
+    Path::new(CACHE).join(format!("{kind}-{}", &digest(words)[..16]))
+}
+
+fn build(directory: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let _lock = Lock::wait(&Path::new(CACHE).join("packages.lock"))?;
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let building = directory.with_extension("building");
+    remove_tree(&building)?;
+    fs::create_dir_all(&building).at("cannot create", &building)?;
+    update_package_lists()?;
+    make(&building)?;
+    fs::rename(&building, directory).at("cannot rename", building)
+}
+
+/// Downloads what apt would install into the root filesystem.
+fn download(
+    base: &RootFilesystem,
+    into: &Path,
+    action: &[&str],
+    packages: &[String],
+) -> Result<()> {
+    let partial = into.join("partial");
+    fs::create_dir_all(&partial).at("cannot create", &partial)?;
+    let preferences = into.join("preferences");
+    fs::write(&preferences, PREFERENCES).at("cannot write", &preferences)?;
+    let status = base.directory.join("var/lib/dpkg/status");
+    let option = |name: &str, value: &Path| format!("-o{name}={}", value.display());
+    let mut command = apt_get();
+    command
+        .args(["--yes", "--download-only", "-oDebug::NoLocking=1"])
+        .arg("-oAPT::Get::AllowUnauthenticated=false")
+        .arg("-oAPT::Sandbox::User=root")
+        .arg(option("Dir::State::status", &status))
+        .arg(option(
+            "Dir::State::extended_states",
+            Path::new("/dev/null"),
+        ))
+        .arg(option("Dir::Cache::archives", into))
+        .arg(option("Dir::Etc::preferences", &preferences))
+        .arg("-oDir::Etc::preferencesparts=/dev/null")
+        .args(action)
+        .arg("--")
+        .args(packages);
+    check("cannot download packages", &mut command).map(drop)
+}
+
+/// Removes apt's own files, and gives packages names that survive being part of an address: apt
+/// writes the colon of an epoch as `%3a` and would decode it again.
+fn tidy(directory: &Path) -> Result<()> {
+    for leftover in ["partial", "lock", "preferences"] {
+        remove_tree(&directory.join(leftover))?;
+    }
+    for path in packages_in(directory)? {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.contains('%') {
+            let plain = directory.join(name.replace('%', "_"));
+            fs::rename(&path, &plain).at("cannot rename", &path)?;
+        }
+    }
+    Ok(())
+}
+
+fn index(directory: &Path) -> Result<()> {
+    let write = |name: &str, arguments: &[&str]| {
+        let mut command = program("apt-ftparchive", arguments);
+        command.current_dir(directory);
+        let output = check("cannot index the repository", &mut command)?;
+        let path = directory.join(name);
+        fs::write(&path, output.stdout).at("cannot write", path)
+    };
+    write("Packages", &["packages", "."])?;
+    write(
+        "Release",
+        &[
+            "-oAPT::FTPArchive::Release::Origin=Debian",
+            "-oAPT::FTPArchive::Release::Label=Debian",
+            "-oAPT::FTPArchive::Release::Suite=stable",
+            "-oAPT::FTPArchive::Release::Codename=bookworm",
+            "release",
+            ".",
+        ],
+    )
+}
+
+fn packages_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).at("cannot read", directory)?;
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .collect())
+}

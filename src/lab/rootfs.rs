@@ -1,0 +1,220 @@
+//! The root filesystem every host starts from: a fresh Debian 12 server, cached by what it is
+//! made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::command::{check, check_with_input, program};
+use super::error::{At as _, LabError, Result};
+use super::machine::update_package_lists;
+use super::paths::CACHE;
+use super::spec::digest;
+use super::state::{Lock, remove_tree};
+
+/// The release hosts run.
+const SUITE: &str = "bookworm";
+/// Raised when the steps below change, so that an older cached tree is not used.
+const RECIPE: &str = "4";
+/// What a cloud provider's Debian image has and that matters here. What the base layer installs
+/// is left out on purpose.
+const PACKAGES: [&str; 20] = [
+    "systemd",
+    "systemd-sysv",
+    "systemd-timesyncd",
+    "dbus",
+    "libpam-systemd",
+    "openssh-server",
+    "iproute2",
+    "iputils-ping",
+    "ca-certificates",
+    "procps",
+    "sudo",
+    "curl",
+    "kmod",
+    "netbase",
+    "less",
+    "e2fsprogs",
+    "tzdata",
+    "adduser",
+    "util-linux-extra",
+    "xz-utils",
+];
+
+/// A cached root filesystem.
+#[derive(Debug, Clone)]
+pub(super) struct RootFilesystem {
+    /// The tree.
+    pub(super) directory: PathBuf,
+    /// What it was made of, as a digest.
+    pub(super) key: String,
+    /// Whether this call made it.
+    pub(super) built: bool,
+}
+
+/// The cached root filesystem, made if there is none.
+pub(super) fn ensure() -> Result<RootFilesystem> {
+    let words = [SUITE, RECIPE, std::env::consts::ARCH].into_iter();
+    let key = digest(words.chain(PACKAGES))[..16].to_owned();
+    let directory = Path::new(CACHE).join(format!("rootfs-{key}"));
+    let found = |built| RootFilesystem {
+        directory: directory.clone(),
+        key: key.clone(),
+        built,
+    };
+    if directory.is_dir() {
+        return Ok(found(false));
+    }
+    fs::create_dir_all(CACHE).at("cannot create", CACHE)?;
+    let _lock = Lock::wait(&Path::new(CACHE).join("rootfs.lock"))?;
+    if directory.is_dir() {
+        return Ok(found(false));
+    }
+    let building = Path::new(CACHE).join(format!("rootfs-{key}.building"));
+    remove_tree(&building)?;
+    update_package_lists()?;
+    bootstrap(&building)?;
+    make_fresh(&building)?;
+    fs::rename(&building, &directory).at("cannot rename", &building)?;
+    Ok(found(true))
+}
+
+fn bootstrap(target: &Path) -> Result<()> {
+    let options = target.with_extension("apt.conf");
+    fs::write(&options, download_options()?).at("cannot write", &options)?;
+    let mut command = program(
+        "mmdebstrap",
+        ["--quiet", "--mode=root", "--variant=minbase"],
+    );
+    command
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--aptopt={}", options.display()))
+        .arg(SUITE)
+        .arg(target)
+        .arg("-");
+    let sources = debian_sources()?;
+    check_with_input(
+        "cannot build the root filesystem",
+        &mut command,
+        sources.as_bytes(),
+    )?;
+    fs::remove_file(&options).at("cannot remove", &options)
+}
+
+/// The machine's own package sources, as far as they are Debian's for [`SUITE`].
+fn debian_sources() -> Result<String> {
+    let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(REPO_URI)|$(COMPONENT)|$(SIGNED_BY)";
+    let mut command = program("apt-get", ["indextargets", "--format", format]);
+    let output = check("cannot list the machine's package sources", &mut command)?;
+    let lines = source_lines(&String::from_utf8_lossy(&output.stdout));
+    if lines.is_empty() {
+        return Err(LabError::Machine(format!(
+            "its apt has no source for Debian {SUITE}; add one to /etc/apt/sources.list"
+        )));
+    }
+    Ok(lines)
+}
+
+fn source_lines(targets: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for target in targets.lines() {
+        let fields: Vec<&str> = target.split('|').collect();
+        let ["Packages", "Debian", release, uri, component, signed_by] = fields[..] else {
+            continue;
+        };
+        if !release.starts_with(SUITE) {
+            continue;
+        }
+        // An option that is not set is shown by its own name.
+        let signed_by = match signed_by {
+            "" | "$(SIGNED_BY)" => String::new(),
+            keyring => format!("[signed-by={keyring}] "),
+        };
+        let line = format!("deb {signed_by}{uri} {release} {component}\n");
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.concat()
+}
+
+/// The machine's settings for downloads: proxies, and whether an old mirror's dates are accepted.
+/// They are handed on in a file, because a proxy may carry a password.
+fn download_options() -> Result<String> {
+    let output = check(
+        "cannot read apt's settings",
+        &mut program("apt-config", ["dump"]),
+    )?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let wanted = [
+        "Acquire::http::Proxy ",
+        "Acquire::https::Proxy ",
+        "Acquire::Check-Valid-Until ",
+        "Acquire::Check-Date ",
+    ];
+    let mut lines = String::new();
+    for line in text.lines() {
+        if wanted.iter().any(|prefix| line.starts_with(prefix)) {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    Ok(lines)
+}
+
+/// Takes away what only one host may have, and points apt to the lab's repository.
+fn make_fresh(root: &Path) -> Result<()> {
+    for identity in [
+        "etc/hostname",
+        "var/lib/dbus/machine-id",
+        "var/lib/systemd/random-seed",
+        "etc/apt/sources.list.d",
+    ] {
+        remove_tree(&root.join(identity))?;
+    }
+    let ssh = root.join("etc/ssh");
+    for entry in fs::read_dir(&ssh).at("cannot read", &ssh)?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("ssh_host_") {
+            fs::remove_file(entry.path()).at("cannot remove", entry.path())?;
+        }
+    }
+    let create =
+        |path: &str| fs::create_dir_all(root.join(path)).at("cannot create", root.join(path));
+    create("etc/apt/sources.list.d")?;
+    create("srv/apt")?;
+    create("var/lib/docker")?;
+    create("var/lib/containerd")?;
+    let write = |path: &str, text: &str| {
+        fs::write(root.join(path), text).at("cannot write", root.join(path))
+    };
+    write("etc/machine-id", "")?;
+    write(
+        "etc/apt/sources.list",
+        "deb [trusted=yes] file:/srv/apt ./\n",
+    )?;
+    // The provider's resolver, as far as the lab has one: refused at once instead of unanswered.
+    write(
+        "etc/resolv.conf",
+        "nameserver 172.31.1.1\noptions timeout:1 attempts:1\n",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_debians_own_sources_of_the_release_are_taken() {
+        let targets = "\
+Packages|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
+Packages|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
+Packages|Debian|bookworm-security|http://deb.debian.org/debian-security/|main|/k.gpg
+DEP-11|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
+Packages|Debian|trixie|http://deb.debian.org/debian/|main|
+Packages|. nodistro|nodistro|https://example.test/|main|";
+        assert_eq!(
+            source_lines(targets),
+            "deb http://deb.debian.org/debian/ bookworm main\n\
+             deb [signed-by=/k.gpg] http://deb.debian.org/debian-security/ bookworm-security main\n"
+        );
+    }
+}
