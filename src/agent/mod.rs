@@ -1,2 +1,22 @@
 //! The host side: a small static program that the controller uploads once and starts over SSH.
 //! Blocking std only; it needs nothing on the target but a kernel.
+//!
+//! One thread reads frames and hands them on, one writes; batches, the relay and every program have
+//! a thread of their own, so that nothing waits for anything it does not need.
+
+mod batch;
+mod command_line;
+mod exec;
+mod facts;
+mod lock;
+mod netlink;
+mod paths;
+mod pending;
+mod processes;
+mod prove;
+mod relay;
+mod serve;
+mod users;
+mod writer;
+
+pub use command_line::main;

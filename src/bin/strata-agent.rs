@@ -1,3 +1,5 @@
 //! `strata-agent`: the host side of strata.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    strata::agent::main(std::env::args().skip(1))
+}

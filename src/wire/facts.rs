@@ -30,7 +30,7 @@ pub struct Facts {
     pub interfaces: Vec<Interface>,
     /// Seconds since boot.
     pub uptime_seconds: u64,
-    /// Names of handlers that an earlier run notified and that have not run yet.
+    /// Handlers that an earlier run notified and that have not run yet, as `role/handler`.
     pub pending_handlers: Vec<String>,
 }
 

@@ -8,6 +8,31 @@ use std::net::SocketAddr;
 /// Version of the message set. Any change of a message changes it.
 pub const PROTOCOL: u32 = 1;
 
+/// Bytes that each direction of a relayed stream may have in flight before its first
+/// [`ToAgent::Credit`] or [`FromAgent::Credit`].
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+
+/// Bytes of a program's output (both streams together) that may be in flight before its first
+/// [`ToAgent::ExecCredit`].
+pub const EXEC_WINDOW: u32 = 1024 * 1024;
+
+/// Largest payload in bytes of one `Data` or `ExecOutput`: small, so that no transfer delays
+/// another for long.
+pub const CHUNK: usize = 32 * 1024;
+
+/// Milliseconds between two [`ToAgent::Alive`].
+pub const ALIVE_EVERY_MS: u32 = 15_000;
+
+/// Milliseconds of silence after which the agent takes the link for broken.
+pub const SILENCE_LIMIT_MS: u32 = 90_000;
+
+/// What the agent prints before its first frame. A login shell may print a banner first, so the
+/// controller looks for these bytes; the zero and 0xFF bytes appear in no text.
+pub const PREAMBLE: [u8; 16] = *b"\0\xFFstrata-agent\xFF\0";
+
+/// Bytes of foreign output that the controller skips at most while it looks for [`PREAMBLE`].
+pub const PREAMBLE_LIMIT: usize = 64 * 1024;
+
 /// Controller to agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum ToAgent {
@@ -40,6 +65,13 @@ pub enum ToAgent {
     ExecKill {
         /// The program's id.
         id: u32,
+    },
+    /// Allows the agent to send this many more bytes of the program's output.
+    ExecCredit {
+        /// The program's id.
+        id: u32,
+        /// How many bytes more.
+        bytes: u32,
     },
     /// Open a TCP connection *from this host*.
     Open {
@@ -74,6 +106,10 @@ pub enum ToAgent {
         /// Who asks and why.
         holder: LockHolder,
     },
+    /// The controller is alive. Sent every [`ALIVE_EVERY_MS`]; an agent that hears nothing for
+    /// [`SILENCE_LIMIT_MS`] ends as if the link had broken, so that a controller that lost its
+    /// power does not hold a host's lock for ever.
+    Alive,
     /// Finish the resource in hand and exit.
     Goodbye,
 }
@@ -162,6 +198,11 @@ pub enum FromAgent {
     LockRefused {
         /// Who, as written in the lock file.
         holder: Option<LockHolder>,
+    },
+    /// The lock could not be tried at all.
+    LockFailed {
+        /// Why, as the kernel puts it.
+        reason: String,
     },
 }
 

@@ -6,12 +6,15 @@
 //! [`FromAgent::Hello`], carries [`PROTOCOL`] so that a mismatch is an error and never a guess.
 //! No message may use `skip_serializing_if`, `flatten` or untagged enums.
 
+mod decoder;
 mod facts;
 mod frame;
 mod message;
 
+pub use decoder::{FrameDecoder, PreambleScan, PreambleScanner};
 pub use facts::{Facts, Interface};
 pub use frame::{FrameError, MAX_FRAME, decode_payload, encode_frame, read_frame, write_frame};
 pub use message::{
-    ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PROTOCOL, ToAgent,
+    ALIVE_EVERY_MS, CHUNK, EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder,
+    OutputStream, PREAMBLE, PREAMBLE_LIMIT, PROTOCOL, SILENCE_LIMIT_MS, STREAM_WINDOW, ToAgent,
 };

@@ -1,0 +1,281 @@
+use super::*;
+use crate::resource::{Change, Resource};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A host in memory: which items differ, and what was done to it.
+#[derive(Default)]
+struct Host {
+    differs: BTreeMap<String, bool>,
+    always: Vec<String>,
+    breaks: Vec<String>,
+    log: Vec<String>,
+}
+
+fn item(name: &str, notify: &[&str]) -> Item {
+    Item {
+        name: name.into(),
+        resource: Resource::Nothing,
+        notify: notify.iter().map(|n| (*n).to_owned()).collect(),
+        secret: false,
+        timeout_ms: 5_000,
+    }
+}
+
+fn batch(mode: Mode, items: Vec<Item>, handlers: &[&str]) -> Arc<Batch> {
+    let handlers = handlers.iter().map(|name| item(name, &[])).collect();
+    Arc::new(Batch {
+        role: "base".into(),
+        mode,
+        items,
+        handlers,
+    })
+}
+
+fn converge_on(host: &Arc<Mutex<Host>>, pending: &PendingHandlers) -> ConvergeItem {
+    let (host, pending) = (Arc::clone(host), pending.clone());
+    Box::new(move |item, mode, _| {
+        let mut host = host.lock().unwrap();
+        let always = host.always.contains(&item.name);
+        let differs = always || host.differs.get(&item.name).copied().unwrap_or(false);
+        if mode == Mode::Apply {
+            for name in &item.notify {
+                assert!(
+                    !differs || pending.contains("base", name),
+                    "recorded before the change"
+                );
+            }
+            host.log.push(item.name.clone());
+            if host.breaks.contains(&item.name) {
+                return Outcome::Failed(Failure::new("broken"));
+            }
+            host.differs.insert(item.name.clone(), false);
+        }
+        if differs {
+            Outcome::Changed(vec![Change::new("content", None, None)])
+        } else {
+            Outcome::Unchanged
+        }
+    })
+}
+
+struct Ran {
+    end: BatchEnd,
+    reports: Vec<ItemReport>,
+    log: Vec<String>,
+}
+
+fn run(host: &Arc<Mutex<Host>>, pending: &PendingHandlers, batch: Arc<Batch>) -> Ran {
+    let reports = RefCell::new(Vec::new());
+    let runner = BatchRunner {
+        pending,
+        report: &|report| {
+            reports.borrow_mut().push(report);
+            Ok(())
+        },
+        stopped: &|| false,
+    };
+    let end = runner.run(batch, converge_on(host, pending));
+    let log = std::mem::take(&mut host.lock().unwrap().log);
+    Ran {
+        end,
+        reports: reports.into_inner(),
+        log,
+    }
+}
+
+fn host(differs: &[&str], breaks: &[&str]) -> Arc<Mutex<Host>> {
+    let differs = differs
+        .iter()
+        .map(|name| ((*name).to_owned(), true))
+        .collect();
+    let breaks = breaks.iter().map(|name| (*name).to_owned()).collect();
+    Arc::new(Mutex::new(Host {
+        differs,
+        breaks,
+        always: vec!["restart a".into(), "restart b".into()],
+        log: Vec::new(),
+    }))
+}
+
+#[test]
+fn a_changed_step_runs_its_handler_once_after_the_last_step() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&["one", "two"], &[]);
+    let items = || {
+        vec![
+            item("one", &["restart a"]),
+            item("two", &["restart a"]),
+            item("three", &["restart b"]),
+        ]
+    };
+    let first = run(
+        &host,
+        &pending,
+        batch(Mode::Apply, items(), &["restart a", "restart b"]),
+    );
+    assert_eq!(first.end, BatchEnd::Complete);
+    assert_eq!(first.log, ["one", "two", "restart a"]);
+    assert!(pending.list().is_empty());
+    let second = run(
+        &host,
+        &pending,
+        batch(Mode::Apply, items(), &["restart a", "restart b"]),
+    );
+    assert_eq!((second.end, second.log.len()), (BatchEnd::Complete, 0));
+    assert!(
+        second
+            .reports
+            .iter()
+            .all(|r| !matches!(r.slot, ItemSlot::Handler(_)))
+    );
+}
+
+#[test]
+fn a_handler_survives_a_failed_batch_and_runs_after_the_next_complete_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&["one", "two"], &["two"]);
+    let items = || vec![item("one", &["restart a"]), item("two", &[])];
+    let first = run(&host, &pending, batch(Mode::Apply, items(), &["restart a"]));
+    assert_eq!(
+        (first.end, first.log),
+        (BatchEnd::Incomplete, vec!["one".into(), "two".into()])
+    );
+    assert_eq!(pending.list(), ["base/restart a"]);
+    host.lock().unwrap().breaks.clear();
+    host.lock().unwrap().differs.clear();
+    let second = run(&host, &pending, batch(Mode::Apply, items(), &["restart a"]));
+    assert_eq!(second.end, BatchEnd::Complete);
+    assert_eq!(second.log, ["two", "restart a"]);
+    assert!(pending.list().is_empty());
+}
+
+#[test]
+fn a_failed_handler_stays_pending_and_the_batch_is_incomplete() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&["one"], &["restart a"]);
+    let items = vec![item("one", &["restart a"])];
+    let ran = run(&host, &pending, batch(Mode::Apply, items, &["restart a"]));
+    assert_eq!(ran.end, BatchEnd::Incomplete);
+    assert_eq!(pending.list(), ["base/restart a"]);
+}
+
+#[test]
+fn check_mode_changes_nothing_and_shows_the_handlers_that_would_run() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&["one"], &[]);
+    let items = vec![item("one", &["restart a"]), item("two", &["restart b"])];
+    let ran = run(
+        &host,
+        &pending,
+        batch(Mode::Check, items, &["restart a", "restart b"]),
+    );
+    assert_eq!((ran.end, ran.log.len()), (BatchEnd::Complete, 0));
+    assert!(pending.list().is_empty());
+    let handlers: Vec<_> = ran
+        .reports
+        .iter()
+        .filter(|r| matches!(r.slot, ItemSlot::Handler(_)))
+        .collect();
+    assert_eq!(
+        handlers.len(),
+        2,
+        "started and finished of one handler: {handlers:?}"
+    );
+    assert_eq!(handlers[0].slot, ItemSlot::Handler(0));
+}
+
+#[test]
+fn an_unknown_handler_fails_the_step_before_it_changes_anything() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&["one"], &[]);
+    let ran = run(
+        &host,
+        &pending,
+        batch(Mode::Apply, vec![item("one", &["nobody"])], &[]),
+    );
+    assert_eq!((ran.end, ran.log.len()), (BatchEnd::Incomplete, 0));
+    let ItemEvent::Finished {
+        outcome: Outcome::Failed(failure),
+        ..
+    } = &ran.reports[1].event
+    else {
+        panic!("{:?}", ran.reports)
+    };
+    assert!(failure.message.contains("nobody"), "{failure:?}");
+}
+
+#[test]
+fn a_step_that_outlives_its_deadline_ends_the_batch_as_stuck() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let (release, held) = mpsc::channel::<()>();
+    let mut slow = item("slow", &[]);
+    slow.timeout_ms = 50;
+    let reports = RefCell::new(Vec::new());
+    let runner = BatchRunner {
+        pending: &pending,
+        report: &|report| {
+            reports.borrow_mut().push(report);
+            Ok(())
+        },
+        stopped: &|| false,
+    };
+    let end = runner.run(
+        batch(Mode::Apply, vec![slow, item("never", &[])], &[]),
+        Box::new(move |_, _, progress| {
+            progress("the other side".into());
+            held.recv().ok();
+            Outcome::Unchanged
+        }),
+    );
+    drop(release);
+    assert_eq!(end, BatchEnd::Stuck);
+    let reports = reports.into_inner();
+    assert_eq!(reports.len(), 3, "{reports:?}");
+    assert_eq!(
+        reports[1].event,
+        ItemEvent::Waiting("the other side".into())
+    );
+    assert!(matches!(
+        reports[2].event,
+        ItemEvent::Finished {
+            outcome: Outcome::Failed(_),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_stopped_batch_finishes_the_item_in_hand_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = RefCell::new(0);
+    let runner = BatchRunner {
+        pending: &pending,
+        report: &|report| {
+            if matches!(report.event, ItemEvent::Finished { .. }) {
+                *done.borrow_mut() += 1;
+            }
+            Ok(())
+        },
+        stopped: &|| stop.load(Ordering::SeqCst),
+    };
+    let stop_inside = Arc::clone(&stop);
+    let end = runner.run(
+        batch(Mode::Apply, vec![item("one", &[]), item("two", &[])], &[]),
+        Box::new(move |_, _, _| {
+            stop_inside.store(true, Ordering::SeqCst);
+            Outcome::Unchanged
+        }),
+    );
+    assert_eq!((end, *done.borrow()), (BatchEnd::Incomplete, 1));
+}
