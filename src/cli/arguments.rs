@@ -60,4 +60,26 @@ pub enum ColorChoice {
 pub enum Command {
     /// Read the whole site and report every problem; touches no host and no secret
     Check(super::check::CheckArguments),
+    /// Converge layers, each followed by its gate
+    Install(super::install::InstallArguments),
+    /// Run the gates alone
+    Verify(super::install::VerifyArguments),
+    /// Do it all on local hosts first
+    Rehearse(super::rehearse::RehearseArguments),
+    /// One screen: every layer and its last proof
+    Status(super::history::StatusArguments),
+    /// List the runs
+    History(super::history::HistoryArguments),
+    /// Replay a run from its journal
+    Show(super::history::ShowArguments),
+    /// List hosts, pin their keys
+    Hosts(super::hosts::HostsArguments),
+    /// Make, set, edit and list secrets
+    Secrets(super::secrets::SecretsArgs),
+    /// Put the last-good copy of a file back
+    Undo(super::undo::UndoArguments),
+    /// Hosts on this machine
+    Lab(super::lab::LabArguments),
+    /// The agent that strata carries
+    Agent(super::agent::AgentArguments),
 }

@@ -3,11 +3,11 @@
 use super::Settings;
 use crate::run::Exit;
 use crate::diag::{Diagnostics, Renderer, Severity};
+use crate::gate;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
-use crate::resource::Mode;
-use crate::secrets::Secret;
-use crate::site::Site;
+use crate::secrets::{Declared, Present, Redactor, Secret, SecretStore, Secrets};
+use crate::site::{Profile, Site};
 use clap::Args;
 use std::sync::Arc;
 
@@ -46,17 +46,54 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
 /// wrong is found before the first connection.
 pub fn load(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    let site = Site::load(&settings.root, settings.profile, problems)?;
-    let secrets = Arc::new(Placeholders::of(&site, problems));
-    let resolver = plan::Resolver::new(&site, secrets, problems);
-    for layer in &site.config.layers {
-        for host in site.hosts.values() {
-            for facts in plan::sample_facts(&site, host) {
-                resolver.host(host, layer, &[], &facts, Mode::Check, problems);
-            }
-        }
-    }
+    load_as(settings, settings.profile, problems)
+}
+
+/// As [`load`], with the lab's versions and exceptions.
+pub fn load_rehearsal(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
+    load_as(settings, Profile::Rehearsal, problems)
+}
+
+fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) -> Option<Site> {
+    let site = Site::load(&settings.root, profile, problems)?;
+    let (declared, declaration_problems) = Declared::load(&settings.root);
+    problems.extend(declaration_problems);
+    let (_, present_problems) = Present::find(&settings.root, &declared);
+    problems.extend(present_problems);
+    gate::check(&site, problems);
+    plan::check(&site, Arc::new(Placeholders(declared)), problems);
     Some(site)
+}
+
+/// The site's secrets, opened when there is anything to open.
+pub struct SiteSecrets(Arc<Secrets>);
+
+impl SiteSecrets {
+    /// For templates.
+    pub fn lookup(&self) -> Arc<dyn SecretLookup> {
+        Arc::new(Loaded(Arc::clone(&self.0)))
+    }
+
+    /// For every sink.
+    pub fn redactor(&self) -> impl Fn(&str) -> String + Send + 'static {
+        let redactor = Redactor::of(&self.0);
+        move |text| redactor.redact(text).into_owned()
+    }
+}
+
+/// Opens the secrets when a template of the site asks for one.
+///
+/// # Errors
+/// Everything that keeps them closed.
+pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnostics> {
+    let (declared, _) = Declared::load(&settings.root);
+    let mut problems = Diagnostics::new();
+    if !plan::check(site, Arc::new(Placeholders(declared)), &mut problems) {
+        return Ok(SiteSecrets(Arc::new(Secrets::new())));
+    }
+    let store = SecretStore::open(&settings.root, &settings.identity())?;
+    let (secrets, _) = store.load()?;
+    Ok(SiteSecrets(Arc::new(secrets)))
 }
 
 /// Prints problems: text on standard error, or JSON on standard output.
@@ -87,16 +124,18 @@ pub fn show(problems: &Diagnostics, settings: &Settings) {
 }
 
 /// Secrets as placeholders of their names: enough to render everything without reading one.
-struct Placeholders(Vec<String>);
-
-impl Placeholders {
-    fn of(_site: &Site, _problems: &mut Diagnostics) -> Self {
-        Self(Vec::new())
-    }
-}
+struct Placeholders(Declared);
 
 impl SecretLookup for Placeholders {
     fn lookup(&self, name: &str) -> Option<Secret<String>> {
-        self.0.iter().any(|known| known == name).then(|| Secret::new(format!("placeholder-{name}")))
+        self.0.get(name).map(|_| Secret::new(format!("placeholder-{name}")))
+    }
+}
+
+struct Loaded(Arc<Secrets>);
+
+impl SecretLookup for Loaded {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        self.0.get(name).cloned()
     }
 }

@@ -60,6 +60,17 @@ pub enum GateArgument {
     Diag,
 }
 
+impl GateArgument {
+    /// The word on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Formed => "formed",
+            Self::Full => "full",
+            Self::Diag => "diag",
+        }
+    }
+}
+
 /// Arguments of `strata verify`.
 #[derive(Debug, Args)]
 #[command(
@@ -202,7 +213,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
             return Exit::Internal;
         }
     };
-    let secrets = match check::secrets(settings, &site.clone()) {
+    let secrets = match check::secrets(settings, site) {
         Ok(secrets) => secrets,
         Err(problems) => {
             check::show(&problems, settings);

@@ -1,15 +1,22 @@
 //! The command line: one file per subcommand, no logic of its own.
 
+pub mod secrets;
+
+mod agent;
 mod arguments;
 mod check;
-
+mod history;
+mod hosts;
+mod install;
+mod lab;
+mod rehearse;
+mod runtime;
 mod settings;
-
+mod undo;
 
 pub use settings::Settings;
 
 use crate::run::Exit;
-
 use arguments::{Arguments, Command};
 use clap::Parser;
 use std::process::ExitCode;
@@ -33,7 +40,18 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = match &arguments.command {
-        Command::Check(check) => check::run(check, &settings),
+        Command::Check(arguments) => check::run(arguments, &settings),
+        Command::Install(arguments) => install::install(arguments, &settings),
+        Command::Verify(arguments) => install::verify(arguments, &settings),
+        Command::Rehearse(arguments) => rehearse::run(arguments, &settings),
+        Command::Status(arguments) => history::status(arguments, &settings),
+        Command::History(arguments) => history::history(arguments, &settings),
+        Command::Show(arguments) => history::show(arguments, &settings),
+        Command::Hosts(arguments) => hosts::run(arguments, &settings),
+        Command::Secrets(arguments) => secrets::command(arguments, &settings),
+        Command::Undo(arguments) => undo::run(arguments, &settings),
+        Command::Lab(arguments) => lab::run(arguments, &settings),
+        Command::Agent(arguments) => agent::run(arguments, &settings),
     };
     exit.into()
 }

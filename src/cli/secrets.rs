@@ -88,6 +88,29 @@ pub fn run(args: &SecretsArgs, settings: &SecretsSettings, streams: &mut Streams
     }
 }
 
+/// Runs `strata secrets` with the process's own streams.
+pub fn command(arguments: &SecretsArgs, settings: &super::Settings) -> crate::run::Exit {
+    let settings_of = SecretsSettings {
+        site_root: settings.root.clone(),
+        identity_path: settings.identity(),
+        editor: settings
+            .editor
+            .iter()
+            .flat_map(|editor| editor.split_whitespace().map(ToOwned::to_owned))
+            .collect(),
+        memory_directories: vec![PathBuf::from("/dev/shm"), PathBuf::from("/run")],
+        json: settings.json,
+        color: settings.palette.color,
+    };
+    let mut streams = Streams {
+        input: &mut std::io::stdin(),
+        output: &mut std::io::stdout(),
+        errors: &mut std::io::stderr(),
+        terminal: settings.interactive,
+    };
+    crate::run::Exit::Program(run(arguments, &settings_of, &mut streams))
+}
+
 /// The exit code for a command that stopped with these problems.
 fn exit_code(problems: &Diagnostics) -> u8 {
     let has = |code| problems.iter().any(|problem| problem.code == code);

@@ -3,6 +3,7 @@
 use super::arguments::{ColorChoice, Global};
 use crate::report::Palette;
 use crate::site::Profile;
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
@@ -23,6 +24,8 @@ pub struct Settings {
     pub progress: bool,
     /// True when the operator can be asked.
     pub interactive: bool,
+    /// The terminal's type, when standard input and output are one.
+    pub terminal: Option<OsString>,
     /// The operator's home directory.
     pub home: PathBuf,
     /// The ssh-agent's socket, if there is one.
@@ -67,6 +70,8 @@ impl Settings {
                 && !global.no_progress
                 && variable("CI").is_none(),
             interactive: std::io::stdin().is_terminal() && stderr_is_terminal && !global.json,
+            terminal: std::env::var_os("TERM")
+                .filter(|_| std::io::stdin().is_terminal() && std::io::stdout().is_terminal()),
             home: variable("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from),
             agent_socket: variable("SSH_AUTH_SOCK").map(PathBuf::from),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),

@@ -5,6 +5,7 @@
 //! secrets, and an install resolves again with the facts that hosts sent in their greeting.
 
 mod aggregate;
+mod check;
 mod context;
 mod digest;
 mod render;
@@ -15,6 +16,7 @@ mod shared_items;
 mod variables;
 
 pub use aggregate::{OpenPort, firewall as open_ports};
+pub use check::{check, packages_of};
 pub use context::SecretLookup;
 pub use digest::layer_digest;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};

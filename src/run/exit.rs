@@ -28,6 +28,8 @@ pub enum Exit {
     Internal,
     /// Interrupted by the operator.
     Interrupted,
+    /// The status of a program that strata passed through, for example `strata lab exec`.
+    Program(u8),
 }
 
 impl Exit {
@@ -45,6 +47,7 @@ impl Exit {
             Self::Differences => 8,
             Self::Internal => 70,
             Self::Interrupted => 130,
+            Self::Program(code) => code,
         }
     }
 
@@ -64,6 +67,9 @@ impl Exit {
             Exit::Differences,
             Exit::Done,
         ];
+        if let (Self::Program(0), other) | (other, Self::Program(0)) = (self, other) {
+            return other;
+        }
         ORDER.into_iter().find(|exit| *exit == self || *exit == other).unwrap_or(self)
     }
 }

@@ -1,0 +1,63 @@
+//! `strata agent`: the agent inside this binary.
+
+use super::{Exit, Settings};
+use crate::ssh::agent_binary;
+use clap::{Args, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Arguments of `strata agent`.
+#[derive(Debug, Args)]
+pub struct AgentArguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AgentCommand,
+}
+
+/// Subcommands of `strata agent`.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// List the architectures with size and hash
+    List,
+    /// Write the agent of an architecture to a file
+    #[command(after_help = "Examples:\n  strata agent write x86_64 ./strata-agent")]
+    Write {
+        /// As `uname -m` prints it
+        architecture: String,
+        /// Where to
+        file: PathBuf,
+    },
+}
+
+/// Runs the command.
+pub fn run(arguments: &AgentArguments, settings: &Settings) -> Exit {
+    match &arguments.command {
+        AgentCommand::List => {
+            for (architecture, agent) in agent_binary::list() {
+                if settings.json {
+                    println!(
+                        "{}",
+                        serde_json::json!({ "architecture": architecture, "bytes": agent.bytes.len(), "sha256": agent.sha256 })
+                    );
+                } else {
+                    println!("{architecture:10} {:>9} bytes  {}", agent.bytes.len(), agent.sha256);
+                }
+            }
+            Exit::Done
+        }
+        AgentCommand::Write { architecture, file } => {
+            let Some(agent) = agent_binary::for_architecture(architecture) else {
+                eprintln!("error: no agent for `{architecture}`\nhint: `strata agent list`");
+                return Exit::InvalidInput;
+            };
+            let written = std::fs::File::create(file).and_then(|mut out| out.write_all(&agent.bytes));
+            match written {
+                Ok(()) => Exit::Done,
+                Err(error) => {
+                    eprintln!("error: cannot write {}: {error}", file.display());
+                    Exit::Internal
+                }
+            }
+        }
+    }
+}

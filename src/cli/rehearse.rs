@@ -1,0 +1,174 @@
+//! `strata rehearse`: the same inventory on local hosts, strata inside the operator host, before
+//! production is touched.
+
+use super::lab::{self, DEFAULT_LAB};
+use super::{Exit, Settings, check};
+use crate::diag::Diagnostics;
+use crate::lab::{Bind, Lab, LabError};
+use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::site::Site;
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Where the site stands on the operator host (KB-F2, KB-H1).
+pub const SITE_ON_OPERATOR: &str = "/opt/keybuzz-installer";
+
+/// What makes up a site; everything else of its directory stays where it is.
+const SITE_PARTS: [&str; 6] =
+    ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"];
+
+/// Arguments of `strata rehearse`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  strata rehearse --layer base\n  strata rehearse --layer base --host db --host install-01\n  strata rehearse --down                       remove the hosts afterwards"
+)]
+pub struct RehearseArguments {
+    /// Only this layer (repeatable) [default: all, in the site's order]
+    #[arg(long, value_name = "LAYER")]
+    pub layer: Vec<String>,
+    /// Only these hosts: a name, a glob, a group (repeatable); the operator host is always there
+    #[arg(long, value_name = "HOST")]
+    pub host: Vec<String>,
+    /// The lab's name
+    #[arg(long, default_value = DEFAULT_LAB, value_name = "NAME")]
+    pub lab: String,
+    /// Which tests run after a layer
+    #[arg(long, value_enum, default_value = "formed", value_name = "TESTS")]
+    pub gate: super::install::GateArgument,
+    /// Remove the lab at the end, whatever the result
+    #[arg(long)]
+    pub down: bool,
+}
+
+/// Runs the command.
+pub fn run(arguments: &RehearseArguments, settings: &Settings) -> Exit {
+    let start = Instant::now();
+    let mut problems = Diagnostics::new();
+    let site = check::load_rehearsal(settings, &mut problems);
+    let mut hosts = Vec::new();
+    if let Some(site) = &site {
+        select_layers(site, &arguments.layer, &mut problems);
+        let mut selectors: Vec<HostSelector> =
+            arguments.host.iter().cloned().map(HostSelector).collect();
+        if !selectors.is_empty() {
+            selectors.push(HostSelector(site.config.operator.0.clone()));
+        }
+        hosts = select_hosts(site, &selectors, &mut problems);
+    }
+    let Some(site) = site.filter(|_| !problems.has_errors()) else {
+        check::show(&problems, settings);
+        eprintln!("error: the site has errors; nothing was started");
+        return Exit::InvalidInput;
+    };
+    let lab = match Lab::open(&arguments.lab) {
+        Ok(lab) => lab,
+        Err(error) => return lab::failed(&error),
+    };
+    let exit = match rehearse(&lab, &site, hosts, arguments, settings) {
+        Ok(exit) => exit,
+        Err(error) => lab::failed(&error),
+    };
+    if arguments.down {
+        if let Err(error) = lab.down() {
+            return exit.worse(lab::failed(&error));
+        }
+    } else {
+        eprintln!(
+            "the hosts stay up: `strata lab status`, `strata lab ssh HOST`, `strata lab down`"
+        );
+    }
+    eprintln!("rehearsal ended after {:.0} s", start.elapsed().as_secs_f64());
+    exit
+}
+
+fn rehearse(
+    lab: &Lab,
+    site: &Site,
+    hosts: Vec<String>,
+    arguments: &RehearseArguments,
+    settings: &Settings,
+) -> Result<Exit, LabError> {
+    let operator = site.config.operator.0.clone();
+    let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("strata"));
+    let mut options = lab::options();
+    options.binds.push(Bind {
+        host: operator.clone(),
+        source: this,
+        target: PathBuf::from("/usr/local/bin/strata"),
+        read_only: true,
+    });
+    let selected = hosts.clone();
+    let report = lab::up(lab, site, hosts, settings, options)?;
+    eprintln!("lab  {}", lab::described(&report));
+    let run = |words: &[&str], stdin: &[u8]| {
+        let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
+        lab.run(&operator, &argv, stdin)
+    };
+    // The site as it is now; journals and throw-away secrets of earlier rehearsals stay.
+    let target = Path::new(SITE_ON_OPERATOR);
+    run(&["mkdir", "-p", SITE_ON_OPERATOR], b"")?;
+    for part in SITE_PARTS {
+        let (here, there) = (settings.root.join(part), target.join(part));
+        run(&["rm", "-rf", &there.to_string_lossy()], b"")?;
+        match std::fs::read(&here) {
+            Ok(content) => {
+                run(&["tee", &there.to_string_lossy()], &content)?;
+            }
+            Err(_) => lab.copy_in(&operator, &here, &there)?,
+        }
+    }
+    let keys = lab.hostkeys()?.join("\n") + "\n";
+    run(&["tee", "/root/lab-host-keys"], keys.as_bytes())?;
+    for words in [
+        &["strata", "--site", SITE_ON_OPERATOR, "secrets", "init"][..],
+        &["strata", "--site", SITE_ON_OPERATOR, "hosts", "trust", "--from", "/root/lab-host-keys"],
+    ] {
+        let output = run(words, b"")?;
+        if !output.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            eprintln!("error: `{}` failed on {operator}", words.join(" "));
+            return Ok(Exit::Internal);
+        }
+    }
+    let mut argv: Vec<OsString> =
+        ["strata", "--site", SITE_ON_OPERATOR, "--rehearsal"].map(OsString::from).to_vec();
+    if settings.json {
+        argv.push("--json".into());
+    }
+    if settings.verbose {
+        argv.push("--verbose".into());
+    }
+    argv.extend(["--color", if settings.palette.color { "always" } else { "never" }].map(Into::into));
+    argv.extend(["install", "--gate", arguments.gate.word()].map(OsString::from));
+    for layer in &arguments.layer {
+        argv.extend(["--layer", layer].map(OsString::from));
+    }
+    if selected.len() < site.hosts.len() {
+        for host in &selected {
+            argv.extend(["--host", host].map(OsString::from));
+        }
+    }
+    let code = lab.exec(&operator, &argv, settings.terminal.as_deref())?;
+    bring_back(&settings.root, &run);
+    Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// Copies the journals of the rehearsal to the site's own `.strata/rehearsal/`.
+fn bring_back(
+    root: &Path,
+    run: &dyn Fn(&[&str], &[u8]) -> Result<std::process::Output, LabError>,
+) {
+    let folder = root.join(".strata/rehearsal");
+    let archive = run(&["tar", "-C", "/opt/keybuzz-installer/.strata", "-c", "runs"], b"");
+    let unpacked = archive.map_err(|error| error.to_string()).and_then(|output| {
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| tar::Archive::new(output.stdout.as_slice()).unpack(&folder))
+            .map_err(|error| error.to_string())
+    });
+    match unpacked {
+        Ok(()) => eprintln!("journals of the rehearsal: {}", folder.join("runs").display()),
+        Err(error) => eprintln!("warning: the journals were not brought back: {error}"),
+    }
+}
