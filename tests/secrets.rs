@@ -1,7 +1,10 @@
 //! The secrets of a site from outside: the four commands, the files they leave, and what they say
 //! when something is wrong.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;

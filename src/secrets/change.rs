@@ -2,10 +2,11 @@
 
 use super::codes;
 use super::declaration::{Declaration, Declared};
+use super::directory::{DIRECTORY, Form};
 use super::document::{EnvDocument, violation_diagnostic};
 use super::name::nearest;
 use super::secret::Secret;
-use super::store::{Brick, DIRECTORY, Form, SecretStore};
+use super::store::{Brick, SecretStore};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

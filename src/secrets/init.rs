@@ -2,11 +2,12 @@
 
 use super::codes;
 use super::declaration::{Declaration, Declared, Origin};
+use super::directory::Form;
 use super::document::{EnvDocument, violation_diagnostic};
 use super::identity::Identity;
 use super::rules::Alphabet;
 use super::secret::Secret;
-use super::store::{Brick, Form, SecretStore};
+use super::store::{Brick, SecretStore};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::path::Path;
 
@@ -130,7 +131,7 @@ fn fill(
         }
         match document.with_value(&declaration.name, &value) {
             Some(text) => {
-                let shown = Path::new(super::store::DIRECTORY).join(format!("{brick}.env"));
+                let shown = Path::new(super::directory::DIRECTORY).join(format!("{brick}.env"));
                 document = EnvDocument::parse(&shown, text.expose().as_bytes()).0;
                 made.push(declaration.name.clone());
             }
@@ -221,7 +222,7 @@ impl State {
 /// Every declared name with its state; needs no identity.
 pub fn states<'a>(
     declared: &'a Declared,
-    present: &super::store::Present,
+    present: &super::directory::Present,
 ) -> Vec<(&'a Declaration, State)> {
     declared
         .iter()

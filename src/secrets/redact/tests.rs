@@ -218,3 +218,31 @@ proptest! {
         prop_assert_eq!(pieces, text);
     }
 }
+
+/// Prints figures; run by hand: `cargo test --release --lib redact::tests::speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn speed() {
+    let values: Vec<(String, Secret<String>)> = (0..40)
+        .map(|number| {
+            (
+                format!("NAME_{number}"),
+                Secret::new(format!("{number:032}xYz")),
+            )
+        })
+        .collect();
+    let start = std::time::Instant::now();
+    let redactor = Redactor::new(values.iter().map(|(name, value)| (name.as_str(), value)));
+    println!(
+        "{} patterns built in {:?}",
+        redactor.patterns(),
+        start.elapsed()
+    );
+    let line = "Nov 21 07:00:00 db-01 patroni[812]: INFO: no action. I am (db-01), the leader\n";
+    let text = line.repeat(16 * 1024 * 1024 / line.len());
+    let start = std::time::Instant::now();
+    let masked = redactor.redact(&text);
+    let seconds = start.elapsed().as_secs_f64();
+    assert!(matches!(masked, Cow::Borrowed(_)));
+    println!("{:.0} MiB/s", text.len() as f64 / seconds / 1024.0 / 1024.0);
+}
