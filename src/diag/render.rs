@@ -21,15 +21,20 @@ impl Renderer {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
         };
-        let mut group =
-            level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str()).elements(
-                Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new(),
-            );
+        let mut group = level
+            .primary_title(diagnostic.message.as_str())
+            .id(diagnostic.code.as_str())
+            .elements(Vec::<Snippet<'_, annotate_snippets::Annotation<'_>>>::new());
         let mut places: Vec<(&Span, &str, bool)> = Vec::new();
         if let Some((span, note)) = &diagnostic.primary {
             places.push((span, note, true));
         }
-        places.extend(diagnostic.secondary.iter().map(|(span, note)| (span, note.as_str(), false)));
+        places.extend(
+            diagnostic
+                .secondary
+                .iter()
+                .map(|(span, note)| (span, note.as_str(), false)),
+        );
         let mut shown: Vec<&std::path::Path> = Vec::new();
         for (span, _, _) in &places {
             if shown.contains(&span.source.path()) {
@@ -41,19 +46,28 @@ impl Renderer {
                 .iter()
                 .filter(|(other, _, _)| other.source == span.source)
                 .map(|(other, note, primary)| {
-                    let kind =
-                        if *primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                    let kind = if *primary {
+                        AnnotationKind::Primary
+                    } else {
+                        AnnotationKind::Context
+                    };
                     kind.span(other.range.clone()).label(*note)
                 });
             group = group.element(
-                Snippet::source(span.source.text()).path(path).fold(true).annotations(annotations),
+                Snippet::source(span.source.text())
+                    .path(path)
+                    .fold(true)
+                    .annotations(annotations),
             );
         }
         if let Some(hint) = &diagnostic.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }
-        let renderer =
-            if self.color { SnippetRenderer::styled() } else { SnippetRenderer::plain() };
+        let renderer = if self.color {
+            SnippetRenderer::styled()
+        } else {
+            SnippetRenderer::plain()
+        };
         format!("{}\n", renderer.render(&[group]))
     }
 
