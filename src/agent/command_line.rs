@@ -1,10 +1,12 @@
 //! The agent's verbs. The controller uses `serve`; the others are for a person on the host.
 
 use super::paths::HostPaths;
-use super::serve::{MakeConverge, serve};
+use super::serve::{MakeConverge, Prove, serve};
+use super::system::{LocalSystem, revert, undo};
+use crate::resource::{self, Batch, Failure, Mode, Outcome};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Exit status of an agent whose own file is not what the controller uploaded. The controller then
@@ -15,7 +17,8 @@ const USAGE: &str = "usage: strata-agent serve [--root DIR] [--digest SHA256]
        strata-agent version
        strata-agent digest
        strata-agent undo PATH
-       strata-agent revert ID";
+       strata-agent revert ID
+       strata-agent park";
 
 /// Runs a verb. `arguments` come without the program's name.
 pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -38,10 +41,9 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
             }
             Err(error) => fail(&format!("the agent's own file cannot be read: {error}")),
         },
-        ["undo", path] => fail(&format!(
-            "undo {path}: this build keeps no copies of replaced files"
-        )),
-        ["revert", id] => fail(&format!("revert {id}: this build arms no reverts")),
+        ["undo", path] => done(undo(Path::new("/"), path)),
+        ["revert", id] => done(revert(Path::new("/"), id)),
+        ["park"] => park(),
         _ => usage("unknown or missing verb"),
     }
 }
@@ -88,15 +90,26 @@ impl ServeOptions {
     }
 }
 
-/// Joins the batch to the resources of this host.
+/// Joins a batch to the resources of this host.
 fn converge() -> MakeConverge {
-    std::sync::Arc::new(|_paths, _prove| {
-        Box::new(|_item, _mode, _progress| {
-            crate::resource::Outcome::Failed(crate::resource::Failure::new(
-                "this build of the agent has no resources",
-            ))
+    std::sync::Arc::new(|paths, batch, prove| {
+        let mut ready = host(paths.root(), batch, prove);
+        Box::new(move |item, mode, progress| match &mut ready {
+            Ok(system) => resource::converge(&item.resource, item.secret, mode, system, progress),
+            Err(failure) => Outcome::Failed(failure.clone()),
         })
     })
+}
+
+/// The host, put right where an agent that was killed left something behind.
+fn host(root: &Path, batch: &Batch, prove: Prove) -> Result<LocalSystem, Failure> {
+    let mut system = LocalSystem::new(root, prove)?;
+    if batch.mode == Mode::Apply {
+        system.recover()?;
+    }
+    let items = batch.items.iter().chain(&batch.handlers);
+    resource::expect_units(items.map(|item| &item.resource), &mut system);
+    Ok(system)
 }
 
 /// SHA-256 of the running program's file, in lower-case hexadecimal.
@@ -118,6 +131,37 @@ fn quiet_panics() {
             .map(|at| format!(" at {}:{}", at.file(), at.line()));
         eprintln!("strata-agent: internal error{}", place.unwrap_or_default());
     }));
+}
+
+/// Prints what was done, or why it was not.
+fn done(result: Result<String, Failure>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            println!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let hint = failure.hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+            fail(&format!("{}{hint}", failure.message))
+        }
+    }
+}
+
+/// Waits until it is told to end: the program of the container that a gate starts. As the first
+/// process of its container it must end by itself on SIGTERM, since nothing else would end it.
+fn park() -> ExitCode {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let mut signals = rustix::process::KernelSigSet::empty();
+    signals.insert(rustix::process::Signal::TERM);
+    match rustix::pipe::pipe() {
+        Ok((reader, _writer)) => loop {
+            let mut waiting = [PollFd::new(&reader, PollFlags::IN)];
+            if poll(&mut waiting, None).is_ok() {
+                return ExitCode::SUCCESS;
+            }
+        },
+        Err(error) => fail(&format!("park: {error}")),
+    }
 }
 
 fn fail(message: &str) -> ExitCode {

@@ -16,6 +16,7 @@ mod processes;
 mod prove;
 mod relay;
 mod serve;
+pub mod system;
 mod users;
 mod writer;
 

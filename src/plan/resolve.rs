@@ -3,7 +3,7 @@
 use super::aggregate;
 use super::context::{self, SecretLookup, SecretsObject};
 use super::render::Templates;
-use super::shared_items;
+use super::shared_items::{self, Shared};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
 use crate::resource::{Batch, Item, Mode, Resource};
@@ -14,6 +14,9 @@ use crate::wire::Facts;
 use minijinja::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// Kinds whose content may come from a template named by `src`.
+const WITH_SOURCE: [&str; 3] = ["file", "unit", "block"];
 
 /// The name under which the things that roles share are applied.
 pub const SITE_ROLE: &str = "site";
@@ -154,26 +157,24 @@ impl<'site> Resolver<'site> {
             &mut conflicts,
         );
         problems.extend(conflicts);
-        let mut kept = BTreeMap::new();
-        for (key, value) in settings {
-            match self.site.exceptions.sysctl(&key) {
-                Some(reason) => skipped.push(Skipped {
+        let mut file_only = Vec::new();
+        for key in settings.keys() {
+            if let Some(reason) = self.site.exceptions.sysctl(key) {
+                skipped.push(Skipped {
                     role: SITE_ROLE.to_owned(),
-                    what: format!("sysctl {key}"),
+                    what: format!("live value of {key}"),
                     reason: reason.to_owned(),
-                }),
-                None => {
-                    kept.insert(key, value);
-                }
+                });
+                file_only.push(key.clone());
             }
         }
-        let items = shared_items::items(
-            self.site,
-            host,
-            &aggregate::hosts_entries(self.site),
-            &aggregate::firewall(self.site, host),
-            kept,
-        );
+        let shared = Shared {
+            hosts: aggregate::hosts_entries(self.site),
+            firewall: aggregate::firewall(self.site, host),
+            sysctl: settings,
+            sysctl_file_only: file_only,
+        };
+        let items = shared_items::items(host, facts, shared);
         PlannedBatch {
             places: vec![None; items.len()],
             work: Batch { role: SITE_ROLE.to_owned(), mode, items, handlers: Vec::new() },
@@ -268,15 +269,20 @@ impl<'site> Resolver<'site> {
                 return None;
             }
         };
-        let (kind, body) = if step.kind == "template" {
-            ("file".to_owned(), self.template(role, step, rendered, context, problems)?)
-        } else {
-            (step.kind.clone(), rendered)
+        let has_source = rendered
+            .entries()
+            .is_some_and(|entries| entries.iter().any(|entry| entry.key == "src"));
+        let (kind, body) = match step.kind.as_str() {
+            "template" => ("file", self.template(role, step, rendered, context, problems)?),
+            kind if has_source && WITH_SOURCE.contains(&kind) => {
+                (kind, self.template(role, step, rendered, context, problems)?)
+            }
+            kind => (kind, rendered),
         };
         let table = Node {
             range: body.range.clone(),
             value: NodeValue::Table(vec![Entry {
-                key: kind,
+                key: kind.to_owned(),
                 key_range: step.kind_span.range.clone(),
                 node: body.clone(),
             }]),
@@ -305,7 +311,8 @@ impl<'site> Resolver<'site> {
         Some(resource)
     }
 
-    /// Turns `template = { src, dest, … }` into the settings of a `file`.
+    /// Turns `template = { src, dest, … }` into the settings of a `file`, and the `src` of another
+    /// kind into its `content`.
     fn template(
         &self,
         role: &Role,
@@ -317,7 +324,7 @@ impl<'site> Resolver<'site> {
         let NodeValue::Table(mut entries) = rendered.value else { return None };
         let mut take = |key: &str| {
             let index = entries.iter().position(|entry| entry.key == key);
-            if index.is_none() {
+            if index.is_none() && (key == "src" || step.kind == "template") {
                 problems.push(
                     Diagnostic::error(Code::TOML_MISSING_KEY, format!("missing key `{key}`"))
                         .at(step.kind_span.clone(), "a template needs `src` and `dest`"),
@@ -326,7 +333,10 @@ impl<'site> Resolver<'site> {
             index.map(|index| entries.remove(index))
         };
         let (src, dest) = (take("src"), take("dest"));
-        let (src, dest) = (src?, dest?);
+        let src = src?;
+        if step.kind == "template" {
+            entries.push(Entry { key: "path".to_owned(), ..dest? });
+        }
         let place = src.node.span(&role.source);
         let Some(name) = src.node.as_str() else {
             problems.push(
@@ -342,7 +352,6 @@ impl<'site> Resolver<'site> {
                 return None;
             }
         };
-        entries.push(Entry { key: "path".to_owned(), ..dest });
         entries.push(Entry {
             key: "content".to_owned(),
             key_range: src.key_range,

@@ -1,18 +1,102 @@
 //! The shared things of a host as steps.
 
 use super::aggregate::OpenPort;
-use crate::resource::Item;
-use crate::site::{Host, Site};
+use crate::resource::{
+    Firewall, FirewallRule, Hosts, HostsEntry, Item, Package, Presence, Protocol, Published,
+    Resource, Sysctl,
+};
+use crate::site::Host;
+use crate::wire::Facts;
+use ipnet::Ipv4Net;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Steps for `/etc/hosts`, the firewall and the kernel settings.
-pub fn items(
-    _site: &Site,
-    _host: &Host,
-    _hosts: &[(Ipv4Addr, Vec<String>)],
-    _firewall: &[OpenPort],
-    _sysctl: BTreeMap<String, String>,
-) -> Vec<Item> {
-    Vec::new()
+/// Seconds until an unproved packet filter is taken back.
+const REVERT_AFTER: u32 = 30;
+
+/// Milliseconds that a shared step may take; a package may have to be installed.
+const TIMEOUT_MS: u32 = 900_000;
+
+/// What is shared on one host.
+pub struct Shared {
+    /// Names of all hosts.
+    pub hosts: Vec<(Ipv4Addr, Vec<String>)>,
+    /// Open ports.
+    pub firewall: Vec<OpenPort>,
+    /// Kernel settings.
+    pub sysctl: BTreeMap<String, String>,
+    /// Kernel settings that are written and not set: the lab's exceptions.
+    pub sysctl_file_only: Vec<String>,
+}
+
+/// Steps for `/etc/hosts`, the packet filter and the kernel settings, in this order: a role's own
+/// packages come later and may need names.
+pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
+    let item = |name: &str, resource: Resource| Item {
+        name: name.to_owned(),
+        resource,
+        notify: Vec::new(),
+        secret: false,
+        timeout_ms: TIMEOUT_MS,
+    };
+    let entries = shared
+        .hosts
+        .into_iter()
+        .map(|(address, names)| HostsEntry { address: IpAddr::V4(address), names })
+        .collect();
+    let tools = Package {
+        names: vec!["nftables".to_owned(), "kmod".to_owned()],
+        state: Presence::Present,
+        hold: None,
+        lists_hours: 24,
+        lock_timeout: 300,
+        timeout: 600,
+    };
+    let mut items = vec![
+        item("Names of all hosts", Resource::Hosts(Hosts { entries })),
+        item("Packet filter tools", Resource::Package(tools)),
+        item("Packet filter", Resource::Firewall(firewall(host, facts, &shared.firewall))),
+    ];
+    if !shared.sysctl.is_empty() {
+        let sysctl = Sysctl {
+            name: "60-strata".to_owned(),
+            settings: shared.sysctl,
+            file_only: shared.sysctl_file_only,
+        };
+        items.push(item("Kernel settings", Resource::Sysctl(sysctl)));
+    }
+    items
+}
+
+/// The packet filter. Ports that containers publish are guarded on the public interface by the
+/// same rules as the host's own (X19).
+fn firewall(host: &Host, facts: &Facts, open: &[OpenPort]) -> Firewall {
+    let rules: Vec<FirewallRule> = open
+        .iter()
+        .map(|port| FirewallRule {
+            name: port.name.clone(),
+            protocol: if port.protocol == "udp" { Protocol::Udp } else { Protocol::Tcp },
+            ports: port.ports.iter().map(u16::to_string).collect(),
+            from: port.from.iter().map(source).collect(),
+            interface: None,
+        })
+        .collect();
+    let public: Vec<String> = facts
+        .interfaces
+        .iter()
+        .filter(|interface| {
+            interface.addresses.iter().any(|(ip, _)| Some(*ip) == host.public.map(IpAddr::V4))
+        })
+        .map(|interface| interface.name.clone())
+        .collect();
+    let published = Published { rules: if public.is_empty() { Vec::new() } else { rules.clone() }, interfaces: public };
+    Firewall { rules, published, ping: true, revert_after: REVERT_AFTER }
+}
+
+fn source(net: &Ipv4Net) -> String {
+    match net.prefix_len() {
+        0 => "any".to_owned(),
+        32 => net.addr().to_string(),
+        _ => net.to_string(),
+    }
 }

@@ -6,55 +6,80 @@
 //! that a resource which does not reach its wanted state is a failure and never a green line.
 //!
 //! Resources reach the host only through [`System`], so that this module depends on nothing but
-//! itself; the agent implements [`System`] for a real host.
+//! itself; the agent implements [`System`] for a real host. The structs are read from TOML and
+//! sent by postcard, so they use nothing that needs a self-describing format.
 
+pub mod accounts;
+mod apt;
+mod apt_repository;
+mod authorized_key;
+mod block;
+mod command;
+mod content;
+mod converge;
+mod directory;
+pub mod dpkg;
+mod edited;
+mod file;
+mod firewall;
+mod firewall_rules;
+mod group;
+mod hostname;
+mod hosts;
+mod kernel_module;
+mod kinds;
+mod line;
+mod link;
+mod mode;
+mod mount;
+mod mount_table;
 mod outcome;
+mod ownership;
+mod package;
+mod service;
+mod swap;
+mod sysctl;
 mod system;
+#[cfg(test)]
+mod test_host;
+mod text;
+mod timezone;
+mod unit;
+mod user;
+mod validity;
+mod wait_for;
 
+pub use apt::restore_service_policy;
+pub use apt_repository::AptRepository;
+pub use authorized_key::AuthorizedKey;
+pub use block::{Block, BlockPosition};
+pub use command::Command;
+pub use content::Content;
+pub use converge::{Converge, Progress, converge, expect_units};
+pub use directory::Directory;
+pub use file::{File, FileGuard};
+pub use firewall::Firewall;
+pub use firewall_rules::{FirewallRule, Protocol, Published};
+pub use group::Group;
+pub use hostname::Hostname;
+pub use hosts::{Hosts, HostsEntry};
+pub use kernel_module::KernelModule;
+pub use kinds::{KINDS, KindInfo, Resource};
+pub use line::Line;
+pub use link::Link;
+pub use mode::FileMode;
+pub use mount::{Mount, MountState};
 pub use outcome::{Batch, Change, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
-pub use system::System;
-
-use serde::{Deserialize, Serialize};
-
-/// One resource of any kind, fully rendered. In a role each kind is a table of the variant's name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resource {
-    /// Placeholder until the kinds land.
-    Nothing,
-}
-
-/// A resource kind, for listings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KindInfo {
-    /// The name in a role.
-    pub name: &'static str,
-    /// What it is for.
-    pub summary: &'static str,
-}
-
-/// Every kind that a role may use.
-pub const KINDS: &[KindInfo] = &[];
-
-/// A setting that is well typed and still wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Invalid {
-    /// The setting.
-    pub field: &'static str,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl Resource {
-    /// Rules that types cannot express.
-    pub fn validate(&self) -> Vec<Invalid> {
-        Vec::new()
-    }
-
-    /// Paths that this resource alone writes.
-    pub fn owns(&self) -> Vec<String> {
-        Vec::new()
-    }
-}
+pub use package::Package;
+pub use service::{Service, ServiceState};
+pub use swap::{Swap, SwapState};
+pub use sysctl::Sysctl;
+pub use system::{
+    Cache, FileWrite, GuardPlan, GuardedChange, LockOwner, Metadata, Output, PathKind, Program,
+    RevertStep, SavedFile, System, UnitStatus,
+};
+pub use timezone::Timezone;
+pub use unit::Unit;
+pub use user::User;
+pub use validity::{Presence, Problem};
+pub use wait_for::WaitFor;

@@ -1,0 +1,182 @@
+//! Atomic writes.
+//!
+//! A file is written to a temporary name in its own directory, gets its owner and mode, is
+//! checked, synced and renamed. Whoever opens the name sees the old file or the whole new one.
+//! A temporary file of an agent that was killed is recognised by its name and removed by the next
+//! write in that directory.
+
+use super::LocalSystem;
+use super::root::{Place, cannot, list_handle};
+use crate::resource::{Failure, FileWrite, PathKind, Program, System};
+use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use std::fs::File;
+use std::io::Write;
+
+/// How temporary names begin; the number of the process follows.
+const PREFIX: &str = ".strata-";
+
+/// Largest file of which a last-good copy is kept, in bytes.
+const COPY_LIMIT: u64 = 64 * 1024 * 1024;
+
+/// Removes the temporary file unless it got its name.
+struct Temporary<'a> {
+    place: &'a Place,
+    name: String,
+    placed: bool,
+}
+
+impl Drop for Temporary<'_> {
+    fn drop(&mut self) {
+        if !self.placed {
+            // Nothing more can be done when even this fails; the next write here tries again.
+            let _ = fs::unlinkat(&self.place.directory, &self.name, AtFlags::empty());
+        }
+    }
+}
+
+impl LocalSystem {
+    pub(super) fn temporary_name(&mut self) -> String {
+        self.serial += 1;
+        format!("{PREFIX}{}-{}", std::process::id(), self.serial)
+    }
+
+    pub(super) fn write_file(&mut self, file: &FileWrite<'_>) -> Result<(), Failure> {
+        let place = self.root.existing_place(file.path)?;
+        remove_leftovers(&place);
+        let fail = |error| cannot("write", file.path, error);
+        let name = self.temporary_name();
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let handle =
+            fs::openat(&place.directory, &name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+        let mut temporary = Temporary {
+            place: &place,
+            name,
+            placed: false,
+        };
+        let mut handle = File::from(handle);
+        handle
+            .write_all(file.content)
+            .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+        fs::fchown(
+            &handle,
+            Some(Uid::from_raw(file.uid)),
+            Some(Gid::from_raw(file.gid)),
+        )
+        .map_err(fail)?;
+        fs::fchmod(&handle, Mode::from_raw_mode(file.mode)).map_err(fail)?;
+        fs::fsync(&handle).map_err(fail)?;
+        // A program that runs or reads the file must not find it open for writing.
+        drop(handle);
+        if let Some(argv) = file.validate {
+            self.validate_file(file.path, &temporary.name, argv)?;
+        }
+        if file.keep {
+            self.keep_copy(file.path)?;
+        }
+        fs::renameat(
+            &place.directory,
+            &temporary.name,
+            &place.directory,
+            &place.name,
+        )
+        .map_err(fail)?;
+        temporary.placed = true;
+        fs::fsync(&place.directory).map_err(fail)
+    }
+
+    fn validate_file(&mut self, path: &str, name: &str, argv: &[String]) -> Result<(), Failure> {
+        let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let temporary = format!("{parent}/{name}");
+        let argv: Vec<String> = argv
+            .iter()
+            .map(|part| part.replace("{file}", &temporary))
+            .collect();
+        let output = self.run(&Program::new(argv.clone()))?;
+        if output.success() {
+            return Ok(());
+        }
+        let program = argv.first().map_or("", String::as_str);
+        Err(output
+            .failure(&format!("{program} refuses the new {path}"))
+            .hint("the old file is untouched; correct the content"))
+    }
+
+    pub(super) fn place_link(&mut self, path: &str, target: &str) -> Result<(), Failure> {
+        let place = self.root.existing_place(path)?;
+        remove_leftovers(&place);
+        let fail = |error| cannot("make the link", path, error);
+        let name = self.temporary_name();
+        fs::symlinkat(target, &place.directory, &name).map_err(fail)?;
+        let mut temporary = Temporary {
+            place: &place,
+            name,
+            placed: false,
+        };
+        fs::renameat(
+            &place.directory,
+            &temporary.name,
+            &place.directory,
+            &place.name,
+        )
+        .map_err(fail)?;
+        temporary.placed = true;
+        fs::fsync(&place.directory).map_err(fail)
+    }
+
+    /// Keeps a copy of a regular file before it is replaced or removed.
+    pub(super) fn keep_copy(&mut self, path: &str) -> Result<(), Failure> {
+        match self.root.metadata(path)? {
+            Some(found) if found.kind == PathKind::File && found.size <= COPY_LIMIT => {
+                self.store_copy(path, &found, COPY_LIMIT)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Removes temporary files whose agent is gone.
+fn remove_leftovers(place: &Place) {
+    let Ok(names) = list_handle(&place.directory) else {
+        return;
+    };
+    for name in names {
+        let Some(pid) = writer_of(&name) else {
+            continue;
+        };
+        let alive = Pid::from_raw(pid)
+            .is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH));
+        if !alive {
+            // Best effort: a leftover that cannot be removed does no harm.
+            let _ = fs::unlinkat(&place.directory, &name, AtFlags::empty());
+        }
+    }
+}
+
+/// The process that wrote a temporary file, from its name.
+fn writer_of(name: &str) -> Option<i32> {
+    let (pid, serial) = name.strip_prefix(PREFIX)?.split_once('-')?;
+    serial.parse::<u64>().ok()?;
+    pid.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_own_names_are_leftovers() {
+        assert_eq!(writer_of(".strata-12-3"), Some(12));
+        for foreign in [
+            ".strata-cluster",
+            ".strata-",
+            ".strata-a-1",
+            "strata-1-1",
+            ".strata-1-x",
+        ] {
+            assert_eq!(writer_of(foreign), None, "{foreign}");
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! A file with content, owner and mode, or its absence.
+
+use super::content::Content;
+use super::converge::{Converge, Progress};
+use super::mode::FileMode;
+use super::outcome::{Change, Failure};
+use super::ownership::{Ownership, root};
+use super::system::{
+    FileWrite, GuardPlan, Metadata, PathKind, Program, RevertStep, SavedFile, System, run_checked,
+};
+use super::validity::{Presence, Problem, Rules};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Content above this many bytes is compared by size first and shown as a size, not as a text.
+const SHOWN: u64 = 256 * 1024;
+
+/// A file. It is written to a temporary file in the same directory with its owner and mode, and
+/// takes its name in one step; the file that it replaces is kept as a last-good copy.
+///
+/// ```toml
+/// file = { path = "/etc/ssh/sshd_config.d/00-site.conf", content = "MaxAuthTries 3\n", validate = ["sshd", "-t", "-f", "{file}"] }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Absolute path, for example `/etc/motd`. A symbolic link there is replaced.
+    pub path: String,
+    /// The whole content. Default: empty.
+    #[serde(default)]
+    pub content: Content,
+    /// Permission bits as an octal string. Default: `"0644"`.
+    #[serde(default = "default_mode")]
+    pub mode: FileMode,
+    /// Owner, a name or a number. Default: `"root"`.
+    #[serde(default = "root")]
+    pub owner: String,
+    /// Group, a name or a number. Default: `"root"`.
+    #[serde(default = "root")]
+    pub group: String,
+    /// `"present"` (default) or `"absent"`.
+    #[serde(default)]
+    pub state: Presence,
+    /// Leave a file that exists exactly as it is: for files that belong to a daemon once they
+    /// exist. Default: false.
+    #[serde(default)]
+    pub create_only: bool,
+    /// A program that must accept the new content before the swap; `{file}` stands for the path of
+    /// the temporary file. Example: `["visudo", "-cf", "{file}"]`.
+    #[serde(default)]
+    pub validate: Option<Vec<String>>,
+    /// Take the change back unless the host is reachable over a new connection afterwards.
+    #[serde(default)]
+    pub guard: Option<FileGuard>,
+}
+
+/// How a file that may lock the operator out becomes active, and when it is taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileGuard {
+    /// The program that makes the change active, run after each change of the file and after its
+    /// reversal. Example: `["systemctl", "reload", "ssh"]`.
+    pub activate: Vec<String>,
+    /// Seconds within which the host must be reachable over a new connection. Default: 30.
+    #[serde(default = "default_revert_after")]
+    pub revert_after: u32,
+}
+
+fn default_mode() -> FileMode {
+    FileMode::new(0o644)
+}
+
+fn default_revert_after() -> u32 {
+    30
+}
+
+/// What was found at the path.
+#[derive(Debug)]
+pub struct FileFound {
+    metadata: Option<Metadata>,
+    content: FoundContent,
+    ownership: Ownership,
+}
+
+#[derive(Debug)]
+enum FoundContent {
+    Same,
+    Differs(Option<Content>),
+}
+
+impl FileFound {
+    fn regular(&self) -> Option<&Metadata> {
+        self.metadata
+            .as_ref()
+            .filter(|metadata| metadata.kind == PathKind::File)
+    }
+}
+
+impl File {
+    fn write(&self, found: &FileFound, system: &mut dyn System) -> Result<(), Failure> {
+        let (uid, gid) = found.ownership.ids()?;
+        system.write(&FileWrite {
+            path: &self.path,
+            content: self.content.as_bytes(),
+            mode: self.mode.bits(),
+            uid,
+            gid,
+            validate: self.validate.as_deref(),
+            keep: true,
+        })
+    }
+
+    fn change(&self, found: &FileFound, system: &mut dyn System) -> Result<(), Failure> {
+        if self.state == Presence::Absent {
+            return system.remove_file(&self.path, true);
+        }
+        match (&found.content, found.regular()) {
+            (FoundContent::Same, Some(metadata)) => found
+                .ownership
+                .apply(&self.path, self.mode, metadata, system),
+            _ => self.write(found, system),
+        }
+    }
+
+    fn change_guarded(
+        &self,
+        guard: &FileGuard,
+        found: &FileFound,
+        system: &mut dyn System,
+    ) -> Result<(), Failure> {
+        let was = match found.regular() {
+            Some(metadata) => system
+                .read(&self.path, MAX_GUARDED)?
+                .map(|content| SavedFile {
+                    content,
+                    mode: metadata.mode,
+                    uid: metadata.uid,
+                    gid: metadata.gid,
+                }),
+            None => None,
+        };
+        let plan = GuardPlan {
+            name: "file".to_owned(),
+            revert: vec![
+                RevertStep::File {
+                    path: self.path.clone(),
+                    was,
+                },
+                RevertStep::Run {
+                    argv: guard.activate.clone(),
+                    stdin: Vec::new(),
+                },
+            ],
+            deadline: Duration::from_secs(guard.revert_after.into()),
+        };
+        system.guarded(&plan, &mut |system| {
+            self.change(found, system)?;
+            let activate = Program::new(guard.activate.iter().cloned());
+            run_checked(system, &activate, &format!("cannot activate {}", self.path)).map(|_| ())
+        })
+    }
+}
+
+/// A guarded file is small: it is kept inside the guard's record.
+const MAX_GUARDED: u64 = 4 * 1024 * 1024;
+
+impl Converge for File {
+    type Found = FileFound;
+
+    fn validate(&self) -> Vec<Problem> {
+        let rules = Rules::new()
+            .path_below_root("path", &self.path)
+            .account("owner", &self.owner)
+            .account("group", &self.group)
+            .that(
+                self.state == Presence::Present || self.content.is_empty(),
+                || Problem::new("content", "an absent file has no content"),
+            )
+            .that(!(self.create_only && self.guard.is_some()), || {
+                Problem::new("guard", "a file that is only created cannot be guarded")
+            })
+            .that(
+                self.mode.bits() & 0o6000 == 0 || self.mode.bits() & 0o022 == 0,
+                || {
+                    Problem::new(
+                        "mode",
+                        "a set-id file must not be writable for group or others",
+                    )
+                },
+            );
+        let rules = match &self.validate {
+            Some(argv) => rules.argv("validate", argv).that(
+                argv.iter().any(|part| part.contains("{file}")),
+                || {
+                    Problem::new("validate", "does not name the new file")
+                        .hint("write {file} where the program expects the path")
+                },
+            ),
+            None => rules,
+        };
+        match &self.guard {
+            Some(guard) => rules
+                .argv("guard.activate", &guard.activate)
+                .that((5..=600).contains(&guard.revert_after), || {
+                    Problem::new("guard.revert_after", "must be from 5 to 600 seconds")
+                }),
+            None => rules,
+        }
+        .done()
+    }
+
+    fn find(&self, system: &mut dyn System) -> Result<FileFound, Failure> {
+        let metadata = system.metadata(&self.path)?;
+        let wanted = self.content.as_bytes();
+        let looked_at = self.state == Presence::Present && !self.create_only;
+        let content = match metadata.filter(|found| found.kind == PathKind::File) {
+            Some(found) if looked_at => {
+                let same_size = usize::try_from(found.size).is_ok_and(|size| size == wanted.len());
+                let bytes = if same_size || found.size <= SHOWN {
+                    system.read(&self.path, found.size.max(SHOWN))?
+                } else {
+                    None
+                };
+                match bytes {
+                    Some(bytes) if bytes == wanted => FoundContent::Same,
+                    Some(bytes) if found.size <= SHOWN => FoundContent::Differs(Some(bytes.into())),
+                    _ => FoundContent::Differs(None),
+                }
+            }
+            _ => FoundContent::Differs(None),
+        };
+        let ownership = Ownership::find(&self.owner, &self.group, metadata.as_ref(), system)?;
+        Ok(FileFound {
+            metadata,
+            content,
+            ownership,
+        })
+    }
+
+    fn compare(&self, found: &FileFound) -> Vec<Change> {
+        let Some(metadata) = &found.metadata else {
+            return match self.state {
+                Presence::Absent => Vec::new(),
+                Presence::Present => {
+                    let size = format!("{} bytes", self.content.as_bytes().len());
+                    vec![Change::new("content", None, Some(size))]
+                }
+            };
+        };
+        if self.state == Presence::Absent {
+            let was = metadata.kind.name().to_owned();
+            return vec![Change::new("path", Some(was), None)];
+        }
+        let Some(metadata) = found.regular() else {
+            let was = metadata.kind.name().to_owned();
+            return vec![Change::new("type", Some(was), Some("file".to_owned()))];
+        };
+        if self.create_only {
+            return Vec::new();
+        }
+        let mut changes = found.ownership.compare(self.mode, metadata);
+        if let FoundContent::Differs(before) = &found.content {
+            let size = |bytes: u64| Some(format!("{bytes} bytes"));
+            changes.push(Change {
+                before: before.as_ref().map(|content| content.as_bytes().to_vec()),
+                ..Change::new(
+                    "content",
+                    size(metadata.size),
+                    size(self.content.as_bytes().len() as u64),
+                )
+            });
+        }
+        changes
+    }
+
+    fn apply(
+        &self,
+        found: &FileFound,
+        system: &mut dyn System,
+        _: &mut Progress<'_>,
+    ) -> Result<(), Failure> {
+        if found
+            .metadata
+            .is_some_and(|metadata| metadata.kind == PathKind::Directory)
+        {
+            return Err(Failure::new(format!("{} is a directory", self.path))
+                .hint("move it away by hand: a directory is never replaced by a file"));
+        }
+        match &self.guard {
+            Some(guard) => self.change_guarded(guard, found, system),
+            None => self.change(found, system),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource::outcome::Outcome;
+    use crate::resource::test_host::{Host, resource};
+
+    fn apply(host: &mut Host, text: &str) -> Outcome {
+        host.apply(&resource(text))
+    }
+
+    #[test]
+    fn writes_once_with_mode_and_content() {
+        let mut host = Host::new();
+        let text = "[file]\npath='/etc/a'\ncontent='x'\nmode='0600'\n";
+        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
+        assert_eq!(host.get("/etc/a").as_deref(), Some("x"));
+        assert_eq!(host.mode("/etc/a"), 0o600);
+        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+        let Outcome::Changed(changes) = apply(&mut host, "[file]\npath='/etc/a'\ncontent='y'\n")
+        else {
+            panic!("content and mode differ")
+        };
+        let what: Vec<_> = changes.iter().map(|change| change.what.as_str()).collect();
+        assert_eq!(what, ["mode", "content"]);
+        assert_eq!(changes[1].before.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_its_target_left() {
+        let mut host = Host::new();
+        host.put("/etc/target", "kept");
+        host.link("/etc/a", "/etc/target");
+        assert!(matches!(
+            apply(&mut host, "[file]\npath='/etc/a'\ncontent='new'\n"),
+            Outcome::Changed(_)
+        ));
+        assert_eq!(host.get("/etc/target").as_deref(), Some("kept"));
+        assert_eq!(host.get("/etc/a").as_deref(), Some("new"));
+    }
+
+    #[test]
+    fn create_only_leaves_a_daemons_file() {
+        let mut host = Host::new();
+        host.put("/etc/redis.conf", "rewritten by the daemon");
+        let text =
+            "[file]\npath='/etc/redis.conf'\ncontent='first'\ncreate_only=true\nmode='0600'\n";
+        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn failures_say_what_to_do() {
+        let mut host = Host::new();
+        host.make_directory("/etc/dir");
+        for (text, message) in [
+            ("[file]\npath='/etc/dir'\n", "is a directory"),
+            (
+                "[file]\npath='/no/such/dir/a'\n",
+                "the directory /no/such/dir does not exist",
+            ),
+            (
+                "[file]\npath='/etc/a'\nowner='nobody-here'\n",
+                "the user `nobody-here` does not exist",
+            ),
+        ] {
+            let Outcome::Failed(failure) = apply(&mut host, text) else {
+                panic!("{text}")
+            };
+            assert!(failure.message.contains(message), "{failure:?}");
+            assert!(failure.hint.is_some(), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn absence() {
+        let mut host = Host::new();
+        host.put("/etc/a", "x");
+        let text = "[file]\npath='/etc/a'\nstate='absent'\n";
+        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
+        assert_eq!(host.get("/etc/a"), None);
+        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn a_guarded_file_is_taken_back_unless_proved() {
+        let text = "[file]\npath='/etc/a'\ncontent='new'\n[file.guard]\nactivate=['activate']\n";
+        let mut host = Host::new();
+        host.put("/etc/a", "old");
+        host.reachable(false);
+        let Outcome::Failed(failure) = apply(&mut host, text) else {
+            panic!("must fail")
+        };
+        assert!(
+            failure.message.contains("the change was reverted"),
+            "{failure:?}"
+        );
+        assert_eq!(host.get("/etc/a").as_deref(), Some("old"));
+        assert_eq!(
+            host.ran().len(),
+            2,
+            "activated, and activated again after the reversal"
+        );
+        host.reachable(true);
+        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
+        assert_eq!(host.get("/etc/a").as_deref(), Some("new"));
+        assert_eq!(host.guards(), Vec::<String>::new());
+        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+    }
+
+    #[test]
+    fn static_rules() {
+        for (text, field) in [
+            ("[file]\npath='etc/a'\n", "path"),
+            ("[file]\npath='/a'\nowner='a b'\n", "owner"),
+            ("[file]\npath='/a'\nvalidate=['sshd','-t']\n", "validate"),
+            (
+                "[file]\npath='/a'\nstate='absent'\ncontent='x'\n",
+                "content",
+            ),
+            (
+                "[file]\npath='/a'\n[file.guard]\nactivate=[]\n",
+                "guard.activate",
+            ),
+        ] {
+            let problems = resource(text).validate();
+            assert!(
+                problems.iter().any(|problem| problem.field == field),
+                "{text}: {problems:?}"
+            );
+        }
+    }
+}
