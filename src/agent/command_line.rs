@@ -147,12 +147,9 @@ fn done(result: Result<String, Failure>) -> ExitCode {
     }
 }
 
-/// Waits until it is told to end: the program of the container that a gate starts. As the first
-/// process of its container it must end by itself on SIGTERM, since nothing else would end it.
+/// Waits for ever: the program of the container that a gate starts, and removes by force.
 fn park() -> ExitCode {
     use rustix::event::{PollFd, PollFlags, poll};
-    let mut signals = rustix::process::KernelSigSet::empty();
-    signals.insert(rustix::process::Signal::TERM);
     match rustix::pipe::pipe() {
         Ok((reader, _writer)) => loop {
             let mut waiting = [PollFd::new(&reader, PollFlags::IN)];

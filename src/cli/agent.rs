@@ -33,14 +33,14 @@ pub enum AgentCommand {
 pub fn run(arguments: &AgentArguments, settings: &Settings) -> Exit {
     match &arguments.command {
         AgentCommand::List => {
-            for (architecture, agent) in agent_binary::list() {
+            for agent in agent_binary::list() {
                 if settings.json {
                     println!(
                         "{}",
-                        serde_json::json!({ "architecture": architecture, "bytes": agent.bytes.len(), "sha256": agent.sha256 })
+                        serde_json::json!({ "architecture": agent.architecture, "bytes": agent.size, "sha256": agent.sha256 })
                     );
                 } else {
-                    println!("{architecture:10} {:>9} bytes  {}", agent.bytes.len(), agent.sha256);
+                    println!("{:10} {:>9} bytes  {}", agent.architecture, agent.size, agent.sha256);
                 }
             }
             Exit::Done

@@ -3,7 +3,7 @@
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{
-    Direction, Fault, HealthCheck, KillTarget, Lab, LabBalancer, LabHost, LabSpec, Listener, OUTSIDE, Progress, Signal, UpOptions,
+    Direction, Fault, HealthCheck, KillTarget, Lab, LabBalancer, LabHost, LabSpec, Listener, OUTSIDE, Progress, SUPERVISOR_VERB, Signal, UpOptions,
     UpReport, render_status,
 };
 use crate::plan::{HostSelector, packages_of, select_hosts};
@@ -227,7 +227,7 @@ fn passed_through(lab: &Lab, host: &str, argv: &[OsString], settings: &Settings)
 /// Options whose supervisor is this program.
 pub fn options() -> UpOptions {
     let this = std::env::current_exe().unwrap_or_else(|_| "strata".into());
-    UpOptions::new(vec![this.into_os_string()])
+    UpOptions::new(vec![this.into_os_string(), SUPERVISOR_VERB.into()])
 }
 
 /// Brings the hosts up, with the phases on standard error.

@@ -1,6 +1,6 @@
 //! What scenarios ask of hosts: programs, connections, and waiting with a deadline.
 
-use crate::ssh::AgentSession;
+use crate::ssh::{AgentSession, OpenError};
 use crate::wire::{ExecOutcome, ExecSpec};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -89,8 +89,8 @@ pub enum Port {
 pub async fn port(session: &AgentSession, to: SocketAddr, timeout: Duration) -> Port {
     match session.open_stream(to, timeout).await {
         Ok(_stream) => Port::Open,
-        Err(crate::ssh::OpenError::Refused) => Port::Refused,
-        Err(crate::ssh::OpenError::TimedOut) => Port::Filtered,
+        Err(OpenError::Refused { .. }) => Port::Refused,
+        Err(OpenError::TimedOut { .. }) => Port::Filtered,
         Err(error) => Port::Other(error.to_string()),
     }
 }
