@@ -1,0 +1,232 @@
+//! Bad input: whatever an operator gets wrong is reported with its place and a hint, all at once,
+//! and no host is touched. Each case damages one thing in a copy of the site at the repository
+//! root; the whole output is the expectation.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A copy of the site without the pins that upstream no longer serves, so that a case shows its
+/// own problem only.
+struct Damaged(tempfile::TempDir);
+
+impl Damaged {
+    fn new() -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for part in
+            ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"]
+        {
+            copy_all(&root.join(part), &copy.path().join(part));
+        }
+        let damaged = Self(copy);
+        damaged.edit("versions.yaml", |text| {
+            text.replace("minio/minio:RELEASE.2024-10-02T10-00Z", "minio/minio:RELEASE.1")
+                .replace("zalando/patroni:3.3.0", "zalando/patroni:3.3.1")
+                .replace("bitnami/mariadb-galera:10.11.6", "bitnami/mariadb-galera:10.11.7")
+        });
+        damaged
+    }
+
+    fn edit(&self, file: &str, change: impl Fn(&str) -> String) -> &Self {
+        let path = self.0.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        let changed = change(&text);
+        assert_ne!(text, changed, "the case changes nothing in {file}");
+        fs::write(&path, changed).unwrap();
+        self
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) -> &Self {
+        self.edit(file, |text| text.replacen(from, to, 1))
+    }
+
+    fn write(&self, file: &str, content: &[u8]) -> &Self {
+        let path = self.0.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self
+    }
+
+    fn remove(&self, file: &str) -> &Self {
+        fs::remove_file(self.0.path().join(file)).unwrap();
+        self
+    }
+
+    /// What `strata ARGUMENTS` prints, with its exit code.
+    fn strata(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+            .arg("--site")
+            .arg(self.0.path())
+            .args(arguments)
+            .env("NO_COLOR", "1")
+            .env("HOME", self.0.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes).replace(self.0.path().to_str().unwrap(), "SITE")
+        };
+        assert!(
+            !self.0.path().join(".strata/runs").exists()
+                || fs::read_dir(self.0.path().join(".strata/runs")).unwrap().next().is_none(),
+            "a run began"
+        );
+        format!(
+            "exit code: {}\n{}{}",
+            output.status.code().unwrap(),
+            text(&output.stdout),
+            text(&output.stderr)
+        )
+    }
+}
+
+fn copy_all(from: &Path, to: &PathBuf) {
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy_all(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+const INVENTORY: &str = "inventory/servers.tsv";
+const GROUPS: &str = "inventory/groups.toml";
+const BASE: &str = "roles/base/role.toml";
+
+macro_rules! cases {
+    ($($name:ident: $damage:expr;)*) => {
+        $(#[test]
+        fn $name() {
+            let site = Damaged::new();
+            let damage: fn(&Damaged) = $damage;
+            damage(&site);
+            let output = site.strata(&["check"]);
+            assert!(output.starts_with("exit code: 2\n"), "{output}");
+            insta::assert_snapshot!(output);
+        })*
+    };
+}
+
+cases! {
+    inventory_missing: |s| { s.remove(INVENTORY); };
+    inventory_empty: |s| { s.write(INVENTORY, b""); };
+    inventory_header_only: |s| { s.edit(INVENTORY, |t| t.lines().next().unwrap().to_owned() + "\n"); };
+    inventory_unknown_column: |s| { s.replace(INVENTORY, "POOL", "POOOL"); };
+    inventory_repeated_column: |s| { s.replace(INVENTORY, "CORE\tNOTES", "CORE\tCORE"); };
+    inventory_not_utf8: |s| { s.write(INVENTORY, b"ENV\xff\n"); };
+    inventory_too_few_cells: |s| { s.replace(INVENTORY, "root\tqueue-pool", "root queue-pool"); };
+    inventory_empty_cell: |s| { s.replace(INVENTORY, "root\tqueue-pool", "\tqueue-pool"); };
+    inventory_bad_address: |s| { s.replace(INVENTORY, "10.0.0.126", "10.0.0.1266"); };
+    inventory_loopback_address: |s| { s.replace(INVENTORY, "10.0.0.120", "127.0.0.1"); };
+    inventory_bad_host_name: |s| { s.replace(INVENTORY, "\tdb-01\t", "\tDB_01\t"); };
+    inventory_duplicate_address: |s| { s.replace(INVENTORY, "10.0.0.121", "10.0.0.120"); };
+    inventory_duplicate_name: |s| { s.replace(INVENTORY, "\tdb-02\t", "\tdb-01\t"); };
+    inventory_core_neither_yes_nor_no: |s| { s.replace(INVENTORY, "patroni-node\tyes", "patroni-node\tmaybe"); };
+    inventory_secret_in_notes: |s| { s.replace(INVENTORY, "RabbitMQ quorum", "password=Tr0ub4dor"); };
+    inventory_operator_gone: |s| { s.replace("strata.toml", "operator = \"install-01\"", "operator = \"install-1\""); };
+    balancer_address_on_a_host: |s| { s.replace(INVENTORY, "10.0.0.11\t", "10.0.0.10\t"); };
+    group_count_differs: |s| { s.replace(GROUPS, "expect = 28", "expect = 27"); };
+    group_without_count: |s| { s.replace(GROUPS, "select = { ENV = \"prod\" }\nexpect = 28", "select = { ENV = \"prod\" }"); };
+    group_selects_unknown_column: |s| { s.replace(GROUPS, "{ ROLE = \"k3s\" }", "{ ROL = \"k3s\" }"); };
+    group_selects_nothing: |s| { s.replace(GROUPS, "redis-ha-docker\" }", "redis-ha\" }"); };
+    group_names_unknown_host: |s| { s.replace(GROUPS, "[\"install-01\"]", "[\"install-02\"]"); };
+    group_fixed_address_differs: |s| { s.replace(GROUPS, "\"10.0.0.134\"", "\"10.0.0.133\""); };
+    group_excluded_host: |s| { s.replace(INVENTORY, "k3s\tworker\tk3s-worker-extra", "k3s\tworker\tminio-docker"); };
+    balancer_unknown_group: |s| { s.replace(GROUPS, "targets = \"proxysql\"", "targets = \"proxy\""); };
+    balancer_bad_port: |s| { s.replace(GROUPS, "[3306]", "[33066666]"); };
+    toml_syntax_everywhere: |s| {
+        s.replace("strata.toml", "port            = 22", "port            = ").replace(GROUPS, "expect = 28", "expect = = 28");
+    };
+    setting_unknown: |s| { s.replace("strata.toml", "connect_timeout", "conect_timeout"); };
+    setting_out_of_range: |s| { s.replace("strata.toml", "= 22 ", "= 0"); };
+    setting_wrong_type: |s| { s.replace("strata.toml", "step_timeout = 600", "step_timeout = \"ten minutes\""); };
+    setting_bad_network: |s| { s.replace("strata.toml", "10.0.0.0/16", "10.0.0.0/66"); };
+    layer_requires_unknown: |s| { s.replace("strata.toml", "name  = \"base\"", "name  = \"base\"\nrequires = [\"bsae\"]"); };
+    layer_unknown_role: |s| { s.replace("strata.toml", "role = \"docker\"", "role = \"dokcer\""); };
+    layer_unknown_group: |s| { s.replace("strata.toml", "on = \"docker\"", "on = \"dockers\""); };
+    variable_reserved: |s| { s.replace("strata.toml", "timezone =", "facts = 1\ntimezone ="); };
+    variable_is_a_template: |s| { s.replace("strata.toml", "\"/opt/keybuzz\"", "\"/opt/{{ site.name }}\""); };
+    variable_conflict: |s| {
+        s.edit(GROUPS, |t| t.to_owned() + "\n[group.all.vars]\ncolor = \"red\"\n\n[group.db.vars]\ncolor = \"blue\"\n");
+    };
+    version_latest: |s| { s.replace("versions.yaml", "redis:7.2.5-alpine", "redis:latest"); };
+    version_unquoted: |s| { s.replace("versions.yaml", "\"haproxy:2.8.5\"", "haproxy:2.8.5"); };
+    version_twice: |s| { s.edit("versions.yaml", |t| t.to_owned() + "haproxy_image: \"haproxy:2.8.6\"\n"); };
+    step_without_resource: |s| { s.replace(BASE, "hostname = { name = \"{{ host.name }}\" }", ""); };
+    step_with_two_resources: |s| { s.replace(BASE, "timezone = { name", "hostname = { name = \"x\" }\ntimezone = { name"); };
+    step_unknown_resource: |s| { s.replace(BASE, "package = {", "pakage = {"); };
+    step_unknown_setting: |s| { s.replace(BASE, "enabled = true }", "enable = true }"); };
+    step_wrong_type: |s| { s.replace(BASE, "enabled = true }", "enabled = \"yes\" }"); };
+    step_bad_mode: |s| { s.replace(BASE, "mode = \"0755\"", "mode = \"rwxr-xr-x\""); };
+    step_relative_path: |s| { s.replace(BASE, "\"{{ data }}\"", "\"opt/data\""); };
+    step_repeated_name: |s| { s.replace(BASE, "\"Time zone\"", "\"Host name\""); };
+    handler_unknown: |s| { s.replace(BASE, "notify   = \"restart chrony\"", "notify   = \"restart cron\""); };
+    undefined_variable_in_role: |s| { s.replace(BASE, "{{ timezone }}", "{{ time_zone }}"); };
+    undefined_variable_in_template: |s| { s.replace("templates/base/chrony.conf.j2", "ntp_servers", "ntp_server"); };
+    undefined_secret: |s| { s.replace("templates/base/limits.conf.j2", "# Managed", "{{ secrets.NO_SUCH_NAME }} # Managed"); };
+    template_missing: |s| { s.remove("templates/base/limits.conf.j2"); };
+    template_syntax: |s| { s.replace("templates/base/chrony.conf.j2", "{% endfor %}", ""); };
+    template_endless: |s| { s.replace("templates/base/chrony.conf.j2", "in ntp_servers", "in range(99999) if range(99999)"); };
+    firewall_unknown_source: |s| { s.replace(BASE, "from  = [\"operator\"]", "from  = [\"operators\"]"); };
+    sysctl_disagreement: |s| {
+        s.edit("roles/docker/role.toml", |t| t.replacen("[[step]]", "[sysctl]\n\"net.core.somaxconn\" = 1\n\n[[step]]", 1));
+    };
+    two_owners_of_a_file: |s| {
+        s.replace("roles/docker/role.toml", "/etc/docker/daemon.json", "/etc/chrony/chrony.conf");
+    };
+    gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
+    gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
+    plain_and_encrypted_credentials: |s| {
+        s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
+    };
+    everything_at_once: |s| {
+        s.replace(INVENTORY, "10.0.0.121", "10.0.0.120")
+            .replace(GROUPS, "expect = 28", "expect = 27")
+            .replace("versions.yaml", "redis:7.2.5-alpine", "redis:latest")
+            .replace(BASE, "{{ timezone }}", "{{ time_zone }}")
+            .replace("strata.toml", "connect_timeout", "conect_timeout");
+    };
+}
+
+#[test]
+fn a_bad_selection_is_refused_before_any_connection() {
+    let site = Damaged::new();
+    insta::assert_snapshot!(site.strata(&["install", "--layer", "bse", "--host", "db-0"]));
+}
+
+#[test]
+fn faults_need_a_confirmation() {
+    let site = Damaged::new();
+    insta::assert_snapshot!(site.strata(&["verify", "--kind", "failover"]));
+}
+
+#[test]
+fn the_site_at_the_root_is_sound_and_names_the_pins_that_are_gone() {
+    let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["--site", env!("CARGO_MANIFEST_DIR"), "check"])
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    insta::assert_snapshot!(String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_rehearsal_profile_is_sound() {
+    let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+        .args(["--site", env!("CARGO_MANIFEST_DIR"), "--rehearsal", "check", "--strict"])
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn json_has_one_object_a_problem() {
+    let site = Damaged::new();
+    site.replace(GROUPS, "expect = 28", "expect = 27");
+    insta::assert_snapshot!(site.strata(&["check", "--json"]));
+}
