@@ -145,7 +145,7 @@ fn trust_network(
                 transport: Transport::Ssh,
             };
             let options = &options;
-            async move { (target.name.clone(), ssh::scan_host_key(&target, options).await) }
+            async move { (target.name.clone(), ssh::scan_host_keys(&target, options).await) }
         });
         stream::iter(scans).buffered(32).collect::<Vec<_>>().await
     });
@@ -160,13 +160,19 @@ fn trust_network(
     let mut lines = Vec::new();
     for (host, result) in scanned {
         match result {
-            Ok(key) => {
-                println!("{host:20} {} {}", key.algorithm, key.fingerprint);
-                if fingerprint.is_some_and(|wanted| wanted != key.fingerprint) {
+            Ok(keys) => {
+                for key in &keys {
+                    println!("{host:20} {:20} {}", key.algorithm, key.fingerprint);
+                }
+                let wanted: Vec<_> = keys
+                    .into_iter()
+                    .filter(|key| fingerprint.is_none_or(|wanted| wanted == key.fingerprint))
+                    .collect();
+                if wanted.is_empty() {
                     eprintln!("error: {host} does not show the expected fingerprint; nothing was pinned");
                     return Exit::Unreachable;
                 }
-                lines.push((host, key.line));
+                lines.extend(wanted.into_iter().map(|key| (host.clone(), key.line)));
             }
             Err(error) => {
                 eprintln!("error: {host}: {error}");

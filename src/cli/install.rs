@@ -344,8 +344,7 @@ pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) 
             auth_timeout: Duration::from_secs(u64::from(ssh.auth_timeout)),
             identities,
             agent_socket: settings.agent_socket.clone(),
-            known_hosts: settings.known_hosts(),
-            ..ConnectOptions::default()
+            ..ConnectOptions::new(&settings.home, settings.known_hosts())
         },
         port: ssh.port,
         holder,

@@ -90,7 +90,7 @@ pub async fn port(session: &AgentSession, to: SocketAddr, timeout: Duration) -> 
     match session.open_stream(to, timeout).await {
         Ok(_stream) => Port::Open,
         Err(OpenError::Refused { .. }) => Port::Refused,
-        Err(OpenError::TimedOut { .. }) => Port::Filtered,
+        Err(OpenError::Timeout { .. }) => Port::Filtered,
         Err(error) => Port::Other(error.to_string()),
     }
 }

@@ -7,7 +7,6 @@ use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
 use crate::ssh::AgentSession;
 use std::time::Instant;
-use tokio::sync::mpsc;
 
 /// What a host's way through a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,29 +60,25 @@ async fn one_batch(
     stop: &Stop,
     tally: &mut Tally,
 ) -> HostState {
-    let (sender, mut reports) = mpsc::channel::<ItemReport>(256);
     let described = work.clone();
-    let converging = session.converge(work, sender);
-    let mut converging = std::pin::pin!(converging);
-    let mut stopping = false;
     let mut failed = false;
     let mut notified: Vec<String> = Vec::new();
-    let result = loop {
-        tokio::select! {
-            biased;
-            Some(report) = reports.recv() => {
-                failed |= record(report, &described, host, layer, events, tally, &mut notified);
-            }
-            result = &mut converging => break result,
-            () = stop.soon(), if !stopping => {
-                stopping = true;
-                session.stop_batch().await;
+    let result = {
+        let converging = session.converge(work, |report| {
+            failed |= record(report, &described, host, layer, events, tally, &mut notified);
+        });
+        let mut converging = std::pin::pin!(converging);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                result = &mut converging => break result,
+                () = stop.soon(), if !stopping => {
+                    stopping = true;
+                    session.stop_batch();
+                }
             }
         }
     };
-    while let Ok(report) = reports.try_recv() {
-        failed |= record(report, &described, host, layer, events, tally, &mut notified);
-    }
     tally.waiting.extend(notified);
     match result {
         Ok(true) => HostState::Converged,

@@ -3,7 +3,7 @@
 use super::{Events, Stop};
 use crate::event::{EventKind, HostProblem};
 use crate::site::{Host, Site};
-use crate::ssh::{AgentSession, ConnectOptions, Target, Transport};
+use crate::ssh::{AgentSession, ConnectOptions, LockError, Target, Transport};
 use crate::wire::LockHolder;
 use futures::stream::{self, StreamExt};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,8 +129,11 @@ impl Fleet {
         let names: BTreeSet<String> = self.sessions.keys().cloned().collect();
         tracing::debug!(hosts = names.len(), "closing sessions");
         let closing = self.sessions.into_values().map(|session| async move {
-            // A host that does not answer any more needs no goodbye.
-            let _ = tokio::time::timeout(Duration::from_secs(2), session.close()).await;
+            // Nobody else uses the session any more, else it closes with its last user. A host that
+            // does not answer needs no goodbye.
+            if let Some(session) = Arc::into_inner(session) {
+                let _ = tokio::time::timeout(Duration::from_secs(2), session.close()).await;
+            }
         });
         futures::future::join_all(closing).await;
     }
@@ -185,26 +188,25 @@ async fn connect_one(
         AgentSession::connect(&target, &connection.options).await.map_err(|error| Refusal {
             class: if error.is_identity() { HostProblem::Identity } else { HostProblem::Unreachable },
             hint: error.hint(),
-            reason: error.to_string(),
+            reason: without_name(host, &error.to_string()),
         })?;
     let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     if let Some(holder) = &connection.holder {
-        let lost = |error: crate::ssh::SessionError| Refusal {
-            class: HostProblem::Unreachable,
-            reason: error.to_string(),
-            hint: None,
-        };
-        if let Err(held) = session.lock(holder.clone()).await.map_err(lost)? {
-            let by = held.map_or_else(
-                || "another run".to_owned(),
-                |held| format!("{} ({}, run {})", held.owner, held.purpose, held.run),
-            );
-            return Err(Refusal {
-                class: HostProblem::Locked,
-                reason: format!("it is locked by {by}"),
-                hint: Some("wait for that run, or stop it; the lock ends with it".to_owned()),
-            });
-        }
+        session.lock(holder.clone()).await.map_err(|error| Refusal {
+            class: match error {
+                LockError::Held { .. } => HostProblem::Locked,
+                LockError::Failed { .. } => HostProblem::Unfit,
+                LockError::Session(_) => HostProblem::Unreachable,
+            },
+            hint: matches!(error, LockError::Held { .. })
+                .then(|| "wait for that run, or stop it; the lock ends with it".to_owned()),
+            reason: without_name(host, &error.to_string()),
+        })?;
     }
     Ok((session, took_ms))
+}
+
+/// Errors of a session begin with the host's name, which an event already carries.
+fn without_name(host: &Host, text: &str) -> String {
+    text.strip_prefix(&format!("{}: ", host.name)).unwrap_or(text).to_owned()
 }

@@ -4,10 +4,9 @@
 use super::{Finding, Surroundings};
 use crate::diag::Diagnostics;
 use crate::plan::HostPlan;
-use crate::resource::{ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
+use crate::resource::{Batch, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
 use crate::ssh::AgentSession;
 use serde::Deserialize;
-use tokio::sync::mpsc;
 
 /// No settings.
 #[derive(Debug, Deserialize)]
@@ -49,32 +48,29 @@ pub fn plan_of(
 pub async fn differences(session: &AgentSession, plan: HostPlan) -> Result<Vec<String>, String> {
     let mut wrong = Vec::new();
     for batch in plan.batches {
-        let (sender, mut reports) = mpsc::channel::<ItemReport>(256);
         let work = batch.work;
-        let converging = session.converge(work.clone(), sender);
-        let collecting = async {
-            let mut lines = Vec::new();
-            while let Some(report) = reports.recv().await {
-                let ItemSlot::Step(index) = report.slot else { continue };
-                let name = work.items.get(index as usize).map_or("", |item| item.name.as_str());
-                let ItemEvent::Finished { outcome, .. } = report.event else { continue };
-                match outcome {
-                    Outcome::Unchanged => {}
-                    Outcome::Changed(changes) => {
-                        let what: Vec<&str> =
-                            changes.iter().map(|change| change.what.as_str()).collect();
-                        lines.push(format!("{} › {name}: {}", work.role, what.join(", ")));
-                    }
-                    Outcome::Failed(failure) => {
-                        lines.push(format!("{} › {name}: {}", work.role, failure.message));
-                    }
-                }
-            }
-            lines
-        };
-        let (result, lines) = tokio::join!(converging, collecting);
-        result.map_err(|error| error.to_string())?;
+        let mut lines = Vec::new();
+        let described = work.clone();
+        session
+            .converge(work, |report| lines.extend(difference(&described, report)))
+            .await
+            .map_err(|error| error.to_string())?;
         wrong.extend(lines);
     }
     Ok(wrong)
+}
+
+/// What a report says is not as wanted.
+fn difference(work: &Batch, report: ItemReport) -> Option<String> {
+    let ItemSlot::Step(index) = report.slot else { return None };
+    let name = work.items.get(index as usize).map_or("", |item| item.name.as_str());
+    let ItemEvent::Finished { outcome, .. } = report.event else { return None };
+    let what = match outcome {
+        Outcome::Unchanged => return None,
+        Outcome::Changed(changes) => {
+            changes.iter().map(|change| change.what.as_str()).collect::<Vec<_>>().join(", ")
+        }
+        Outcome::Failed(failure) => failure.message,
+    };
+    Some(format!("{} › {name}: {what}", work.role))
 }

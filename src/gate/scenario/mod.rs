@@ -17,7 +17,7 @@ use crate::run::{Events, Fleet};
 use crate::site::GateTest;
 use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
 use std::future::Future;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub struct ScenarioInfo {
     /// Types its bounds.
     pub check: fn(&GateTest) -> Result<(), TypeError>,
     /// Runs it.
-    pub run: for<'a> fn(Surroundings<'a>) -> BoxFuture<'a, Finding>,
+    pub run: for<'a> fn(Surroundings<'a>) -> LocalBoxFuture<'a, Finding>,
 }
 
 macro_rules! scenarios {
