@@ -126,6 +126,7 @@ impl Firewall {
             revert: vec![RevertStep::Run {
                 argv,
                 stdin: back.into_bytes(),
+                required: true,
             }],
             deadline: Duration::from_secs(self.revert_after.into()),
         };
@@ -197,7 +198,9 @@ fn line_changes(from: &str, to: &str, what: &str) -> Vec<Change> {
     gone.chain(new)
         .filter(|change| {
             let line = change.from.as_ref().or(change.to.as_ref());
-            !line.is_some_and(|line| line.starts_with("comment \"strata "))
+            !line.is_some_and(|line| {
+                line.ends_with('{') || line.starts_with("delete ") || line.starts_with("comment ")
+            })
         })
         .collect()
 }
