@@ -214,7 +214,21 @@ impl LocalSystem {
         };
         let mut failed = None;
         let mut notes = Vec::new();
+        let rebooted = !record.started.ends_with(&format!("@{}", boot_id()));
         for step in &record.revert {
+            // After a boot nothing runs yet that would have to read the files again, and a reload
+            // would wait for a service that waits for us.
+            if rebooted
+                && matches!(
+                    step,
+                    RevertStep::Run {
+                        required: false,
+                        ..
+                    }
+                )
+            {
+                continue;
+            }
             match (self.revert_step(step), step) {
                 (Ok(()), _) => {}
                 (
@@ -355,14 +369,18 @@ fn and(first: Failure, second: &Failure) -> Failure {
 /// When a process started, in ticks since boot, with the boot's id: a number that the next process
 /// of the same id does not share. Empty when there is no such process.
 fn start_time(pid: u32) -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| {
             // The second field is a name in parentheses that may hold anything.
             let (_, rest) = stat.rsplit_once(')')?;
             let ticks = rest.split_ascii_whitespace().nth(19)?;
-            Some(format!("{ticks}@{}", boot.trim()))
+            Some(format!("{ticks}@{}", boot_id()))
         })
         .unwrap_or_default()
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
