@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn check_looks_and_leaves() {
-        let mut host = Host::new();
+        let host = Host::new();
         let file = resource("[file]\npath = '/etc/motd'\ncontent = 'hello'\n");
         for _ in 0..2 {
             let outcome = converge(&file, false, Mode::Check, &mut host.system(), &mut |_| {});

@@ -56,7 +56,7 @@ impl Converge for Directory {
 
     fn validate(&self) -> Vec<Problem> {
         let rules = Rules::new()
-            .that(self.path.is_some() != !self.paths.is_empty(), || {
+            .that(self.path.is_some() == self.paths.is_empty(), || {
                 Problem::new("path", "exactly one of `path` and `paths` is needed")
             })
             .account("owner", &self.owner)

@@ -149,6 +149,7 @@ impl File {
                 RevertStep::Run {
                     argv: guard.activate.clone(),
                     stdin: Vec::new(),
+                    required: false,
                 },
             ],
             deadline: Duration::from_secs(guard.revert_after.into()),
@@ -295,7 +296,6 @@ impl Converge for File {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::resource::outcome::Outcome;
     use crate::resource::test_host::{Host, resource};
 

@@ -112,20 +112,17 @@ impl Firewall {
     }
 
     /// Loads the rules under guard.
-    fn change_live(&self, live: Option<&str>, system: &mut dyn System) -> Result<(), Failure> {
+    fn change_live(&self, found: &FirewallFound, system: &mut dyn System) -> Result<(), Failure> {
         let script = self.script();
-        let test = Program::new(["nft", "-c", "-f", "-"]).stdin(script.as_bytes());
-        run_checked(system, &test, "nft refuses the packet filter")?;
-        let back = format!(
-            "table {TABLE} {{\n}}\ndelete table {TABLE}\n{}",
-            live.unwrap_or("")
-        );
+        accepts(system, &script)?;
+        let back = way_back(found, system)?;
         let argv = ["nft", "-f", "-"].map(str::to_owned).to_vec();
         let plan = GuardPlan {
             name: "firewall".to_owned(),
             revert: vec![RevertStep::Run {
                 argv,
                 stdin: back.into_bytes(),
+                required: true,
             }],
             deadline: Duration::from_secs(self.revert_after.into()),
         };
@@ -157,6 +154,38 @@ impl Firewall {
             system.make_directory(WANTS_DIRECTORY, 0o755, 0, 0)?;
         }
         system.make_link(WANTS, UNIT)
+    }
+}
+
+/// Asks nft whether a script would load, without loading it.
+fn accepts(system: &mut dyn System, script: &str) -> Result<(), Failure> {
+    let program = Program::new(["nft", "-c", "-f", "-"]).stdin(script);
+    run_checked(system, &program, "nft refuses the packet filter").map(|_| ())
+}
+
+/// The script that brings the present rules back. It is tried first: nft does not accept every
+/// listing that it prints itself, and a way back that fails is none.
+fn way_back(found: &FirewallFound, system: &mut dyn System) -> Result<String, Failure> {
+    let Some(live) = &found.live else {
+        return Ok(format!("table {TABLE} {{\n}}\ndelete table {TABLE}\n"));
+    };
+    if let Some(script) = found
+        .script
+        .as_ref()
+        .filter(|_| found.live == found.expected)
+    {
+        return Ok(script.clone());
+    }
+    let listing = format!("table {TABLE} {{\n}}\ndelete table {TABLE}\n{live}");
+    match (accepts(system, &listing), &found.script) {
+        (Ok(()), _) => Ok(listing),
+        // The rules were edited by hand and cannot be kept: go back to those last proved.
+        (Err(_), Some(script)) => Ok(script.clone()),
+        (Err(failure), None) => Err(Failure {
+            message: "the present rules could not be brought back, so nothing was changed".into(),
+            ..failure
+        }
+        .hint("remove the table `inet strata` on the host by hand if nobody needs it")),
     }
 }
 
@@ -197,7 +226,9 @@ fn line_changes(from: &str, to: &str, what: &str) -> Vec<Change> {
     gone.chain(new)
         .filter(|change| {
             let line = change.from.as_ref().or(change.to.as_ref());
-            !line.is_some_and(|line| line.starts_with("comment \"strata "))
+            !line.is_some_and(|line| {
+                line.ends_with('{') || line.starts_with("delete ") || line.starts_with("comment ")
+            })
         })
         .collect()
 }
@@ -275,7 +306,7 @@ impl Converge for Firewall {
             progress(
                 "the new rules are live; waiting for the proof of a new connection".to_owned(),
             );
-            self.change_live(found.live.as_deref(), system)?;
+            self.change_live(found, system)?;
         }
         self.persist(system)
     }

@@ -163,7 +163,7 @@ fn set(items: impl IntoIterator<Item = String>) -> String {
     format!("{{ {} }}", items.join(", "))
 }
 
-/// The lines of one rule: one per address family. `original`: match the port as the client
+/// The lines of one rule: at least one per address family. `original`: match the port as the client
 /// dialled it, before the container engine rewrote it.
 fn rule_lines(rule: &FirewallRule, original: bool) -> Vec<String> {
     let mut head = String::new();
@@ -191,36 +191,41 @@ fn rule_lines(rule: &FirewallRule, original: bool) -> Vec<String> {
     } else if !v6.is_empty() {
         families.push((format!("ip6 saddr {} ", set(v6)), true));
     }
-    let ports = (!rule.ports.is_empty()).then(|| {
-        set(rule
-            .ports
-            .iter()
-            .filter_map(|text| ports(text))
-            .map(|(first, last)| {
-                if first == last {
-                    first.to_string()
-                } else {
-                    format!("{first}-{last}")
-                }
-            }))
-    });
+    let mut ports: Vec<String> = rule
+        .ports
+        .iter()
+        .filter_map(|text| ports(text))
+        .map(|(first, last)| {
+            if first == last {
+                first.to_string()
+            } else {
+                format!("{first}-{last}")
+            }
+        })
+        .collect();
+    ports.sort();
+    ports.dedup();
     families
         .into_iter()
-        .map(|(family, is_v6)| {
+        .flat_map(|(family, is_v6)| {
             let protocol = match (rule.protocol, is_v6) {
                 (Protocol::Tcp, _) => "tcp",
                 (Protocol::Udp, _) => "udp",
                 (Protocol::Icmp, false) => "icmp",
                 (Protocol::Icmp, true) => "ipv6-icmp",
             };
-            let matched = match (&ports, original) {
-                (None, _) => format!("meta l4proto {protocol} "),
-                (Some(ports), false) => format!("{protocol} dport {ports} "),
-                (Some(ports), true) => {
-                    format!("meta l4proto {protocol} ct original proto-dst {ports} ")
-                }
+            let matches = match (ports.is_empty(), original) {
+                (true, _) => vec![format!("meta l4proto {protocol} ")],
+                (false, false) => vec![format!("{protocol} dport {} ", set(ports.iter().cloned()))],
+                // One line a port: nft prints a set of original ports in a form that it does not
+                // read back.
+                (false, true) => ports
+                    .iter()
+                    .map(|port| format!("meta l4proto {protocol} ct original proto-dst {port} "))
+                    .collect(),
             };
-            format!("{head}{family}{matched}accept comment \"{}\"", rule.name)
+            let line = |matched| format!("{head}{family}{matched}accept comment \"{}\"", rule.name);
+            matches.into_iter().map(line).collect::<Vec<_>>()
         })
         .collect()
 }
@@ -307,8 +312,10 @@ mod tests {
                 "name='web'\nports=['80','443']\nfrom=['any','::/0']\ninterface='eth0'",
                 true,
                 vec![
-                    "iifname \"eth0\" meta nfproto ipv4 meta l4proto tcp ct original proto-dst { 443, 80 } accept comment \"web\"",
-                    "iifname \"eth0\" meta nfproto ipv6 meta l4proto tcp ct original proto-dst { 443, 80 } accept comment \"web\"",
+                    "iifname \"eth0\" meta nfproto ipv4 meta l4proto tcp ct original proto-dst 443 accept comment \"web\"",
+                    "iifname \"eth0\" meta nfproto ipv4 meta l4proto tcp ct original proto-dst 80 accept comment \"web\"",
+                    "iifname \"eth0\" meta nfproto ipv6 meta l4proto tcp ct original proto-dst 443 accept comment \"web\"",
+                    "iifname \"eth0\" meta nfproto ipv6 meta l4proto tcp ct original proto-dst 80 accept comment \"web\"",
                 ],
             ),
             (

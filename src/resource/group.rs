@@ -90,6 +90,9 @@ impl Converge for Group {
         let what = format!("cannot change the group {}", self.name);
         let result = run_checked(system, &Program::new(argv), &what);
         system.invalidate(Cache::Accounts);
-        result.map(|_| ())
+        result.map(|_| ()).map_err(|failure| match self.gid {
+            Some(gid) => failure.hint(format!("`getent group {gid}` shows who has the id")),
+            None => failure,
+        })
     }
 }

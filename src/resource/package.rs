@@ -184,7 +184,11 @@ impl Package {
             if self.state == Presence::Present {
                 return self.install(names, system, progress);
             }
-            let mut arguments = vec!["remove".to_owned(), "--".into()];
+            let mut arguments = vec![
+                "remove".to_owned(),
+                "--allow-change-held-packages".into(),
+                "--".into(),
+            ];
             arguments.extend(names.iter().map(|name| parts(name).0.to_owned()));
             let output = apt::apt_get(system, &arguments, timeout)?;
             let what = format!("cannot remove {}", names.join(", "));

@@ -258,6 +258,9 @@ pub enum RevertStep {
         argv: Vec<String>,
         /// Its standard input.
         stdin: Vec<u8>,
+        /// Whether the change counts as taken back only when the program succeeds. False for a
+        /// reload after a file is back: a service that does not run reads it when it starts.
+        required: bool,
     },
 }
 

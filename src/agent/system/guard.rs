@@ -10,7 +10,7 @@ use super::LocalSystem;
 use super::backup::now_ms;
 use super::root::cannot;
 use crate::resource::{
-    Cache, Failure, FileWrite, GuardPlan, GuardedChange, Program, RevertStep, System,
+    Cache, Failure, FileWrite, GuardPlan, GuardedChange, Program, RevertStep, SavedFile, System,
 };
 use rustix::fs::{FlockOperation, OFlags, flock};
 use serde::{Deserialize, Serialize};
@@ -73,16 +73,22 @@ impl LocalSystem {
             }
             Err(failure) => {
                 let lock = self.lock_guards()?;
-                let failure = match self.take_back(&id) {
-                    Ok(()) => failure.hint("the change was reverted"),
-                    Err(second) => and(failure, &second),
+                // A file that was refused never took its name: there is nothing to take back.
+                let result = if self.is_as_it_was(plan)? {
+                    self.disarm(&id)
+                } else {
+                    self.take_back(&id).map(|_| ())
                 };
                 drop(lock);
-                return Err(failure);
+                return Err(match result {
+                    Ok(()) if failure.hint.is_some() => failure,
+                    Ok(()) => failure.hint("the change was reverted"),
+                    Err(second) => and(failure, &second),
+                });
             }
         };
         let result = match self.take_back(&id) {
-            Ok(()) => Err(unreachable()
+            Ok(_) => Err(unreachable()
                 .hint("check the rules or settings that let the operator host in on port 22")),
             Err(second) => Err(and(unreachable(), &second)),
         };
@@ -175,21 +181,72 @@ impl LocalSystem {
         Ok(())
     }
 
-    /// Runs the way back and disarms. All steps are tried; the first failure is reported and the
-    /// record stays, so that it is tried again.
-    fn take_back(&mut self, id: &str) -> Result<(), Failure> {
+    /// True when the plan has files, and each is as the plan remembers it.
+    fn is_as_it_was(&mut self, plan: &GuardPlan) -> Result<bool, Failure> {
+        let mut files = 0;
+        for step in &plan.revert {
+            let RevertStep::File { path, was } = step else {
+                continue;
+            };
+            files += 1;
+            let now = match self.root.metadata(path)? {
+                Some(found) => self.root.read(path, found.size)?.map(|content| SavedFile {
+                    content,
+                    mode: found.mode,
+                    uid: found.uid,
+                    gid: found.gid,
+                }),
+                None => None,
+            };
+            if now != *was {
+                return Ok(false);
+            }
+        }
+        Ok(files > 0)
+    }
+
+    /// Runs the way back and disarms. All steps are tried; the first failure of one that must
+    /// succeed is reported and the record stays, so that it is tried again. Returns what else did
+    /// not work, in words.
+    fn take_back(&mut self, id: &str) -> Result<Vec<String>, Failure> {
         let Some(record) = self.read_record(id)? else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let mut failed = None;
+        let mut notes = Vec::new();
+        let rebooted = !record.started.ends_with(&format!("@{}", boot_id()));
         for step in &record.revert {
-            if let Err(failure) = self.revert_step(step) {
-                failed.get_or_insert(failure);
+            // After a boot nothing runs yet that would have to read the files again, and a reload
+            // would wait for a service that waits for us.
+            if rebooted
+                && matches!(
+                    step,
+                    RevertStep::Run {
+                        required: false,
+                        ..
+                    }
+                )
+            {
+                continue;
+            }
+            match (self.revert_step(step), step) {
+                (Ok(()), _) => {}
+                (
+                    Err(failure),
+                    RevertStep::Run {
+                        required: false, ..
+                    },
+                ) => {
+                    notes.push(failure.message);
+                }
+                (Err(failure), _) => {
+                    failed.get_or_insert(failure);
+                }
             }
         }
         self.invalidate(Cache::All);
         match failed {
-            None => self.disarm(id),
+            None => self.disarm(id).map(|()| notes),
             Some(failure) => Err(failure),
         }
     }
@@ -209,7 +266,7 @@ impl LocalSystem {
                 validate: None,
                 keep: true,
             }),
-            RevertStep::Run { argv, stdin } => {
+            RevertStep::Run { argv, stdin, .. } => {
                 let program = Program::new(argv.iter().cloned()).stdin(stdin.clone());
                 let output = self.run(&program)?;
                 if output.success() {
@@ -256,10 +313,11 @@ impl LocalSystem {
             if !record.started.is_empty() && start_time(record.pid) == record.started {
                 continue;
             }
-            self.take_back(&id)?;
+            let notes = self.take_back(&id)?;
             done.push(format!(
                 "reverted the guarded change {id}, which was never proved"
             ));
+            done.extend(notes);
         }
         Ok(done)
     }
@@ -291,8 +349,9 @@ pub fn revert(root: &Path, id: &str) -> Result<String, Failure> {
         ));
     }
     let _lock = system.lock_guards()?;
-    system.take_back(id)?;
-    Ok(format!("reverted {id}"))
+    let mut done = vec![format!("reverted {id}")];
+    done.extend(system.take_back(id)?);
+    Ok(done.join("; "))
 }
 
 fn unreachable() -> Failure {
@@ -310,14 +369,18 @@ fn and(first: Failure, second: &Failure) -> Failure {
 /// When a process started, in ticks since boot, with the boot's id: a number that the next process
 /// of the same id does not share. Empty when there is no such process.
 fn start_time(pid: u32) -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| {
             // The second field is a name in parentheses that may hold anything.
             let (_, rest) = stat.rsplit_once(')')?;
             let ticks = rest.split_ascii_whitespace().nth(19)?;
-            Some(format!("{ticks}@{}", boot.trim()))
+            Some(format!("{ticks}@{}", boot_id()))
         })
         .unwrap_or_default()
+}
+
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
