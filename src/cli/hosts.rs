@@ -3,6 +3,7 @@
 use super::install::connection;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
+use crate::history::StateDir;
 use crate::plan::{HostSelector, select_hosts};
 use crate::site::Site;
 use crate::ssh::{self, Target, Transport};
@@ -58,6 +59,10 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
             if problems.has_errors() {
                 check::show(&problems, settings);
                 return Exit::InvalidInput;
+            }
+            if let Err(error) = StateDir::open(&settings.root) {
+                eprintln!("error: {}/.strata cannot be written: {error}", settings.root.display());
+                return Exit::Internal;
             }
             match from {
                 Some(file) => trust_file(&site, &hosts, file, settings),

@@ -4,12 +4,12 @@
 use super::lab::{self, DEFAULT_LAB};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
-use crate::lab::{Bind, Lab, LabError};
+use crate::lab::{Lab, LabError};
 use crate::plan::{HostSelector, select_hosts, select_layers};
 use crate::site::Site;
 use clap::Args;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 /// Where the site stands on the operator host (KB-F2, KB-H1).
@@ -91,21 +91,22 @@ fn rehearse(
     settings: &Settings,
 ) -> Result<Exit, LabError> {
     let operator = site.config.operator.0.clone();
-    let this = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("strata"));
-    let mut options = lab::options();
-    options.binds.push(Bind {
-        host: operator.clone(),
-        source: this,
-        target: PathBuf::from("/usr/local/bin/strata"),
-        read_only: true,
-    });
     let selected = hosts.clone();
-    let report = lab::up(lab, site, hosts, settings, options)?;
+    let report = lab::up(lab, site, hosts, settings, lab::options())?;
     eprintln!("lab  {}", lab::described(&report));
     let run = |words: &[&str], stdin: &[u8]| {
         let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
         lab.run(&operator, &argv, stdin)
     };
+    // This very program, also when the hosts have been up since an older one.
+    let this = std::env::current_exe().and_then(std::fs::read);
+    let Ok(program) = this else {
+        eprintln!("error: strata's own program cannot be read");
+        return Ok(Exit::Internal);
+    };
+    run(&["tee", "/usr/local/bin/strata.new"], &program)?;
+    run(&["chmod", "0755", "/usr/local/bin/strata.new"], b"")?;
+    run(&["mv", "/usr/local/bin/strata.new", "/usr/local/bin/strata"], b"")?;
     // The site as it is now; journals and throw-away secrets of earlier rehearsals stay.
     let target = Path::new(SITE_ON_OPERATOR);
     run(&["mkdir", "-p", SITE_ON_OPERATOR], b"")?;
