@@ -6,7 +6,7 @@
 
 use super::converge::{Converge, Progress};
 use super::firewall_rules::{
-    FirewallRule, Published, TABLE, script, validate, validate_interfaces,
+    FirewallRule, Published, TABLE, remember, script, validate, validate_interfaces, without_older,
 };
 use super::outcome::{Change, Failure};
 use super::system::{
@@ -113,7 +113,9 @@ impl Firewall {
 
     /// Loads the rules under guard.
     fn change_live(&self, found: &FirewallFound, system: &mut dyn System) -> Result<(), Failure> {
-        let script = self.script();
+        let mut script = self.script();
+        let connections = text(system, "/proc/net/tcp")?.unwrap_or_default();
+        script.push_str(&remember(&connections));
         accepts(system, &script)?;
         let back = way_back(found, system)?;
         let argv = ["nft", "-f", "-"].map(str::to_owned).to_vec();
@@ -195,7 +197,7 @@ fn live(system: &mut dyn System) -> Result<Option<String>, Failure> {
         .output_limit(16 * 1024 * 1024);
     let output = system.run(&program)?;
     if output.success() {
-        return Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned()));
+        return Ok(Some(without_older(&String::from_utf8_lossy(&output.stdout))));
     }
     if output.text().contains("No such file or directory") {
         return Ok(None);

@@ -4,10 +4,66 @@ use super::validity::{Problem, Rules};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The table that strata owns; it touches no other.
 pub(super) const TABLE: &str = "inet strata";
+
+/// The set of connections that are older than the filter: remote address, remote and local port.
+pub(super) const OLDER: &str = "older";
+
+/// How long such a connection may stay silent before it is forgotten.
+const OLDER_TIMEOUT: &str = "1d";
+
+/// Most connections that are remembered; a host has few that it opened itself.
+const OLDER_LIMIT: usize = 20_000;
+
+/// The lines that remember connections as older than the filter, from the text of
+/// `/proc/net/tcp`; nothing when there is none.
+pub(super) fn remember(proc_net_tcp: &str) -> String {
+    let elements: Vec<String> = proc_net_tcp
+        .lines()
+        .skip(1)
+        .filter_map(older)
+        .take(OLDER_LIMIT)
+        .map(|(remote, from, to)| format!("{remote} . {from} . {to} timeout {OLDER_TIMEOUT}"))
+        .collect();
+    if elements.is_empty() {
+        return String::new();
+    }
+    format!("add element {TABLE} {OLDER} {{ {} }}\n", elements.join(", "))
+}
+
+/// Remote address, remote port and local port of an established connection that leaves the host.
+fn older(line: &str) -> Option<(Ipv4Addr, u16, u16)> {
+    const ESTABLISHED: &str = "01";
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [_, local, remote, ESTABLISHED, ..] = words[..] else { return None };
+    let port = |text: &str| u16::from_str_radix(text.split_once(':')?.1, 16).ok();
+    let address = u32::from_str_radix(remote.split_once(':')?.0, 16).ok()?;
+    let address = Ipv4Addr::from(address.to_ne_bytes());
+    (!address.is_loopback()).then_some((address, port(remote)?, port(local)?))
+}
+
+/// A listing of the table without the remembered connections, which come and go by themselves.
+pub(super) fn without_older(listing: &str) -> String {
+    let mut text = String::with_capacity(listing.len());
+    let (mut in_set, mut in_elements) = (false, false);
+    for line in listing.split_inclusive('\n') {
+        let trimmed = line.trim();
+        in_set = (in_set && trimmed != "}") || trimmed == format!("set {OLDER} {{");
+        if in_set && trimmed.starts_with("elements = {") {
+            in_elements = true;
+        }
+        if !in_elements {
+            text.push_str(line);
+        }
+        if in_elements && trimmed.ends_with('}') {
+            in_elements = false;
+        }
+    }
+    text
+}
 
 /// Who may reach what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,13 +288,20 @@ fn rule_lines(rule: &FirewallRule, original: bool) -> Vec<String> {
 
 /// The whole script: replaces the table in one transaction.
 pub(super) fn script(rules: &[FirewallRule], published: &Published, ping: bool) -> String {
-    let mut body = String::from("\tchain input {\n");
+    let mut body = format!(
+        "\tset {OLDER} {{\n\t\ttype ipv4_addr . inet_service . inet_service\n\t\tflags timeout\n\t}}\n\tchain input {{\n"
+    );
     let mut line = |text: &str| {
         let _ = writeln!(body, "\t\t{text}");
     };
     line("type filter hook input priority filter - 10; policy drop;");
     line("iifname \"lo\" accept");
     line("ct state established,related accept");
+    // The kernel begins to track connections with the first rule that asks for their state. One
+    // that this host opened before is `new` then when the other side speaks first.
+    line(&format!(
+        "ct state new tcp flags & (syn | rst) == 0x0 ip saddr . tcp sport . tcp dport @{OLDER} accept comment \"older than this filter\""
+    ));
     line("ct state invalid counter drop comment \"invalid\"");
     line(
         "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
@@ -298,6 +361,30 @@ mod tests {
 
     fn rule(text: &str) -> FirewallRule {
         toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn connections_of_this_host_are_remembered_and_the_loopback_is_not() {
+        let text = "  sl  local_address rem_address   st tx_queue\n\
+            0: FA00000A:AD16 7B00000A:0016 01 00000000:00000000\n\
+            1: 0100007F:1F90 0100007F:AD16 01 00000000:00000000\n\
+            2: 00000000:0016 00000000:0000 0A 00000000:00000000\n";
+        let expected = "add element inet strata older { 10.0.0.123 . 22 . 44310 timeout 1d }\n";
+        if cfg!(target_endian = "little") {
+            assert_eq!(remember(text), expected);
+        }
+        assert_eq!(remember("header only\n"), "");
+    }
+
+    #[test]
+    fn remembered_connections_are_no_difference() {
+        let bare = "table inet strata {\n\tset older {\n\t\tflags timeout\n\t}\n\tchain input {\n\t}\n}\n";
+        let full = bare.replace(
+            "\t\tflags timeout\n",
+            "\t\tflags timeout\n\t\telements = { 10.0.0.1 . 22 . 4 timeout 1d expires 2h,\n\t\t\t     10.0.0.2 . 22 . 5 timeout 1d expires 2h }\n",
+        );
+        assert_eq!(without_older(&full), bare);
+        assert_eq!(without_older(bare), bare);
     }
 
     #[test]
