@@ -1,0 +1,356 @@
+//! Pinned host keys: reading and matching `known_hosts`, and adding to it.
+//!
+//! Stricter than OpenSSH where that is safer: a revoked key is refused whatever else the file says,
+//! a line for this host that cannot be read is an error, and an unreadable file is never an empty
+//! one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
+use sha1::Sha1;
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// The lines of a known_hosts file.
+#[derive(Debug, Clone, Default)]
+pub struct KnownHosts {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    line: usize,
+    marker: Marker,
+    hosts: Hosts,
+    /// `Err` with the reason when the key cannot be read.
+    key: Result<PublicKey, String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marker {
+    None,
+    Revoked,
+    CertAuthority,
+}
+
+#[derive(Debug, Clone)]
+enum Hosts {
+    Patterns(Vec<String>),
+    Hashed { salt: Vec<u8>, digest: Vec<u8> },
+}
+
+/// What the file says about a key that a host presents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostKeyVerdict {
+    /// It is pinned.
+    Trusted,
+    /// Nothing is pinned for this host.
+    Unknown,
+    /// Other keys are pinned: their descriptions and the first line.
+    Changed {
+        /// Algorithm and fingerprint of each pinned key.
+        pinned: Vec<String>,
+        /// The first line that pins a key for this host.
+        line: usize,
+    },
+    /// The key is revoked on this line.
+    Revoked {
+        /// The line.
+        line: usize,
+    },
+}
+
+impl KnownHosts {
+    /// Reads a file; one that does not exist has no keys.
+    ///
+    /// # Errors
+    /// When it exists and cannot be read, or a line is not of this format at all.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// A text with the line number, when a line has an unknown marker, too few fields, or revokes a
+    /// key that cannot be read.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut entries = Vec::new();
+        for (line, text) in (1_usize..).zip(text.lines()) {
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            let entry =
+                Entry::parse(line, text).map_err(|reason| format!("line {line}: {reason}"))?;
+            entries.push(entry);
+        }
+        Ok(Self { entries })
+    }
+
+    /// Judges `key`, presented by a host that is known under any of `names`.
+    ///
+    /// # Errors
+    /// A text with the line number, when a line for this host cannot be read.
+    pub fn judge(&self, names: &[String], key: &PublicKey) -> Result<HostKeyVerdict, String> {
+        let here = || {
+            self.entries
+                .iter()
+                .filter(|entry| entry.hosts.matches_any(names))
+        };
+        for entry in here() {
+            if let Err(reason) = &entry.key {
+                return Err(format!("line {}: {reason}", entry.line));
+            }
+        }
+        let same = |entry: &Entry| {
+            entry
+                .key
+                .as_ref()
+                .is_ok_and(|pinned| pinned.key_data() == key.key_data())
+        };
+        if let Some(entry) = here().find(|e| e.marker == Marker::Revoked && same(e)) {
+            return Ok(HostKeyVerdict::Revoked { line: entry.line });
+        }
+        let pinned: Vec<&Entry> = here()
+            .filter(|entry| entry.marker == Marker::None)
+            .collect();
+        if pinned.iter().any(|entry| same(entry)) {
+            return Ok(HostKeyVerdict::Trusted);
+        }
+        Ok(match pinned.first() {
+            None => HostKeyVerdict::Unknown,
+            Some(first) => HostKeyVerdict::Changed {
+                pinned: pinned
+                    .iter()
+                    .filter_map(|e| e.key.as_ref().ok().map(describe))
+                    .collect(),
+                line: first.line,
+            },
+        })
+    }
+
+    /// The algorithms of the keys that are pinned for a host, so that it can be asked for one of
+    /// them: a host of which only the RSA key is known would otherwise look unknown.
+    pub fn pinned_algorithms(&self, names: &[String]) -> Vec<Algorithm> {
+        let mut found = Vec::new();
+        for entry in self.entries.iter().filter(|e| e.marker == Marker::None) {
+            if let Ok(key) = &entry.key
+                && entry.hosts.matches_any(names)
+                && !found.contains(&key.algorithm())
+            {
+                found.push(key.algorithm());
+            }
+        }
+        found
+    }
+}
+
+impl Entry {
+    fn parse(line: usize, text: &str) -> Result<Self, String> {
+        let mut fields = text.split_ascii_whitespace().peekable();
+        let marker = match fields.next_if(|field| field.starts_with('@')) {
+            None => Marker::None,
+            Some("@revoked") => Marker::Revoked,
+            Some("@cert-authority") => Marker::CertAuthority,
+            Some(other) => return Err(format!("unknown marker {other}")),
+        };
+        let (Some(hosts), Some(algorithm), Some(key)) =
+            (fields.next(), fields.next(), fields.next())
+        else {
+            return Err("expected host names, a key type and a key".into());
+        };
+        let key = PublicKey::from_openssh(&format!("{algorithm} {key}"))
+            .map_err(|error| format!("the {algorithm} key cannot be read: {error}"));
+        if let (Marker::Revoked, Err(reason)) = (marker, &key) {
+            return Err(reason.clone());
+        }
+        Ok(Self {
+            line,
+            marker,
+            hosts: Hosts::parse(hosts)?,
+            key,
+        })
+    }
+}
+
+impl Hosts {
+    fn parse(field: &str) -> Result<Self, String> {
+        let Some(hashed) = field.strip_prefix("|1|") else {
+            return Ok(Self::Patterns(
+                field.split(',').map(str::to_ascii_lowercase).collect(),
+            ));
+        };
+        let decode = |text| {
+            BASE64
+                .decode(text)
+                .map_err(|error| format!("hashed host name: {error}"))
+        };
+        let (salt, digest) = hashed
+            .split_once('|')
+            .ok_or("a hashed host name has two parts")?;
+        Ok(Self::Hashed {
+            salt: decode(salt)?,
+            digest: decode(digest)?,
+        })
+    }
+
+    fn matches_any(&self, names: &[String]) -> bool {
+        names
+            .iter()
+            .any(|name| self.matches(&name.to_ascii_lowercase()))
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Hashed { salt, digest } => Hmac::<Sha1>::new_from_slice(salt)
+                .is_ok_and(|mac| mac.chain_update(name).verify_slice(digest).is_ok()),
+            Self::Patterns(patterns) => {
+                let mut found = false;
+                for pattern in patterns {
+                    match pattern.strip_prefix('!') {
+                        Some(pattern) if glob(pattern.as_bytes(), name.as_bytes()) => return false,
+                        Some(_) => {}
+                        None => found |= glob(pattern.as_bytes(), name.as_bytes()),
+                    }
+                }
+                found
+            }
+        }
+    }
+}
+
+/// `*` and `?` as in OpenSSH; everything else, brackets included, stands for itself.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        if pattern.get(p) == Some(&b'*') {
+            star = Some((p + 1, t));
+            p += 1;
+        } else if pattern
+            .get(p)
+            .is_some_and(|byte| *byte == b'?' || *byte == text[t])
+        {
+            p += 1;
+            t += 1;
+        } else if let Some((after, from)) = star {
+            p = after;
+            t = from + 1;
+            star = Some((after, t));
+        } else {
+            return false;
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+/// Algorithm and SHA-256 fingerprint of a key.
+pub fn describe(key: &PublicKey) -> String {
+    format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
+}
+
+/// What came of adding a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// The line is new.
+    New,
+    /// The key was pinned already; the file is as it was.
+    AlreadyThere,
+}
+
+/// Pins a key: adds `line` (`names type key`) to the file, which is made with mode 0600.
+///
+/// # Errors
+/// When a different key of the same type is pinned for one of the names, the key is revoked, the
+/// line or the file is malformed, or the file cannot be written.
+pub fn append_known_host(path: &Path, line: &str) -> Result<Added, String> {
+    let line = line.trim();
+    let entry = Entry::parse(1, line)?;
+    let key = entry.key.clone()?;
+    let Hosts::Patterns(names) = &entry.hosts else {
+        return Err("the names of a new line must be readable".into());
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let explain = |error: io::Error| format!("{}: {error}", path.display());
+    // Two runs may pin at once: the directory is locked from reading to renaming.
+    let lock = fs::File::open(directory).map_err(explain)?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| explain(error.into()))?;
+    let known = KnownHosts::read(path).map_err(|reason| format!("{}: {reason}", path.display()))?;
+    if known.judge(names, &key)? == HostKeyVerdict::Trusted
+        && names.iter().all(|name| {
+            known.judge(std::slice::from_ref(name), &key) == Ok(HostKeyVerdict::Trusted)
+        })
+    {
+        return Ok(Added::AlreadyThere);
+    }
+    for name in names {
+        let name = std::slice::from_ref(name);
+        match known.judge(name, &key)? {
+            HostKeyVerdict::Revoked { line } => {
+                return Err(format!("{}:{line}: the key is revoked", path.display()));
+            }
+            HostKeyVerdict::Changed { line, .. }
+                if known.pinned_algorithms(name).contains(&key.algorithm()) =>
+            {
+                return Err(format!(
+                    "{}:{line}: a different {} key is pinned for {}; remove that line first if the host was reinstalled",
+                    path.display(),
+                    key.algorithm(),
+                    name.concat(),
+                ));
+            }
+            _ => {}
+        }
+    }
+    let mut text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(explain(error)),
+    };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    text.push_str(line);
+    text.push('\n');
+    replace_file(path, directory, &text).map_err(explain)?;
+    Ok(Added::New)
+}
+
+fn replace_file(path: &Path, directory: &Path, text: &str) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(format!(".{}", std::process::id()));
+    let temporary = directory.join(name);
+    let written = (|| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    })();
+    if written.is_err() {
+        fs::remove_file(&temporary).ok();
+    }
+    written?;
+    fs::File::open(directory)?.sync_all()
+}
+
+#[cfg(test)]
+#[path = "known_hosts_tests.rs"]
+mod tests;

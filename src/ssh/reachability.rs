@@ -1,0 +1,46 @@
+//! Proving that a host lets new connections in, while a guarded change waits for it.
+
+use super::connection::establish;
+use super::target::{ConnectOptions, Target, Transport};
+use std::time::Duration;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// Between two attempts: a daemon that reloads refuses for a moment.
+const BETWEEN: Duration = Duration::from_millis(300);
+
+/// True once a connection made from nothing succeeded: TCP, key exchange, host key and our key. For
+/// the machine that strata runs on, its SSH server must answer at its address.
+pub(super) async fn prove(target: &Target, options: &ConnectOptions, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Ok(true) = timeout_at(deadline, attempt(target, options)).await {
+            return true;
+        }
+        if Instant::now() + BETWEEN >= deadline {
+            return false;
+        }
+        tokio::time::sleep(BETWEEN).await;
+    }
+}
+
+async fn attempt(target: &Target, options: &ConnectOptions) -> bool {
+    match target.transport {
+        Transport::Ssh => match establish(target, options).await {
+            Ok(connection) => {
+                let bye = russh::Disconnect::ByApplication;
+                connection.handle.disconnect(bye, "", "").await.ok();
+                true
+            }
+            Err(_) => false,
+        },
+        Transport::Local => {
+            let Ok(mut stream) = TcpStream::connect(target.address).await else {
+                return false;
+            };
+            let mut greeting = [0; 4];
+            stream.read_exact(&mut greeting).await.is_ok() && &greeting == b"SSH-"
+        }
+    }
+}

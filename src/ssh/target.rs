@@ -1,0 +1,106 @@
+//! Where to connect and how.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a host is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// Over SSH.
+    Ssh,
+    /// It is the machine that strata runs on.
+    Local,
+}
+
+/// One host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The host's name in the inventory; used in messages and to find its key in known_hosts.
+    pub name: String,
+    /// The address and port of its SSH server. Nothing is resolved.
+    pub address: SocketAddr,
+    /// The login. Anyone but `root` needs `sudo` without a password.
+    pub user: String,
+    /// How it is reached.
+    pub transport: Transport,
+}
+
+impl Target {
+    /// The names under which the host's key may stand in known_hosts: `name` and address, in
+    /// OpenSSH's `[host]:port` form when the port is not 22.
+    pub fn known_hosts_names(&self) -> Vec<String> {
+        let address = self.address.ip().to_string();
+        let mut names = vec![self.name.clone()];
+        if address != self.name {
+            names.push(address);
+        }
+        match self.address.port() {
+            22 => names,
+            port => names
+                .into_iter()
+                .map(|name| format!("[{name}]:{port}"))
+                .collect(),
+        }
+    }
+
+    /// A target reached over SSH at port 22 as root.
+    pub fn ssh(name: impl Into<String>, address: IpAddr) -> Self {
+        Self {
+            name: name.into(),
+            address: SocketAddr::new(address, 22),
+            user: "root".into(),
+            transport: Transport::Ssh,
+        }
+    }
+}
+
+/// How connections are made; the same for all hosts of a run.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Limit for the TCP connection and the key exchange together.
+    pub connect_timeout: Duration,
+    /// Limit for the authentication, all keys together.
+    pub auth_timeout: Duration,
+    /// Limit for the agent's start, its upload included.
+    pub start_timeout: Duration,
+    /// Silence after which the server is asked for a sign of life; three without an answer end the
+    /// connection.
+    pub keepalive: Duration,
+    /// Private key files, in order of preference. Missing files are skipped.
+    pub identities: Vec<PathBuf>,
+    /// The socket of an ssh-agent; `None` uses none.
+    pub agent_socket: Option<PathBuf>,
+    /// The pinned host keys.
+    pub known_hosts: PathBuf,
+    /// Directories on the host for the agent's file, in order of preference. Each must have a
+    /// parent that only root can write. Letters, digits and `/._-` only.
+    pub agent_directories: Vec<String>,
+}
+
+impl ConnectOptions {
+    /// Sensible limits with the key files of `home` and the pinned keys in `known_hosts`.
+    pub fn new(home: &std::path::Path, known_hosts: PathBuf) -> Self {
+        let identities = ["id_ed25519", "id_ecdsa", "id_rsa"];
+        Self {
+            connect_timeout: Duration::from_secs(10),
+            auth_timeout: Duration::from_secs(15),
+            start_timeout: Duration::from_secs(120),
+            keepalive: Duration::from_secs(10),
+            identities: identities
+                .iter()
+                .map(|name| home.join(".ssh").join(name))
+                .collect(),
+            agent_socket: None,
+            known_hosts,
+            agent_directories: [
+                "/var/lib/strata",
+                "/opt/strata",
+                "/root/.strata",
+                "/run/strata",
+            ]
+            .map(String::from)
+            .to_vec(),
+        }
+    }
+}
