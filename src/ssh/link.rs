@@ -69,10 +69,7 @@ pub(super) fn local(mut child: Child) -> Option<(LinkReader, LinkWriter)> {
         let errors = pump(stderr, events.clone(), LinkEvent::Stderr);
         tokio::join!(output, errors);
         if let Ok(status) = child.wait().await {
-            events
-                .send(LinkEvent::Exit(status.to_string()))
-                .await
-                .ok();
+            events.send(LinkEvent::Exit(status.to_string())).await.ok();
         }
     });
     Some((LinkReader::Local(receiver), Box::pin(stdin)))
