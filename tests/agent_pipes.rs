@@ -1,6 +1,13 @@
 //! The agent over plain pipes, without SSH: what it does with programs, streams, locks and the end
 //! of its input.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, outside of test functions"
+)]
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;

@@ -147,7 +147,8 @@ async fn boot(
                 }
                 PreambleScan::NotYet if upload.is_none() => {
                     if let Some(architecture) = line_after(scanner.foreign(), WANTS) {
-                        upload = Some(upload_bytes(target, &architecture).map_err(Attempt::Fatal)?);
+                        let bytes = upload_bytes(target, &architecture);
+                        upload = Some(bytes.map_err(|error| Attempt::Fatal(*error))?);
                     }
                 }
                 PreambleScan::NotYet => {}
@@ -207,7 +208,7 @@ fn line_after(output: &[u8], word: &str) -> Option<String> {
 }
 
 /// What the script reads: digest and size on a line, then the program.
-fn upload_bytes(target: &Target, architecture: &str) -> Result<Vec<u8>, ConnectError> {
+fn upload_bytes(target: &Target, architecture: &str) -> Result<Vec<u8>, Box<ConnectError>> {
     let agent = agent_binary::for_architecture(architecture).ok_or_else(|| {
         let architecture = architecture
             .chars()

@@ -1,6 +1,13 @@
 //! Sessions with a real OpenSSH server: identities, shells, upload, and everything that a session
 //! carries.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests, outside of test functions"
+)]
+
 mod sshd;
 
 use sshd::{Setup, Sshd, run};
