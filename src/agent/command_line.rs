@@ -90,7 +90,7 @@ impl ServeOptions {
 
 /// Joins the batch to the resources of this host.
 fn converge() -> MakeConverge {
-    std::sync::Arc::new(|_paths, _prove| {
+    std::sync::Arc::new(|_paths, _batch, _prove| {
         Box::new(|_item, _mode, _progress| {
             crate::resource::Outcome::Failed(crate::resource::Failure::new(
                 "this build of the agent has no resources",

@@ -39,7 +39,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 pub type Prove = Box<dyn FnMut(Duration) -> bool + Send>;
 
 /// Makes what converges the items of one batch.
-pub type MakeConverge = Arc<dyn Fn(&HostPaths, Prove) -> ConvergeItem + Send + Sync>;
+pub type MakeConverge = Arc<dyn Fn(&HostPaths, &Batch, Prove) -> ConvergeItem + Send + Sync>;
 
 /// Serves one controller until it leaves.
 pub fn serve(
@@ -280,7 +280,8 @@ impl BatchThread {
             };
             let (prover, writer) = (self.prover.clone(), self.writer.clone());
             let prove: Prove = Box::new(move |deadline| prover.ask(&writer, batch, deadline));
-            let end = runner.run(Arc::new(work), (self.make_converge)(&self.paths, prove));
+            let converge = (self.make_converge)(&self.paths, &work, prove);
+            let end = runner.run(Arc::new(work), converge);
             let complete = end == BatchEnd::Complete;
             self.writer
                 .report(&FromAgent::BatchDone { batch, complete })
