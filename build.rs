@@ -49,10 +49,7 @@ fn embed_agents() -> Result<(), Box<dyn Error>> {
     if let Some(directory) = env::var_os(EXTRA_AGENTS) {
         for entry in fs::read_dir(directory)? {
             let path = entry?.path();
-            let name = path
-                .file_name()
-                .and_then(|name| name.to_str())
-                .unwrap_or_default();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if let Some(architecture) = name.strip_prefix("strata-agent-") {
                 println!("cargo::rerun-if-changed={}", path.display());
                 agents.insert(architecture.to_owned(), fs::read(&path)?);
@@ -88,11 +85,7 @@ fn own_agent(out: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
     build(&target, &directory)?;
     let bytes = fs::read(directory.join(&target).join("agent/strata-agent"))?;
     for entry in fs::read_dir(&directory)?.flatten() {
-        if entry
-            .file_name()
-            .to_string_lossy()
-            .starts_with("strata-agent-")
-        {
+        if entry.file_name().to_string_lossy().starts_with("strata-agent-") {
             fs::remove_file(entry.path())?;
         }
     }
@@ -105,17 +98,8 @@ fn own_agent(out: &Path) -> Result<Vec<u8>, Box<dyn Error>> {
 fn build(target: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Every crate that the agent needs is one that the outer build has just fetched and locked.
-    cargo.args([
-        "rustc",
-        "--locked",
-        "--offline",
-        "--profile",
-        "agent",
-        "--no-default-features",
-    ]);
-    cargo
-        .args(["--bin", "strata-agent", "--target", target, "--target-dir"])
-        .arg(directory);
+    cargo.args(["rustc", "--locked", "--offline", "--profile", "agent", "--no-default-features"]);
+    cargo.args(["--bin", "strata-agent", "--target", target, "--target-dir"]).arg(directory);
     cargo.args(["--", "-C", "target-feature=+crt-static"]);
     cargo.current_dir(env::var("CARGO_MANIFEST_DIR")?);
     for (name, _) in env::vars_os() {
@@ -138,12 +122,7 @@ fn build(target: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
 /// both together use no more processors than the outer one was given.
 fn leaks(name: &str) -> bool {
     const KEEP: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS"];
-    const KEEP_PREFIXES: &[&str] = &[
-        "CARGO_NET_",
-        "CARGO_HTTP_",
-        "CARGO_REGISTR",
-        "CARGO_SOURCE_",
-    ];
+    const KEEP_PREFIXES: &[&str] = &["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
     const DROP: &[&str] = &[
         "CLIPPY_ARGS",
         "RUSTC_WORKSPACE_WRAPPER",

@@ -14,9 +14,14 @@ impl Damaged {
     fn new() -> Self {
         let copy = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for part in
-            ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"]
-        {
+        for part in [
+            "strata.toml",
+            "versions.yaml",
+            "inventory",
+            "roles",
+            "templates",
+            "credentials.example",
+        ] {
             copy_all(&root.join(part), &copy.path().join(part));
         }
         let damaged = Self(copy);

@@ -1,10 +1,7 @@
 //! The secrets of a site from outside: the four commands, the files they leave, and what they say
 //! when something is wrong.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test ends where something is not as it should be"
-)]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -32,10 +29,7 @@ impl Site {
         let site = Self::empty();
         for entry in fs::read_dir("credentials.example").unwrap() {
             let entry = entry.unwrap();
-            let target = site
-                .root()
-                .join("credentials.example")
-                .join(entry.file_name());
+            let target = site.root().join("credentials.example").join(entry.file_name());
             fs::copy(entry.path(), target).unwrap();
         }
         site
@@ -61,10 +55,7 @@ impl Site {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("site/credentials.example")).unwrap();
         let identity = directory.path().join("home/strata/identity.txt");
-        Self {
-            directory,
-            identity,
-        }
+        Self { directory, identity }
     }
 
     fn root(&self) -> PathBuf {
@@ -72,11 +63,7 @@ impl Site {
     }
 
     fn declare(&self, brick: &str, text: &str) {
-        fs::write(
-            self.root().join(format!("credentials.example/{brick}.env")),
-            text,
-        )
-        .unwrap();
+        fs::write(self.root().join(format!("credentials.example/{brick}.env")), text).unwrap();
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -108,12 +95,8 @@ impl Site {
         change(&mut settings);
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let mut input = input.as_bytes();
-        let mut streams = Streams {
-            input: &mut input,
-            output: &mut output,
-            errors: &mut errors,
-            terminal,
-        };
+        let mut streams =
+            Streams { input: &mut input, output: &mut output, errors: &mut errors, terminal };
         let code = run(&SecretsArgs { command }, &settings, &mut streams);
         Outcome {
             code,
@@ -131,10 +114,7 @@ impl Site {
     }
 
     fn set(&self, brick: &str, name: &str, input: &str) -> Outcome {
-        let command = SecretsCommand::Set {
-            brick: brick.into(),
-            name: name.into(),
-        };
+        let command = SecretsCommand::Set { brick: brick.into(), name: name.into() };
         self.run_with(command, input, false, |_| {})
     }
 
@@ -144,9 +124,7 @@ impl Site {
 
     /// Edits a brick with a shell script that gets the file as `$1`.
     fn edit(&self, brick: &str, script: &str) -> Outcome {
-        let command = SecretsCommand::Edit {
-            brick: brick.into(),
-        };
+        let command = SecretsCommand::Edit { brick: brick.into() };
         self.run_with(command, "", true, |settings| {
             settings.editor = ["sh", "-c", script, "editor"].map(str::to_owned).to_vec();
         })
@@ -180,11 +158,7 @@ fn other_identity() -> (tempfile::TempDir, PathBuf, String) {
     let other = Site::small();
     assert_eq!(other.init().code, 0);
     let text = fs::read_to_string(other.path("recipients.txt")).unwrap();
-    let recipient = text
-        .lines()
-        .find(|line| line.starts_with("age1"))
-        .unwrap()
-        .to_owned();
+    let recipient = text.lines().find(|line| line.starts_with("age1")).unwrap().to_owned();
     let identity = other.identity.clone();
     (other.directory, identity, recipient)
 }
@@ -192,11 +166,7 @@ fn other_identity() -> (tempfile::TempDir, PathBuf, String) {
 #[test]
 fn the_repository_declares_the_ten_bricks_with_every_name() {
     let (declared, problems) = Declared::load(Path::new("."));
-    assert!(
-        problems.is_empty(),
-        "{}",
-        Renderer::new(false).all(&problems)
-    );
+    assert!(problems.is_empty(), "{}", Renderer::new(false).all(&problems));
     let bricks = "k3s mail mariadb marketplaces minio postgres proxysql rabbitmq redis stripe";
     assert_eq!(declared.bricks().join(" "), bricks);
     let names = "POSTGRES_SUPERUSER POSTGRES_SUPERPASS POSTGRES_APP_USER POSTGRES_APP_PASSWORD \
@@ -214,10 +184,7 @@ fn the_repository_declares_the_ten_bricks_with_every_name() {
     }
     // What consumers are known to refuse (X27).
     for (name, refused) in [
-        (
-            "MARIADB_ROOT_PASSWORD",
-            "a2345678901234567890123456789012345",
-        ),
+        ("MARIADB_ROOT_PASSWORD", "a2345678901234567890123456789012345"),
         ("MARIADB_ROOT_PASSWORD", "a234567890123456\\"),
         ("RABBITMQ_ERLANG_COOKIE", "a234567890123456789-"),
         ("RABBITMQ_ERLANG_COOKIE", "a23456789012345"),
@@ -252,36 +219,20 @@ fn init_makes_everything_that_can_be_made_and_a_second_one_changes_nothing() {
             continue;
         }
         let value = value.unwrap().expose();
-        assert!(
-            declaration.rules.check(value).is_empty(),
-            "{}",
-            declaration.name
-        );
+        assert!(declaration.rules.check(value).is_empty(), "{}", declaration.name);
     }
     let before = site.files();
-    let written = before
-        .iter()
-        .map(|(name, bytes)| (name.as_str(), String::from_utf8_lossy(bytes)));
+    let written =
+        before.iter().map(|(name, bytes)| (name.as_str(), String::from_utf8_lossy(bytes)));
     for (place, text) in written.chain([("output", first.output.as_str().into())]) {
         for (secret, value) in secrets.masked_values() {
-            assert!(
-                !text.contains(value.expose().as_str()),
-                "{secret} in {place}"
-            );
+            assert!(!text.contains(value.expose().as_str()), "{secret} in {place}");
         }
     }
     let second = site.init();
     assert_eq!(second.code, 0, "{}", second.errors);
-    assert!(
-        !second.output.contains("made an identity"),
-        "{}",
-        second.output
-    );
-    assert!(
-        second
-            .output
-            .contains("redis         encrypted  0 made, 1 kept\n")
-    );
+    assert!(!second.output.contains("made an identity"), "{}", second.output);
+    assert!(second.output.contains("redis         encrypted  0 made, 1 kept\n"));
     assert_eq!(site.files(), before);
     assert_eq!(fs::metadata(&site.identity).unwrap().mode() & 0o777, 0o600);
     let home = fs::metadata(site.identity.parent().unwrap()).unwrap();
@@ -312,11 +263,7 @@ fn two_recipients_read_alike_and_the_age_program_reads_it_too() {
     let (_keep, identity, recipient) = other_identity();
     let site = Site::small();
     fs::create_dir(site.root().join("credentials")).unwrap();
-    fs::write(
-        site.path("recipients.txt"),
-        format!("# a colleague\n{recipient}\n"),
-    )
-    .unwrap();
+    fs::write(site.path("recipients.txt"), format!("# a colleague\n{recipient}\n")).unwrap();
     let outcome = site.init();
     assert_eq!(outcome.code, 0, "{}", outcome.errors);
     let mine = site.load().unwrap();
@@ -355,11 +302,7 @@ fn an_ssh_key_is_an_identity_unless_it_has_a_passphrase() {
     }
     let outcome = site.init();
     assert_eq!(outcome.code, 0, "{}", outcome.errors);
-    assert!(
-        fs::read_to_string(site.path("recipients.txt"))
-            .unwrap()
-            .contains("ssh-ed25519 ")
-    );
+    assert!(fs::read_to_string(site.path("recipients.txt")).unwrap().contains("ssh-ed25519 "));
     assert!(site.load().unwrap().get("REDIS_PASSWORD").is_some());
     let _ = fs::remove_file(site.identity.with_extension("txt.pub"));
     assert!(key("kolibri").unwrap().success());
@@ -372,20 +315,11 @@ fn set_reads_one_line_and_refuses_what_is_no_value() {
     site.init();
     let value = "L7 'x' licence";
     let outcome = site.set("redis", "REDIS_LICENCE", &format!("{value}\n"));
-    assert_eq!(
-        (outcome.code, outcome.output.as_str()),
-        (0, "REDIS_LICENCE set\n")
-    );
-    assert_eq!(
-        site.load().unwrap().get("REDIS_LICENCE").unwrap().expose(),
-        value
-    );
+    assert_eq!((outcome.code, outcome.output.as_str()), (0, "REDIS_LICENCE set\n"));
+    assert_eq!(site.load().unwrap().get("REDIS_LICENCE").unwrap().expose(), value);
     let before = site.files();
     let same = site.set("redis", "REDIS_LICENCE", value);
-    assert_eq!(
-        same.output,
-        "REDIS_LICENCE unchanged: it has this value already\n"
-    );
+    assert_eq!(same.output, "REDIS_LICENCE unchanged: it has this value already\n");
     let mut said = String::new();
     for (name, input) in [
         ("REDIS_LICENCE", ""),
@@ -401,10 +335,7 @@ fn set_reads_one_line_and_refuses_what_is_no_value() {
         assert!(!outcome.errors.contains("Kolibri"));
         said.push_str(&format!("--- {name}\n{}", outcome.errors));
     }
-    said.push_str(&format!(
-        "--- rediss\n{}",
-        site.set("rediss", "X", "x").errors
-    ));
+    said.push_str(&format!("--- rediss\n{}", site.set("rediss", "X", "x").errors));
     insta::assert_snapshot!("set_refusals", said);
     assert_eq!(site.files(), before);
 }
@@ -414,11 +345,7 @@ fn set_makes_the_file_of_a_brick_that_only_the_operator_can_fill() {
     let site = Site::real();
     site.init();
     assert!(!site.path("mail.env.age").exists());
-    assert_eq!(
-        site.set("mail", "MAIL_SMTP_USER", "postmaster@example.org")
-            .code,
-        0
-    );
+    assert_eq!(site.set("mail", "MAIL_SMTP_USER", "postmaster@example.org").code, 0);
     assert!(site.path("mail.env.age").exists());
     let names = site.names().output;
     assert!(names.contains("present    MAIL_SMTP_USER"), "{names}");
@@ -428,31 +355,17 @@ fn set_makes_the_file_of_a_brick_that_only_the_operator_can_fill() {
 #[test]
 fn a_plain_file_is_read_filled_and_kept_plain() {
     let site = Site::small();
-    site.plain(
-        "redis.env",
-        "# mine\nREDIS_LICENCE='Kolibri 77'\nREDIS_PASSWORD=\n",
-        0o600,
-    );
+    site.plain("redis.env", "# mine\nREDIS_LICENCE='Kolibri 77'\nREDIS_PASSWORD=\n", 0o600);
     let outcome = site.init();
     assert_eq!(outcome.code, 0, "{}", outcome.errors);
     let text = fs::read_to_string(site.path("redis.env")).unwrap();
-    assert!(
-        text.starts_with("# mine\nREDIS_LICENCE='Kolibri 77'\nREDIS_PASSWORD="),
-        "{text}"
-    );
+    assert!(text.starts_with("# mine\nREDIS_LICENCE='Kolibri 77'\nREDIS_PASSWORD="), "{text}");
     assert_eq!(text.lines().count(), 3);
-    assert_eq!(
-        fs::metadata(site.path("redis.env")).unwrap().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(site.path("redis.env")).unwrap().mode() & 0o777, 0o600);
     assert!(!site.path("redis.env.age").exists());
     // A shell that sources the file gets the same values (KB-H5).
     let sourced = std::process::Command::new("sh")
-        .args([
-            "-c",
-            ". \"$1\"; printf %s \"$REDIS_LICENCE|$REDIS_PASSWORD\"",
-            "sh",
-        ])
+        .args(["-c", ". \"$1\"; printf %s \"$REDIS_LICENCE|$REDIS_PASSWORD\"", "sh"])
         .arg(site.path("redis.env"))
         .output()
         .unwrap();
@@ -517,11 +430,7 @@ fn every_mistake_in_an_env_file_is_shown_at_once_without_a_value() {
     assert_eq!(outcome.code, 2);
     assert!(!outcome.errors.contains("Kolibri") && !outcome.errors.contains("S29s"));
     insta::assert_snapshot!("env_mistakes", outcome.errors);
-    site.plain(
-        "redis.env",
-        b"REDIS_LICENCE=x\nREDIS_PASSWORD=Kolibri\xff\n",
-        0o600,
-    );
+    site.plain("redis.env", b"REDIS_LICENCE=x\nREDIS_PASSWORD=Kolibri\xff\n", 0o600);
     insta::assert_snapshot!("env_not_utf8", site.names().errors);
 }
 
@@ -594,21 +503,13 @@ fn a_wrong_identity_a_damaged_file_and_a_replaced_one_are_told_apart() {
     let lines: Vec<&str> = sealed.lines().collect();
     // One character of the content, then one of the header, then the end cut off.
     let mut said = String::new();
-    for (line, cut) in [
-        (lines.len() - 2, false),
-        (1, false),
-        (lines.len() - 3, true),
-    ] {
+    for (line, cut) in [(lines.len() - 2, false), (1, false), (lines.len() - 3, true)] {
         let mut changed: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
         if cut {
             changed.truncate(line);
         } else {
             let at = changed[line].len() / 2;
-            let other = if &changed[line][at..=at] == "A" {
-                "B"
-            } else {
-                "A"
-            };
+            let other = if &changed[line][at..=at] == "A" { "B" } else { "A" };
             changed[line].replace_range(at..=at, other);
         }
         fs::write(site.path("redis.env.age"), changed.join("\n") + "\n").unwrap();
@@ -622,10 +523,7 @@ fn a_wrong_identity_a_damaged_file_and_a_replaced_one_are_told_apart() {
     insta::assert_snapshot!("damaged", said);
     // A sound file, encrypted by somebody to the public recipients.
     fs::write(site.path("redis.env.age"), &sealed).unwrap();
-    let other = Site {
-        identity: site.identity.clone(),
-        ..Site::small()
-    };
+    let other = Site { identity: site.identity.clone(), ..Site::small() };
     fs::create_dir(other.root().join("credentials")).unwrap();
     fs::copy(site.path("recipients.txt"), other.path("recipients.txt")).unwrap();
     assert_eq!(other.init().code, 0);
@@ -636,10 +534,7 @@ fn a_wrong_identity_a_damaged_file_and_a_replaced_one_are_told_apart() {
     insta::assert_snapshot!("forged", site.load().unwrap_err());
     // The operator looks at it and accepts it.
     let accepted = site.edit("redis", "true");
-    assert_eq!(
-        accepted.output,
-        "redis unchanged; the manifest agrees with it now\n"
-    );
+    assert_eq!(accepted.output, "redis unchanged; the manifest agrees with it now\n");
     assert!(site.load().is_ok());
 }
 
@@ -650,10 +545,7 @@ fn a_command_that_was_killed_leaves_what_the_next_one_can_read() {
     let before = site.files();
     let value = site.load().unwrap().get("REDIS_PASSWORD").unwrap().clone();
     // Killed before any name was given: only temporary files are left.
-    for name in [
-        ".redis.env.age.strata-tmp-0123456789abcdef",
-        ".manifest.toml.strata-tmp-01",
-    ] {
+    for name in [".redis.env.age.strata-tmp-0123456789abcdef", ".manifest.toml.strata-tmp-01"] {
         fs::write(site.path(name), "half a fi").unwrap();
     }
     assert_eq!(site.load().unwrap().get("REDIS_PASSWORD"), Some(&value));
@@ -666,11 +558,7 @@ fn a_command_that_was_killed_leaves_what_the_next_one_can_read() {
         String::from_utf8(files["manifest.toml"].clone()).unwrap()
     };
     let new = text(&after);
-    let both = format!(
-        "{}\n{}",
-        text(&before),
-        &new[new.find("[[file]]").unwrap()..]
-    );
+    let both = format!("{}\n{}", text(&before), &new[new.find("[[file]]").unwrap()..]);
     for (files, expected) in [(&before, 1), (&after, 2)] {
         fs::write(site.path("redis.env.age"), &files["redis.env.age"]).unwrap();
         fs::write(site.path("manifest.toml"), &both).unwrap();
@@ -691,19 +579,9 @@ fn edit_is_checked_works_in_memory_and_rewrites_nothing_that_is_unchanged() {
     let site = Site::small();
     site.init();
     let before = site.files();
-    let refused = site.run_with(
-        SecretsCommand::Edit {
-            brick: "redis".into(),
-        },
-        "",
-        false,
-        |_| {},
-    );
+    let refused = site.run_with(SecretsCommand::Edit { brick: "redis".into() }, "", false, |_| {});
     insta::assert_snapshot!("edit_without_terminal", refused.errors);
-    assert_eq!(
-        site.edit("redis", "true").output,
-        "redis unchanged, not written\n"
-    );
+    assert_eq!(site.edit("redis", "true").output, "redis unchanged, not written\n");
     assert_eq!(site.files(), before);
     let seen = site.directory.path().join("seen");
     let script = format!(
@@ -714,21 +592,10 @@ fn edit_is_checked_works_in_memory_and_rewrites_nothing_that_is_unchanged() {
     let written = site.edit("redis", &script);
     assert_eq!(written.output, "redis written\n", "{}", written.errors);
     let seen = fs::read_to_string(seen).unwrap();
-    assert!(
-        seen.starts_with("600 /dev/shm/strata-edit-") && seen.ends_with("tmpfs\n"),
-        "{seen}"
-    );
+    assert!(seen.starts_with("600 /dev/shm/strata-edit-") && seen.ends_with("tmpfs\n"), "{seen}");
     // The directory is gone, with the swap file that the editor left.
-    assert!(
-        !Path::new(seen[4..].lines().next().unwrap())
-            .parent()
-            .unwrap()
-            .exists()
-    );
-    assert_eq!(
-        site.load().unwrap().get("REDIS_LICENCE").unwrap().expose(),
-        "Kolibri77"
-    );
+    assert!(!Path::new(seen[4..].lines().next().unwrap()).parent().unwrap().exists());
+    assert_eq!(site.load().unwrap().get("REDIS_LICENCE").unwrap().expose(), "Kolibri77");
     let before = site.files();
     let failed = site.edit("redis", "echo REDIS_LICENCE=Kolibri78 > \"$1\"; exit 3");
     assert_eq!(failed.code, 2);
@@ -755,9 +622,7 @@ fn commands_at_the_same_time_lose_nothing() {
     let site = Site::small();
     let mut text = String::new();
     for number in 0..8 {
-        text.push_str(&format!(
-            "# Number {number}.\n#: supplied\nMANY_{number}=\n"
-        ));
+        text.push_str(&format!("# Number {number}.\n#: supplied\nMANY_{number}=\n"));
     }
     site.declare("many", &text);
     site.init();
@@ -784,28 +649,18 @@ fn a_name_has_one_value_in_the_site() {
     site.plain("redis.env", "REDIS_LICENCE=Kolibri77\n", 0o600);
     site.plain("valkey.env", "REDIS_LICENCE=Kolibri78\n", 0o600);
     let error = site.load().unwrap_err();
-    assert!(
-        error.contains("E0453") && !error.contains("Kolibri"),
-        "{error}"
-    );
+    assert!(error.contains("E0453") && !error.contains("Kolibri"), "{error}");
     assert!(site.names().errors.contains("E0453"));
 }
 
 #[test]
 fn json_is_one_document_without_values() {
     let site = Site::small();
-    let outcome = site.run_with(SecretsCommand::Init, "", false, |settings| {
-        settings.json = true
-    });
+    let outcome = site.run_with(SecretsCommand::Init, "", false, |settings| settings.json = true);
     let value: serde_json::Value = serde_json::from_str(&outcome.output).unwrap();
     assert_eq!(value["bricks"][0]["made"][0], "REDIS_PASSWORD");
-    assert_eq!(
-        value["missing"][0]["command"],
-        "strata secrets set redis REDIS_LICENCE"
-    );
-    let names = SecretsCommand::Names {
-        brick: Some("redis".into()),
-    };
+    assert_eq!(value["missing"][0]["command"], "strata secrets set redis REDIS_LICENCE");
+    let names = SecretsCommand::Names { brick: Some("redis".into()) };
     let outcome = site.run_with(names, "", false, |settings| settings.json = true);
     let value: serde_json::Value = serde_json::from_str(&outcome.output).unwrap();
     assert_eq!(value["bricks"][0]["names"][1]["state"], "to supply");

@@ -102,14 +102,7 @@ impl BatchRunner<'_> {
         let began = Instant::now();
         let send = |event| (self.report)(ItemReport { slot, event });
         send(ItemEvent::Started)?;
-        let step = Step {
-            runner: self,
-            batch,
-            worker,
-            slot,
-            item,
-            began,
-        };
+        let step = Step { runner: self, batch, worker, slot, item, began };
         let (outcome, stuck) = match step.converge() {
             Ok(outcome) => (outcome, false),
             Err(Trouble::Failed(failure)) => (Outcome::Failed(failure), false),
@@ -123,19 +116,12 @@ impl BatchRunner<'_> {
         };
         let took_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
         let failed = matches!(outcome, Outcome::Failed(_));
-        let sent = send(ItemEvent::Finished {
-            outcome: outcome.clone(),
-            took_ms,
-        });
+        let sent = send(ItemEvent::Finished { outcome: outcome.clone(), took_ms });
         if stuck {
             return Err(Halt::Stuck);
         }
         sent?;
-        if failed {
-            Err(Halt::Failed)
-        } else {
-            Ok(outcome)
-        }
+        if failed { Err(Halt::Failed) } else { Ok(outcome) }
     }
 }
 
@@ -156,12 +142,7 @@ struct Step<'a> {
 
 impl Step<'_> {
     fn converge(&self) -> Result<Outcome, Trouble> {
-        let known = |name: &String| {
-            self.batch
-                .handlers
-                .iter()
-                .any(|handler| &handler.name == name)
-        };
+        let known = |name: &String| self.batch.handlers.iter().any(|handler| &handler.name == name);
         if let Some(unknown) = self.item.notify.iter().find(|name| !known(name)) {
             let message =
                 format!("it notifies the handler \"{unknown}\", which the role does not have");
@@ -210,37 +191,23 @@ impl Step<'_> {
             return Ok(());
         }
         let name = &self.item.name;
-        self.runner
-            .pending
-            .remove(&self.batch.role, name)
-            .map_err(|error| unrecorded(name, &error))
+        self.runner.pending.remove(&self.batch.role, name).map_err(|error| unrecorded(name, &error))
     }
 
     /// Lets the worker do it and waits, within what is left of the item's time.
     fn work(&self, mode: Mode) -> Result<Outcome, Trouble> {
         let gone = || Trouble::Failed(Failure::new("the agent's worker ended unexpectedly"));
-        self.worker
-            .jobs
-            .send((self.slot, mode))
-            .map_err(|_| gone())?;
+        self.worker.jobs.send((self.slot, mode)).map_err(|_| gone())?;
         let limit = Duration::from_millis(u64::from(self.item.timeout_ms));
         loop {
             let news = if limit.is_zero() {
-                self.worker
-                    .news
-                    .recv()
-                    .map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+                self.worker.news.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
             } else {
-                self.worker
-                    .news
-                    .recv_timeout(limit.saturating_sub(self.began.elapsed()))
+                self.worker.news.recv_timeout(limit.saturating_sub(self.began.elapsed()))
             };
             match news {
                 Ok(News::Waiting(text)) => {
-                    let report = ItemReport {
-                        slot: self.slot,
-                        event: ItemEvent::Waiting(text),
-                    };
+                    let report = ItemReport { slot: self.slot, event: ItemEvent::Waiting(text) };
                     // The controller may be gone; the item in hand is finished all the same.
                     (self.runner.report)(report).ok();
                 }
@@ -259,10 +226,9 @@ impl From<LinkBroken> for Trouble {
 }
 
 fn unrecorded(name: &str, error: &std::io::Error) -> Trouble {
-    let failure = Failure::new(format!(
-        "the record of handler \"{name}\" could not be kept: {error}"
-    ))
-    .hint("make room or fix /var/lib/strata on the host, then run again");
+    let failure =
+        Failure::new(format!("the record of handler \"{name}\" could not be kept: {error}"))
+            .hint("make room or fix /var/lib/strata on the host, then run again");
     Trouble::Failed(failure)
 }
 
@@ -281,23 +247,21 @@ impl Worker {
     fn start(batch: Arc<Batch>, mut converge: ConvergeItem) -> std::io::Result<Self> {
         let (jobs, jobs_in) = mpsc::channel::<(ItemSlot, Mode)>();
         let (news_out, news) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("steps".into())
-            .spawn(move || {
-                while let Ok((slot, mode)) = jobs_in.recv() {
-                    let item = match slot {
-                        ItemSlot::Step(index) => batch.items.get(index as usize),
-                        ItemSlot::Handler(index) => batch.handlers.get(index as usize),
-                    };
-                    let Some(item) = item else { return };
-                    let outcome = converge(item, mode, &mut |text| {
-                        news_out.send(News::Waiting(text)).ok();
-                    });
-                    if news_out.send(News::Done(outcome)).is_err() {
-                        return;
-                    }
+        std::thread::Builder::new().name("steps".into()).spawn(move || {
+            while let Ok((slot, mode)) = jobs_in.recv() {
+                let item = match slot {
+                    ItemSlot::Step(index) => batch.items.get(index as usize),
+                    ItemSlot::Handler(index) => batch.handlers.get(index as usize),
+                };
+                let Some(item) = item else { return };
+                let outcome = converge(item, mode, &mut |text| {
+                    news_out.send(News::Waiting(text)).ok();
+                });
+                if news_out.send(News::Done(outcome)).is_err() {
+                    return;
                 }
-            })?;
+            }
+        })?;
         Ok(Self { jobs, news })
     }
 }

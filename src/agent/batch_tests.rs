@@ -17,7 +17,7 @@ struct Host {
 fn item(name: &str, notify: &[&str]) -> Item {
     Item {
         name: name.into(),
-        resource: Resource::Nothing,
+        resource: Resource::Hostname(crate::resource::Hostname { name: name.to_owned() }),
         notify: notify.iter().map(|n| (*n).to_owned()).collect(),
         secret: false,
         timeout_ms: 5_000,
@@ -26,12 +26,7 @@ fn item(name: &str, notify: &[&str]) -> Item {
 
 fn batch(mode: Mode, items: Vec<Item>, handlers: &[&str]) -> Arc<Batch> {
     let handlers = handlers.iter().map(|name| item(name, &[])).collect();
-    Arc::new(Batch {
-        role: "base".into(),
-        mode,
-        items,
-        handlers,
-    })
+    Arc::new(Batch { role: "base".into(), mode, items, handlers })
 }
 
 fn converge_on(host: &Arc<Mutex<Host>>, pending: &PendingHandlers) -> ConvergeItem {
@@ -42,10 +37,7 @@ fn converge_on(host: &Arc<Mutex<Host>>, pending: &PendingHandlers) -> ConvergeIt
         let differs = always || host.differs.get(&item.name).copied().unwrap_or(false);
         if mode == Mode::Apply {
             for name in &item.notify {
-                assert!(
-                    !differs || pending.contains("base", name),
-                    "recorded before the change"
-                );
+                assert!(!differs || pending.contains("base", name), "recorded before the change");
             }
             host.log.push(item.name.clone());
             if host.breaks.contains(&item.name) {
@@ -79,18 +71,11 @@ fn run(host: &Arc<Mutex<Host>>, pending: &PendingHandlers, batch: Arc<Batch>) ->
     };
     let end = runner.run(batch, converge_on(host, pending));
     let log = std::mem::take(&mut host.lock().unwrap().log);
-    Ran {
-        end,
-        reports: reports.into_inner(),
-        log,
-    }
+    Ran { end, reports: reports.into_inner(), log }
 }
 
 fn host(differs: &[&str], breaks: &[&str]) -> Arc<Mutex<Host>> {
-    let differs = differs
-        .iter()
-        .map(|name| ((*name).to_owned(), true))
-        .collect();
+    let differs = differs.iter().map(|name| ((*name).to_owned(), true)).collect();
     let breaks = breaks.iter().map(|name| (*name).to_owned()).collect();
     Arc::new(Mutex::new(Host {
         differs,
@@ -112,26 +97,13 @@ fn a_changed_step_runs_its_handler_once_after_the_last_step() {
             item("three", &["restart b"]),
         ]
     };
-    let first = run(
-        &host,
-        &pending,
-        batch(Mode::Apply, items(), &["restart a", "restart b"]),
-    );
+    let first = run(&host, &pending, batch(Mode::Apply, items(), &["restart a", "restart b"]));
     assert_eq!(first.end, BatchEnd::Complete);
     assert_eq!(first.log, ["one", "two", "restart a"]);
     assert!(pending.list().is_empty());
-    let second = run(
-        &host,
-        &pending,
-        batch(Mode::Apply, items(), &["restart a", "restart b"]),
-    );
+    let second = run(&host, &pending, batch(Mode::Apply, items(), &["restart a", "restart b"]));
     assert_eq!((second.end, second.log.len()), (BatchEnd::Complete, 0));
-    assert!(
-        second
-            .reports
-            .iter()
-            .all(|r| !matches!(r.slot, ItemSlot::Handler(_)))
-    );
+    assert!(second.reports.iter().all(|r| !matches!(r.slot, ItemSlot::Handler(_))));
 }
 
 #[test]
@@ -141,10 +113,7 @@ fn a_handler_survives_a_failed_batch_and_runs_after_the_next_complete_one() {
     let host = host(&["one", "two"], &["two"]);
     let items = || vec![item("one", &["restart a"]), item("two", &[])];
     let first = run(&host, &pending, batch(Mode::Apply, items(), &["restart a"]));
-    assert_eq!(
-        (first.end, first.log),
-        (BatchEnd::Incomplete, vec!["one".into(), "two".into()])
-    );
+    assert_eq!((first.end, first.log), (BatchEnd::Incomplete, vec!["one".into(), "two".into()]));
     assert_eq!(pending.list(), ["base/restart a"]);
     host.lock().unwrap().breaks.clear();
     host.lock().unwrap().differs.clear();
@@ -171,23 +140,12 @@ fn check_mode_changes_nothing_and_shows_the_handlers_that_would_run() {
     let pending = PendingHandlers::in_directory(directory.path());
     let host = host(&["one"], &[]);
     let items = vec![item("one", &["restart a"]), item("two", &["restart b"])];
-    let ran = run(
-        &host,
-        &pending,
-        batch(Mode::Check, items, &["restart a", "restart b"]),
-    );
+    let ran = run(&host, &pending, batch(Mode::Check, items, &["restart a", "restart b"]));
     assert_eq!((ran.end, ran.log.len()), (BatchEnd::Complete, 0));
     assert!(pending.list().is_empty());
-    let handlers: Vec<_> = ran
-        .reports
-        .iter()
-        .filter(|r| matches!(r.slot, ItemSlot::Handler(_)))
-        .collect();
-    assert_eq!(
-        handlers.len(),
-        2,
-        "started and finished of one handler: {handlers:?}"
-    );
+    let handlers: Vec<_> =
+        ran.reports.iter().filter(|r| matches!(r.slot, ItemSlot::Handler(_))).collect();
+    assert_eq!(handlers.len(), 2, "started and finished of one handler: {handlers:?}");
     assert_eq!(handlers[0].slot, ItemSlot::Handler(0));
 }
 
@@ -196,16 +154,9 @@ fn an_unknown_handler_fails_the_step_before_it_changes_anything() {
     let directory = tempfile::tempdir().unwrap();
     let pending = PendingHandlers::in_directory(directory.path());
     let host = host(&["one"], &[]);
-    let ran = run(
-        &host,
-        &pending,
-        batch(Mode::Apply, vec![item("one", &["nobody"])], &[]),
-    );
+    let ran = run(&host, &pending, batch(Mode::Apply, vec![item("one", &["nobody"])], &[]));
     assert_eq!((ran.end, ran.log.len()), (BatchEnd::Incomplete, 0));
-    let ItemEvent::Finished {
-        outcome: Outcome::Failed(failure),
-        ..
-    } = &ran.reports[1].event
+    let ItemEvent::Finished { outcome: Outcome::Failed(failure), .. } = &ran.reports[1].event
     else {
         panic!("{:?}", ran.reports)
     };
@@ -240,17 +191,8 @@ fn a_step_that_outlives_its_deadline_ends_the_batch_as_stuck() {
     assert_eq!(end, BatchEnd::Stuck);
     let reports = reports.into_inner();
     assert_eq!(reports.len(), 3, "{reports:?}");
-    assert_eq!(
-        reports[1].event,
-        ItemEvent::Waiting("the other side".into())
-    );
-    assert!(matches!(
-        reports[2].event,
-        ItemEvent::Finished {
-            outcome: Outcome::Failed(_),
-            ..
-        }
-    ));
+    assert_eq!(reports[1].event, ItemEvent::Waiting("the other side".into()));
+    assert!(matches!(reports[2].event, ItemEvent::Finished { outcome: Outcome::Failed(_), .. }));
 }
 
 #[test]

@@ -56,10 +56,7 @@ struct ServeOptions {
 
 impl ServeOptions {
     fn parse(mut words: &[&str]) -> Result<Self, String> {
-        let mut options = Self {
-            root: PathBuf::from("/"),
-            digest: None,
-        };
+        let mut options = Self { root: PathBuf::from("/"), digest: None };
         while let [option, rest @ ..] = words {
             let [value, rest @ ..] = rest else {
                 return Err(format!("{option} needs a value"));
@@ -81,12 +78,7 @@ impl ServeOptions {
             eprintln!("strata-agent: this file is not the one that was uploaded");
             return ExitCode::from(EXIT_DAMAGED);
         }
-        serve(
-            HostPaths::below(self.root),
-            converge(),
-            std::io::stdin(),
-            std::io::stdout(),
-        )
+        serve(HostPaths::below(self.root), converge(), std::io::stdin(), std::io::stdout())
     }
 }
 
@@ -126,9 +118,7 @@ fn own_digest() -> std::io::Result<String> {
 /// A panic's message may quote what was being worked on; only its place is printed.
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|info| {
-        let place = info
-            .location()
-            .map(|at| format!(" at {}:{}", at.file(), at.line()));
+        let place = info.location().map(|at| format!(" at {}:{}", at.file(), at.line()));
         eprintln!("strata-agent: internal error{}", place.unwrap_or_default());
     }));
 }

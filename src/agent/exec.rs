@@ -50,11 +50,7 @@ struct ControlState {
 impl Programs {
     /// No programs yet. Users are looked up below `root`.
     pub fn new(root: &Path, writer: FrameWriter) -> Self {
-        Self {
-            root: root.to_owned(),
-            writer,
-            running: Arc::default(),
-        }
+        Self { root: root.to_owned(), writer, running: Arc::default() }
     }
 
     /// Starts a program; its end is reported, also when it cannot be started.
@@ -67,27 +63,15 @@ impl Programs {
             Ok(wake) => wake,
             Err(error) => return fail(error.to_string()),
         };
-        let state = ControlState {
-            credit: u64::from(EXEC_WINDOW),
-            group: None,
-            killed: false,
-        };
-        let control = Arc::new(Control {
-            state: Mutex::new(state),
-            wake,
-        });
+        let state = ControlState { credit: u64::from(EXEC_WINDOW), group: None, killed: false };
+        let control = Arc::new(Control { state: Mutex::new(state), wake });
         self.lock().insert(id, Arc::clone(&control));
         let programs = self.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("exec {id}"))
-            .spawn(move || {
-                let outcome = programs.run(id, &spec, &control);
-                programs.lock().remove(&id);
-                programs
-                    .writer
-                    .bulk(&FromAgent::ExecDone { id, outcome })
-                    .ok();
-            });
+        let thread = std::thread::Builder::new().name(format!("exec {id}")).spawn(move || {
+            let outcome = programs.run(id, &spec, &control);
+            programs.lock().remove(&id);
+            programs.writer.bulk(&FromAgent::ExecDone { id, outcome }).ok();
+        });
         if let Err(error) = thread {
             self.lock().remove(&id);
             fail(format!("no thread could be started: {error}"));
@@ -192,33 +176,17 @@ fn kill_group(group: Option<Pid>) {
 }
 
 fn prepare(root: &Path, spec: &ExecSpec) -> Result<Command, String> {
-    let (program, arguments) = spec
-        .argv
-        .split_first()
-        .ok_or("the argument list is empty")?;
+    let (program, arguments) = spec.argv.split_first().ok_or("the argument list is empty")?;
     if spec.argv.iter().any(|argument| argument.contains('\0')) {
         return Err("an argument contains a zero byte".into());
     }
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .current_dir("/")
-        .process_group(0);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-        .env("PATH", PATH)
-        .env("LANG", "C.UTF-8")
-        .env("HOME", "/root");
+    command.args(arguments).env_clear().current_dir("/").process_group(0);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.env("PATH", PATH).env("LANG", "C.UTF-8").env("HOME", "/root");
     if let Some(name) = &spec.user {
         let account = users::find(root, name)?;
-        command
-            .env("HOME", &account.home)
-            .env("USER", name)
-            .env("LOGNAME", name);
+        command.env("HOME", &account.home).env("USER", name).env("LOGNAME", name);
         take_identity(&mut command, &account);
     }
     for (key, value) in &spec.env {
@@ -247,10 +215,7 @@ fn take_identity(command: &mut Command, account: &users::Account) {
     };
     // SAFETY: the closure runs in the forked child, which has one thread. It makes three raw system
     // calls on values prepared before the fork: no allocation, no lock, no libc state.
-    #[expect(
-        unsafe_code,
-        reason = "no safe way sets supplementary groups before exec"
-    )]
+    #[expect(unsafe_code, reason = "no safe way sets supplementary groups before exec")]
     unsafe {
         command.pre_exec(switch);
     }
@@ -280,21 +245,15 @@ impl Run<'_> {
         let mut timed_out = false;
         loop {
             // Kernels before 5.3 have no pidfd: look every 20 ms instead.
-            let longest = if pidfd.is_some() {
-                Duration::from_secs(60)
-            } else {
-                Duration::from_millis(20)
-            };
+            let longest =
+                if pidfd.is_some() { Duration::from_secs(60) } else { Duration::from_millis(20) };
             let left = limit.map(|limit| limit.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) && !timed_out {
                 timed_out = true;
                 self.control.kill();
             }
-            let wait = if timed_out {
-                longest
-            } else {
-                left.map_or(longest, |left| left.min(longest))
-            };
+            let wait =
+                if timed_out { longest } else { left.map_or(longest, |left| left.min(longest)) };
             let ended = self.turn(pidfd.as_ref(), wait);
             if ended || (pidfd.is_none() && has_ended(child)) {
                 // A finished program keeps no hold on its group: from here on the number is free.
@@ -322,14 +281,7 @@ impl Run<'_> {
             if self.control.lock().killed && left.is_zero() {
                 return;
             }
-            self.turn(
-                None,
-                if no_credit {
-                    Duration::from_millis(200)
-                } else {
-                    left
-                },
-            );
+            self.turn(None, if no_credit { Duration::from_millis(200) } else { left });
         }
     }
 
@@ -392,11 +344,7 @@ impl Run<'_> {
     fn feed(&mut self) {
         let Some(stdin) = &mut self.stdin else { return };
         let (piece, rest) = self.to_write.split_at(self.to_write.len().min(PIPE_ATOMIC));
-        let written = if piece.is_empty() {
-            Ok(0)
-        } else {
-            stdin.write(piece)
-        };
+        let written = if piece.is_empty() { Ok(0) } else { stdin.write(piece) };
         match written {
             Ok(n) if n == piece.len() => self.to_write = rest,
             Ok(n) => self.to_write = &self.to_write[n..],
@@ -421,11 +369,7 @@ impl Run<'_> {
             Ok(n) => {
                 buffer.truncate(n);
                 self.control.lock().credit -= n as u64;
-                let message = FromAgent::ExecOutput {
-                    id: self.id,
-                    stream,
-                    bytes: buffer,
-                };
+                let message = FromAgent::ExecOutput { id: self.id, stream, bytes: buffer };
                 self.writer.bulk(&message).ok().map(|()| pipe)
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Some(pipe),
@@ -449,6 +393,5 @@ enum Role {
 /// Whether the program is a zombie, without reaping it.
 fn has_ended(child: &Child) -> bool {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
-    text.rsplit_once(')')
-        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    text.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }

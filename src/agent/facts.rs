@@ -37,17 +37,11 @@ pub fn gather(paths: &HostPaths) -> Facts {
 }
 
 fn read_line(path: &Path) -> String {
-    fs::read_to_string(path)
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
 fn first_readable(root: &Path, candidates: &[&str]) -> String {
-    candidates
-        .iter()
-        .find_map(|path| fs::read_to_string(root.join(path)).ok())
-        .unwrap_or_default()
+    candidates.iter().find_map(|path| fs::read_to_string(root.join(path)).ok()).unwrap_or_default()
 }
 
 /// The value of `key` in the text of an os-release file, without its quotes.
@@ -61,12 +55,8 @@ fn release_value(text: &str, key: &str) -> String {
 /// The smaller of the machine's memory and every limit from the host's own control group (that of
 /// process 1, so that the limit of a login session does not count) up to the root.
 fn memory_bytes() -> u64 {
-    let machine = fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| memory_total(&text));
-    let group = fs::read_to_string("/proc/1/cgroup")
-        .ok()
-        .and_then(|text| unified_group(&text));
+    let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| memory_total(&text));
+    let group = fs::read_to_string("/proc/1/cgroup").ok().and_then(|text| unified_group(&text));
     let mut smallest = machine.unwrap_or_default();
     let mut directory = PathBuf::from("/sys/fs/cgroup");
     if let Some(group) = group {
@@ -82,17 +72,13 @@ fn memory_bytes() -> u64 {
 }
 
 fn memory_total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
 fn unified_group(text: &str) -> Option<String> {
-    text.lines()
-        .find_map(|line| line.strip_prefix("0::"))
-        .map(String::from)
+    text.lines().find_map(|line| line.strip_prefix("0::")).map(String::from)
 }
 
 #[cfg(test)]

@@ -39,9 +39,7 @@ pub fn take(paths: &HostPaths, holder: &LockHolder) -> io::Result<LockAttempt> {
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut text = vec![0; 4096];
             let length = rustix::io::pread(&file, &mut text, 0)?;
-            Ok(LockAttempt::Refused(parse(&String::from_utf8_lossy(
-                &text[..length],
-            ))))
+            Ok(LockAttempt::Refused(parse(&String::from_utf8_lossy(&text[..length]))))
         }
         Err(error) => Err(error.into()),
     }
@@ -62,9 +60,7 @@ fn render(holder: &LockHolder) -> String {
 /// `None` when the file is not (or not yet) complete.
 fn parse(text: &str) -> Option<LockHolder> {
     let value = |key: &str| {
-        text.lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
-            .map(String::from)
+        text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(String::from)
     };
     Some(LockHolder {
         owner: value("owner")?,
@@ -91,9 +87,7 @@ mod tests {
     fn the_second_taker_learns_who_holds_it_and_gets_it_when_released() {
         let root = tempfile::tempdir().unwrap();
         let paths = HostPaths::below(root.path());
-        let LockAttempt::Taken(held) = take(&paths, &holder()).unwrap() else {
-            panic!("free")
-        };
+        let LockAttempt::Taken(held) = take(&paths, &holder()).unwrap() else { panic!("free") };
         let LockAttempt::Refused(Some(by)) = take(&paths, &holder()).unwrap() else {
             panic!("held")
         };
@@ -103,10 +97,7 @@ mod tests {
             ("root@install-01", "r1", 5)
         );
         drop(held);
-        assert!(matches!(
-            take(&paths, &holder()).unwrap(),
-            LockAttempt::Taken(_)
-        ));
+        assert!(matches!(take(&paths, &holder()).unwrap(), LockAttempt::Taken(_)));
     }
 
     #[test]

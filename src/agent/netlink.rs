@@ -32,12 +32,7 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
         // NETLINK_ROUTE is protocol 0, which `None` stands for.
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, None)?;
-        sendto(
-            &socket,
-            &request(kind),
-            SendFlags::empty(),
-            &SocketAddrNetlink::new(0, 0),
-        )?;
+        sendto(&socket, &request(kind), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
@@ -91,11 +86,7 @@ impl Collected {
 
     fn link(&mut self, body: &[u8]) {
         let Some(index) = u32_at(body, 4) else { return };
-        let mut interface = Interface {
-            name: String::new(),
-            addresses: Vec::new(),
-            mtu: 0,
-        };
+        let mut interface = Interface { name: String::new(), addresses: Vec::new(), mtu: 0 };
         for (kind, value) in attributes(body.get(16..).unwrap_or_default()) {
             match kind {
                 IFLA_IFNAME => {
@@ -140,9 +131,7 @@ fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 fn ip(value: &[u8]) -> Option<IpAddr> {
     match value.len() {
         4 => Some(IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(value).ok()?))),
-        16 => Some(IpAddr::V6(Ipv6Addr::from(
-            <[u8; 16]>::try_from(value).ok()?,
-        ))),
+        16 => Some(IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(value).ok()?))),
         _ => None,
     }
 }
@@ -164,12 +153,7 @@ mod tests {
     fn loopback_is_found() {
         let found = interfaces().unwrap();
         let loopback = found.iter().find(|i| i.name == "lo").expect("lo");
-        assert!(
-            loopback
-                .addresses
-                .contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)),
-            "{found:?}"
-        );
+        assert!(loopback.addresses.contains(&(IpAddr::V4(Ipv4Addr::LOCALHOST), 8)), "{found:?}");
         assert!(loopback.mtu > 0);
     }
 

@@ -18,9 +18,7 @@ pub struct PendingHandlers {
 impl PendingHandlers {
     /// Records kept in `directory`, which need not exist yet.
     pub fn in_directory(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-        }
+        Self { directory: directory.into() }
     }
 
     /// Whether the handler waits to run.
@@ -40,9 +38,8 @@ impl PendingHandlers {
         let role_directory = self.directory.join(encode(role));
         make_private_directory(&role_directory)?;
         File::create(&path)?.sync_all()?;
-        for directory in [role_directory.as_path(), &self.directory]
-            .into_iter()
-            .chain(self.directory.parent())
+        for directory in
+            [role_directory.as_path(), &self.directory].into_iter().chain(self.directory.parent())
         {
             sync_directory(directory)?;
         }
@@ -68,18 +65,13 @@ impl PendingHandlers {
             let Ok(entries) = fs::read_dir(directory) else {
                 return Vec::new();
             };
-            entries
-                .flatten()
-                .filter_map(|e| decode(e.file_name().to_str()?))
-                .collect()
+            entries.flatten().filter_map(|e| decode(e.file_name().to_str()?)).collect()
         };
         let mut found: Vec<String> = names(&self.directory)
             .into_iter()
             .flat_map(|role| {
                 let handlers = names(&self.directory.join(encode(&role)));
-                handlers
-                    .into_iter()
-                    .map(move |handler| format!("{role}/{handler}"))
+                handlers.into_iter().map(move |handler| format!("{role}/{handler}"))
             })
             .collect();
         found.sort();

@@ -27,10 +27,7 @@ impl Prover {
         let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
         state.confirmed.remove(&batch);
         let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        if state.ended
-            || writer
-                .report(&FromAgent::ProveReachable { batch, deadline_ms })
-                .is_err()
+        if state.ended || writer.report(&FromAgent::ProveReachable { batch, deadline_ms }).is_err()
         {
             return false;
         }
@@ -42,10 +39,7 @@ impl Prover {
             if state.ended || left.is_zero() {
                 return false;
             }
-            state = changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -76,10 +70,7 @@ mod tests {
     fn only_an_answer_in_time_confirms() {
         let writer = FrameWriter::start(std::io::sink()).unwrap();
         let prover = Prover::default();
-        assert!(
-            !prover.ask(&writer, 1, Duration::from_millis(20)),
-            "nobody answered"
-        );
+        assert!(!prover.ask(&writer, 1, Duration::from_millis(20)), "nobody answered");
         let other = prover.clone();
         let thread = std::thread::spawn({
             let writer = writer.clone();
@@ -92,9 +83,6 @@ mod tests {
         }
         assert!(thread.join().unwrap());
         prover.end();
-        assert!(
-            !prover.ask(&writer, 3, Duration::from_secs(20)),
-            "the controller is gone"
-        );
+        assert!(!prover.ask(&writer, 3, Duration::from_secs(20)), "the controller is gone");
     }
 }

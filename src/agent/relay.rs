@@ -63,17 +63,9 @@ impl Relay {
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let (requests, receiver) = mpsc::channel();
         let loop_wake = Arc::clone(&wake);
-        std::thread::Builder::new()
-            .name("relay".into())
-            .spawn(move || {
-                Loop {
-                    writer,
-                    requests: receiver,
-                    wake: loop_wake,
-                    streams: BTreeMap::new(),
-                }
-                .run();
-            })?;
+        std::thread::Builder::new().name("relay".into()).spawn(move || {
+            Loop { writer, requests: receiver, wake: loop_wake, streams: BTreeMap::new() }.run();
+        })?;
         Ok(Self { requests, wake })
     }
 
@@ -135,11 +127,7 @@ impl Loop {
 
     fn serve(&mut self, request: RelayRequest) {
         match request {
-            RelayRequest::Open {
-                stream,
-                to,
-                timeout,
-            } => match begin_connect(to) {
+            RelayRequest::Open { stream, to, timeout } => match begin_connect(to) {
                 Ok(socket) => {
                     let phase = Phase::Connecting(Instant::now() + timeout);
                     self.streams.insert(stream, Stream::new(socket, phase));
@@ -151,10 +139,8 @@ impl Loop {
                     return;
                 };
                 if entry.outgoing.len() + bytes.len() > STREAM_WINDOW as usize {
-                    return self.end(
-                        stream,
-                        Some("more bytes arrived than the credit allows".into()),
-                    );
+                    return self
+                        .end(stream, Some("more bytes arrived than the credit allows".into()));
                 }
                 entry.outgoing.extend_from_slice(&bytes);
                 self.write_out(stream);
@@ -198,10 +184,8 @@ impl Loop {
         if poll(&mut fds, timeout.as_ref()).is_err() {
             return;
         }
-        let ready: Vec<(u32, PollFlags)> = numbers
-            .into_iter()
-            .zip(fds.iter().skip(1).map(PollFd::revents))
-            .collect();
+        let ready: Vec<(u32, PollFlags)> =
+            numbers.into_iter().zip(fds.iter().skip(1).map(PollFd::revents)).collect();
         drop(fds);
         rustix::io::read(&*self.wake, &mut [0_u8; 8]).ok();
         for (number, flags) in ready {
@@ -260,13 +244,7 @@ impl Loop {
             ErrorKind::TimedOut => "no answer before the deadline".to_owned(),
             _ => error.to_string(),
         };
-        self.writer
-            .bulk(&FromAgent::OpenFailed {
-                stream,
-                reason,
-                refused,
-            })
-            .ok();
+        self.writer.bulk(&FromAgent::OpenFailed { stream, reason, refused }).ok();
     }
 
     fn read_in(&mut self, number: u32) {
@@ -287,12 +265,7 @@ impl Loop {
             Ok(0) => {
                 stream.read_closed = true;
                 let done = stream.write_closed && stream.outgoing.is_empty();
-                self.writer
-                    .bulk(&FromAgent::Closed {
-                        stream: number,
-                        error: None,
-                    })
-                    .ok();
+                self.writer.bulk(&FromAgent::Closed { stream: number, error: None }).ok();
                 if done {
                     self.streams.remove(&number);
                 }
@@ -300,12 +273,7 @@ impl Loop {
             Ok(n) => {
                 buffer.truncate(n);
                 stream.credit -= n as u64;
-                self.writer
-                    .bulk(&FromAgent::Data {
-                        stream: number,
-                        bytes: buffer,
-                    })
-                    .ok();
+                self.writer.bulk(&FromAgent::Data { stream: number, bytes: buffer }).ok();
             }
             Err(error) if is_transient(&error) => {}
             Err(error) => self.end(number, Some(error.to_string())),
@@ -326,12 +294,7 @@ impl Loop {
         }
         if stream.owed >= STREAM_WINDOW / 4 || (stream.owed > 0 && stream.outgoing.is_empty()) {
             let bytes = std::mem::take(&mut stream.owed);
-            self.writer
-                .report(&FromAgent::Credit {
-                    stream: number,
-                    bytes,
-                })
-                .ok();
+            self.writer.report(&FromAgent::Credit { stream: number, bytes }).ok();
         }
     }
 
@@ -339,12 +302,7 @@ impl Loop {
         if let Some(stream) = self.streams.remove(&number)
             && !stream.read_closed
         {
-            self.writer
-                .bulk(&FromAgent::Closed {
-                    stream: number,
-                    error,
-                })
-                .ok();
+            self.writer.bulk(&FromAgent::Closed { stream: number, error }).ok();
         }
     }
 }
@@ -407,11 +365,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 fn begin_connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
     match connect(&socket, &to) {

@@ -196,17 +196,9 @@ impl Session {
             ToAgent::Exec { id, spec } => self.programs.start(id, spec),
             ToAgent::ExecKill { id } => self.programs.kill(id),
             ToAgent::ExecCredit { id, bytes } => self.programs.credit(id, bytes),
-            ToAgent::Open {
-                stream,
-                to,
-                timeout_ms,
-            } => {
+            ToAgent::Open { stream, to, timeout_ms } => {
                 let timeout = Duration::from_millis(u64::from(timeout_ms));
-                self.relay.request(RelayRequest::Open {
-                    stream,
-                    to,
-                    timeout,
-                });
+                self.relay.request(RelayRequest::Open { stream, to, timeout });
             }
             ToAgent::Data { stream, bytes } => {
                 self.relay.request(RelayRequest::Data { stream, bytes });
@@ -230,9 +222,7 @@ impl Session {
                     FromAgent::Locked
                 }
                 Ok(LockAttempt::Refused(holder)) => FromAgent::LockRefused { holder },
-                Err(error) => FromAgent::LockFailed {
-                    reason: error.to_string(),
-                },
+                Err(error) => FromAgent::LockFailed { reason: error.to_string() },
             }
         };
         self.writer.report(&answer).ok();
@@ -240,10 +230,7 @@ impl Session {
 }
 
 fn wait_readable(input: &impl AsFd) -> io::Result<bool> {
-    let limit = Timespec {
-        tv_sec: i64::from(SILENCE_LIMIT_MS / 1000),
-        tv_nsec: 0,
-    };
+    let limit = Timespec { tv_sec: i64::from(SILENCE_LIMIT_MS / 1000), tv_nsec: 0 };
     loop {
         let mut fds = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN)];
         match poll(&mut fds, Some(&limit)) {
@@ -255,9 +242,7 @@ fn wait_readable(input: &impl AsFd) -> io::Result<bool> {
 }
 
 fn unix_time_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -283,9 +268,7 @@ impl BatchThread {
             let converge = (self.make_converge)(&self.paths, &work, prove);
             let end = runner.run(Arc::new(work), converge);
             let complete = end == BatchEnd::Complete;
-            self.writer
-                .report(&FromAgent::BatchDone { batch, complete })
-                .ok();
+            self.writer.report(&FromAgent::BatchDone { batch, complete }).ok();
             if end == BatchEnd::Stuck {
                 self.writer.flush(LAST_WORDS);
                 processes::kill_descendants();

@@ -72,10 +72,7 @@ mod tests {
         let group =
             "root:x:0:\nssl-cert:x:119:postgres,www\npostgres:x:120:postgres\nx:x:bad:postgres\n";
         let found = account(passwd, group, "postgres").unwrap();
-        assert_eq!(
-            (found.uid, found.gid, found.groups),
-            (113, 120, vec![120, 119])
-        );
+        assert_eq!((found.uid, found.gid, found.groups), (113, 120, vec![120, 119]));
         assert_eq!(found.home, "/var/lib/postgresql");
         assert_eq!(account(passwd, group, "nobody"), None);
     }

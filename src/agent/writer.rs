@@ -42,24 +42,19 @@ impl FrameWriter {
     /// # Errors
     /// When no thread can be started.
     pub fn start(mut out: impl Write + Send + 'static) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            changed: Condvar::new(),
-        });
+        let shared = Arc::new(Shared { queue: Mutex::default(), changed: Condvar::new() });
         let for_thread = Arc::clone(&shared);
         shared.lock().reports.push_back(PREAMBLE.to_vec());
-        std::thread::Builder::new()
-            .name("writer".into())
-            .spawn(move || {
-                while let Some(frame) = for_thread.take_next() {
-                    let written = out.write_all(&frame).and_then(|()| out.flush());
-                    let mut queue = for_thread.lock();
-                    queue.writing = false;
-                    queue.broken |= written.is_err();
-                    drop(queue);
-                    for_thread.changed.notify_all();
-                }
-            })?;
+        std::thread::Builder::new().name("writer".into()).spawn(move || {
+            while let Some(frame) = for_thread.take_next() {
+                let written = out.write_all(&frame).and_then(|()| out.flush());
+                let mut queue = for_thread.lock();
+                queue.writing = false;
+                queue.broken |= written.is_err();
+                drop(queue);
+                for_thread.changed.notify_all();
+            }
+        })?;
         Ok(Self { shared })
     }
 
@@ -132,9 +127,7 @@ impl Shared {
     }
 
     fn wait<'a>(&self, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
-        self.changed
-            .wait(queue)
-            .unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The next frame in order of class; `None` once the link is broken.

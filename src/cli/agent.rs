@@ -50,7 +50,8 @@ pub fn run(arguments: &AgentArguments, settings: &Settings) -> Exit {
                 eprintln!("error: no agent for `{architecture}`\nhint: `strata agent list`");
                 return Exit::InvalidInput;
             };
-            let written = std::fs::File::create(file).and_then(|mut out| out.write_all(&agent.bytes));
+            let written =
+                std::fs::File::create(file).and_then(|mut out| out.write_all(&agent.bytes));
             match written {
                 Ok(()) => Exit::Done,
                 Err(error) => {

@@ -1,11 +1,11 @@
 //! `strata check`.
 
 use super::Settings;
-use crate::run::Exit;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
+use crate::run::Exit;
 use crate::secrets::{Declared, Present, Redactor, Secret, SecretStore, Secrets};
 use crate::site::{Profile, Site};
 use clap::Args;

@@ -20,7 +20,9 @@ pub struct HistoryArguments {
 
 /// Arguments of `strata show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  strata show               the last run\n  strata show 20261121-091500-abcd -v")]
+#[command(
+    after_help = "Examples:\n  strata show               the last run\n  strata show 20261121-091500-abcd -v"
+)]
 pub struct ShowArguments {
     /// The run's id, or its beginning [default: the last run]
     pub run: Option<String>,

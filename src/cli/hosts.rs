@@ -174,7 +174,9 @@ fn trust_network(
                     .filter(|key| fingerprint.is_none_or(|wanted| wanted == key.fingerprint))
                     .collect();
                 if wanted.is_empty() {
-                    eprintln!("error: {host} does not show the expected fingerprint; nothing was pinned");
+                    eprintln!(
+                        "error: {host} does not show the expected fingerprint; nothing was pinned"
+                    );
                     return Exit::Unreachable;
                 }
                 lines.extend(wanted.into_iter().map(|key| (host.clone(), key.line)));

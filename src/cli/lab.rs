@@ -3,8 +3,8 @@
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{
-    Direction, Fault, HealthCheck, KillTarget, Lab, LabBalancer, LabHost, LabSpec, Listener, OUTSIDE, Progress, SUPERVISOR_VERB, Signal, UpOptions,
-    UpReport, render_status,
+    Direction, Fault, HealthCheck, KillTarget, Lab, LabBalancer, LabHost, LabSpec, Listener,
+    OUTSIDE, Progress, SUPERVISOR_VERB, Signal, UpOptions, UpReport, render_status,
 };
 use crate::plan::{HostSelector, packages_of, select_hosts};
 use crate::site::Site;
@@ -31,7 +31,9 @@ pub struct LabArguments {
 #[derive(Debug, Subcommand)]
 pub enum LabCommand {
     /// Start what is missing of the hosts, and wait until they are ready
-    #[command(after_help = "Examples:\n  strata lab up\n  strata lab up --host db --host install-01")]
+    #[command(
+        after_help = "Examples:\n  strata lab up\n  strata lab up --host db --host install-01"
+    )]
     Up {
         /// Only these hosts: a name, a glob, a group (repeatable) [default: all]
         #[arg(long, value_name = "HOST")]
@@ -42,7 +44,9 @@ pub enum LabCommand {
     /// Show hosts, their memory and active faults
     Status,
     /// Run a program on a host; `outside` is a vantage point beyond the public side
-    #[command(after_help = "Examples:\n  strata lab exec install-01 -- strata status --site /opt/keybuzz-installer\n  strata lab exec outside -- ping -c1 192.0.2.11")]
+    #[command(
+        after_help = "Examples:\n  strata lab exec install-01 -- strata status --site /opt/keybuzz-installer\n  strata lab exec outside -- ping -c1 192.0.2.11"
+    )]
     Exec {
         /// The host
         host: String,
@@ -75,7 +79,9 @@ pub enum LabCommand {
 #[derive(Debug, Clone, Subcommand)]
 pub enum FaultArguments {
     /// Send a signal to processes; only STOP is undone
-    #[command(after_help = "Examples:\n  strata lab fault kill db-01 unit:ssh.service\n  strata lab fault kill db-01 postgres --signal STOP --for 30")]
+    #[command(
+        after_help = "Examples:\n  strata lab fault kill db-01 unit:ssh.service\n  strata lab fault kill db-01 postgres --signal STOP --for 30"
+    )]
     Kill {
         /// The host
         host: String,
@@ -101,7 +107,9 @@ pub enum FaultArguments {
         host: String,
     },
     /// Drop all frames between two sets of hosts
-    #[command(after_help = "Examples:\n  strata lab fault cut db-01 --and db-02 --and db-03\n  strata lab fault cut db-01 --keep-ssh-from install-01")]
+    #[command(
+        after_help = "Examples:\n  strata lab fault cut db-01 --and db-02 --and db-03\n  strata lab fault cut db-01 --keep-ssh-from install-01"
+    )]
     Cut {
         /// The one side
         #[arg(required = true)]
@@ -260,12 +268,7 @@ pub fn up(
 /// One line about what `up` did.
 pub fn described(report: &UpReport) -> String {
     let started = report.hosts.iter().filter(|host| host.seconds.is_some()).count();
-    format!(
-        "{} of {} hosts started in {:.1} s",
-        started,
-        report.hosts.len(),
-        report.seconds
-    )
+    format!("{} of {} hosts started in {:.1} s", started, report.hosts.len(), report.seconds)
 }
 
 /// The site as the lab needs it.

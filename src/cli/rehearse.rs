@@ -141,7 +141,9 @@ fn rehearse(
     if settings.verbose {
         argv.push("--verbose".into());
     }
-    argv.extend(["--color", if settings.palette.color { "always" } else { "never" }].map(Into::into));
+    argv.extend(
+        ["--color", if settings.palette.color { "always" } else { "never" }].map(Into::into),
+    );
     argv.extend(["install", "--gate", arguments.gate.word()].map(OsString::from));
     for layer in &arguments.layer {
         argv.extend(["--layer", layer].map(OsString::from));
@@ -157,10 +159,7 @@ fn rehearse(
 }
 
 /// Copies the journals of the rehearsal to the site's own `.strata/rehearsal/`.
-fn bring_back(
-    root: &Path,
-    run: &dyn Fn(&[&str], &[u8]) -> Result<std::process::Output, LabError>,
-) {
+fn bring_back(root: &Path, run: &dyn Fn(&[&str], &[u8]) -> Result<std::process::Output, LabError>) {
     let folder = root.join(".strata/rehearsal");
     let archive = run(&["tar", "-C", "/opt/keybuzz-installer/.strata", "-c", "runs"], b"");
     let unpacked = archive.map_err(|error| error.to_string()).and_then(|output| {

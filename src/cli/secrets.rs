@@ -130,11 +130,7 @@ fn show(settings: &SecretsSettings, errors: &mut dyn Write, problems: &Diagnosti
 }
 
 fn print(streams: &mut Streams<'_>, text: &str) -> Result<(), Diagnostics> {
-    match streams
-        .output
-        .write_all(text.as_bytes())
-        .and_then(|()| streams.output.flush())
-    {
+    match streams.output.write_all(text.as_bytes()).and_then(|()| streams.output.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(one(Diagnostic::error(
                 codes::FILE_ACCESS,
@@ -197,12 +193,7 @@ fn init_text(report: &InitReport, identity_path: &Path) -> String {
     if report.recipient_added {
         text.push_str("added it to credentials/recipients.txt\n");
     }
-    let width = report
-        .bricks
-        .iter()
-        .map(|brick| brick.brick.len())
-        .max()
-        .unwrap_or(0);
+    let width = report.bricks.iter().map(|brick| brick.brick.len()).max().unwrap_or(0);
     for brick in &report.bricks {
         text.push_str(&format!(
             "{:<width$}  {:<9}  {} made, {} kept{}{}\n",
@@ -217,11 +208,7 @@ fn init_text(report: &InitReport, identity_path: &Path) -> String {
     if !report.missing.is_empty() {
         text.push_str("still missing, only you have them:\n");
         for declaration in &report.missing {
-            text.push_str(&format!(
-                "  {}\n      {}\n",
-                declaration.command(),
-                declaration.purpose
-            ));
+            text.push_str(&format!("  {}\n      {}\n", declaration.command(), declaration.purpose));
         }
     }
     text
@@ -239,24 +226,18 @@ fn set(
         false => {
             let mut bytes = Secret::new(Vec::with_capacity(LONGEST_INPUT + 1));
             let limit = LONGEST_INPUT as u64 + 1;
-            Read::take(&mut *streams.input, limit)
-                .read_to_end(bytes.expose_mut())
-                .map_err(|error| {
+            Read::take(&mut *streams.input, limit).read_to_end(bytes.expose_mut()).map_err(
+                |error| {
                     one(Diagnostic::error(
                         codes::INPUT,
                         format!("cannot read standard input: {error}"),
                     ))
-                })?;
+                },
+            )?;
             secrets::value_of_input(bytes)?
         }
     };
-    let change = secrets::set(
-        &settings.site_root,
-        &settings.identity_path,
-        brick,
-        name,
-        &value,
-    )?;
+    let change = secrets::set(&settings.site_root, &settings.identity_path, brick, name, &value)?;
     let word = match change {
         Change::Added => "set",
         Change::Replaced => "replaced: what runs with the old value keeps it until it is rotated",
@@ -265,10 +246,7 @@ fn set(
     match settings.json {
         true => {
             let changed = change != Change::Same;
-            print(
-                streams,
-                &format!("{:#}\n", json!({ "name": name, "changed": changed })),
-            )
+            print(streams, &format!("{:#}\n", json!({ "name": name, "changed": changed })))
         }
         false => print(streams, &format!("{name} {word}\n")),
     }
@@ -281,11 +259,9 @@ fn ask(streams: &mut Streams<'_>, name: &str) -> Result<Secret<String>, Diagnost
     let first = secrets::read_hidden(&terminal, streams.errors, &question).map_err(one)?;
     let second = secrets::read_hidden(&terminal, streams.errors, "once more").map_err(one)?;
     if first != second {
-        return Err(one(Diagnostic::error(
-            codes::INPUT,
-            "the two values differ",
-        )
-        .hint("nothing was changed")));
+        return Err(one(
+            Diagnostic::error(codes::INPUT, "the two values differ").hint("nothing was changed")
+        ));
     }
     secrets::value_of_input(Secret::new(first.expose().as_bytes().to_vec()))
 }
@@ -302,9 +278,7 @@ fn edit(
         let asked = write!(errors, "edit again? [Y/n] ").and_then(|()| errors.flush());
         let mut answer = String::new();
         asked.is_ok()
-            && std::io::stdin()
-                .read_line(&mut answer)
-                .is_ok_and(|read| read > 0)
+            && std::io::stdin().read_line(&mut answer).is_ok_and(|read| read > 0)
             && !answer.trim().eq_ignore_ascii_case("n")
     };
     let editing = Editing {
@@ -322,10 +296,7 @@ fn edit(
     match settings.json {
         true => {
             let changed = matches!(change, Change::Added | Change::Replaced);
-            print(
-                streams,
-                &format!("{:#}\n", json!({ "brick": brick, "changed": changed })),
-            )
+            print(streams, &format!("{:#}\n", json!({ "brick": brick, "changed": changed })))
         }
         false => print(streams, &format!("{brick} {word}\n")),
     }
@@ -352,10 +323,7 @@ fn names(
     }
     show(settings, streams.errors, &problems);
     let states = secrets::states(&declared, &present);
-    let chosen = declared
-        .bricks()
-        .iter()
-        .filter(|brick| only.is_none_or(|only| only == *brick));
+    let chosen = declared.bricks().iter().filter(|brick| only.is_none_or(|only| only == *brick));
     let mut text = String::new();
     let mut bricks = Vec::new();
     for brick in chosen {

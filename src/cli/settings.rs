@@ -97,7 +97,8 @@ impl Settings {
 
 /// The nearest directory upwards that holds a `strata.toml`.
 fn site_above() -> Result<PathBuf, String> {
-    let start = std::env::current_dir().map_err(|error| format!("no current directory: {error}"))?;
+    let start =
+        std::env::current_dir().map_err(|error| format!("no current directory: {error}"))?;
     start
         .ancestors()
         .find(|folder| folder.join("strata.toml").is_file())

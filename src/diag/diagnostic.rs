@@ -43,10 +43,7 @@ impl Diagnostic {
 
     /// A warning without a place.
     pub fn warning(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(code, message)
-        }
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
     }
 
     /// Sets the place and the note under it.
@@ -109,9 +106,7 @@ impl Diagnostics {
     pub fn sorted(&self) -> Vec<&Diagnostic> {
         let mut all: Vec<&Diagnostic> = self.0.iter().collect();
         all.sort_by_key(|d| {
-            d.primary
-                .as_ref()
-                .map(|(span, _)| (span.source.path().to_path_buf(), span.range.start))
+            d.primary.as_ref().map(|(span, _)| (span.source.path().to_path_buf(), span.range.start))
         });
         all
     }

@@ -29,12 +29,7 @@ impl Renderer {
         if let Some((span, note)) = &diagnostic.primary {
             places.push((span, note, true));
         }
-        places.extend(
-            diagnostic
-                .secondary
-                .iter()
-                .map(|(span, note)| (span, note.as_str(), false)),
-        );
+        places.extend(diagnostic.secondary.iter().map(|(span, note)| (span, note.as_str(), false)));
         let mut shown: Vec<&std::path::Path> = Vec::new();
         for (span, _, _) in &places {
             if shown.contains(&span.source.path()) {
@@ -46,28 +41,19 @@ impl Renderer {
                 .iter()
                 .filter(|(other, _, _)| other.source == span.source)
                 .map(|(other, note, primary)| {
-                    let kind = if *primary {
-                        AnnotationKind::Primary
-                    } else {
-                        AnnotationKind::Context
-                    };
+                    let kind =
+                        if *primary { AnnotationKind::Primary } else { AnnotationKind::Context };
                     kind.span(other.range.clone()).label(*note)
                 });
             group = group.element(
-                Snippet::source(span.source.text())
-                    .path(path)
-                    .fold(true)
-                    .annotations(annotations),
+                Snippet::source(span.source.text()).path(path).fold(true).annotations(annotations),
             );
         }
         if let Some(hint) = &diagnostic.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }
-        let renderer = if self.color {
-            SnippetRenderer::styled()
-        } else {
-            SnippetRenderer::plain()
-        };
+        let renderer =
+            if self.color { SnippetRenderer::styled() } else { SnippetRenderer::plain() };
         format!("{}\n", renderer.render(&[group]))
     }
 

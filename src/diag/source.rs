@@ -17,10 +17,7 @@ struct Inner {
 impl Source {
     /// A source with the path to show (relative to the site) and its text.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            path: path.into(),
-            text: text.into(),
-        }))
+        Self(Arc::new(Inner { path: path.into(), text: text.into() }))
     }
 
     /// The path to show.
@@ -37,10 +34,7 @@ impl Source {
     pub fn span(&self, range: Range<usize>) -> Span {
         let end = self.boundary(range.end);
         let start = self.boundary(range.start).min(end);
-        Span {
-            source: self.clone(),
-            range: start..end,
-        }
+        Span { source: self.clone(), range: start..end }
     }
 
     /// The span of a whole line (1-based), without its line end.

@@ -67,9 +67,10 @@ fn ended(outcome: &ExecOutcome) -> String {
 }
 
 fn tail(text: &str) -> String {
-    text.lines().rev().find(|line| !line.trim().is_empty()).map_or_else(String::new, |line| {
-        format!(": {}", line.trim())
-    })
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .map_or_else(String::new, |line| format!(": {}", line.trim()))
 }
 
 /// What a TCP port answers.

@@ -70,7 +70,11 @@ pub async fn run(
                 // Diag only looks: after a failure the rest is still worth knowing.
                 one_test(context, role, test, kind, fleet, events).await
             } else {
-                let why = if stop.wished() { "stopped by the operator" } else { "an earlier test failed" };
+                let why = if stop.wished() {
+                    "stopped by the operator"
+                } else {
+                    "an earlier test failed"
+                };
                 let finding = Finding::not_run(why);
                 emit_finished(context, test, kind, &finding, 0, events);
                 finding
@@ -111,7 +115,9 @@ fn tests_of<'a>(context: &Context<'a>, kind: TestKind) -> Vec<(&'a str, &'a Gate
     for placement in &context.layer.place {
         for test in context.site.gates.get(&placement.role).into_iter().flatten() {
             let is_kind = SCENARIOS.iter().any(|s| s.name == test.name && s.kind == kind);
-            if is_kind && !tests.iter().any(|(_, other): &(&str, &GateTest)| other.name == test.name) {
+            if is_kind
+                && !tests.iter().any(|(_, other): &(&str, &GateTest)| other.name == test.name)
+            {
                 tests.push((placement.role.as_str(), test));
             }
         }

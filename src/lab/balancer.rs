@@ -69,10 +69,8 @@ pub fn render_configuration(balancer: &LabBalancer) -> String {
         };
         for (address, target) in &listener.targets {
             let label = address.to_string().replace('.', "-");
-            let _infallible = writeln!(
-                text,
-                "    server {label}-{target} {address}:{target} {check}"
-            );
+            let _infallible =
+                writeln!(text, "    server {label}-{target} {address}:{target} {check}");
         }
     }
     text
@@ -91,11 +89,8 @@ pub(super) fn keep(lab: &str, name: &str) -> Result<()> {
     let Some(_lock) = Lock::try_take(&lock_file(&paths, name))? else {
         return Ok(());
     };
-    let plan: BalancerPlan =
-        state::read(&directory.join("plan.json"))?.ok_or_else(|| LabError::NoSuchHost {
-            lab: lab.to_owned(),
-            host: name.to_owned(),
-        })?;
+    let plan: BalancerPlan = state::read(&directory.join("plan.json"))?
+        .ok_or_else(|| LabError::NoSuchHost { lab: lab.to_owned(), host: name.to_owned() })?;
     end_earlier(&directory)?;
     network::make_balancer(&paths, name, plan.balancer.address, plan.prefix)?;
     let root = mount(&directory, &plan)?;
@@ -104,10 +99,7 @@ pub(super) fn keep(lab: &str, name: &str) -> Result<()> {
         .at("cannot write", configuration)?;
     loop {
         let started = Instant::now();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(directory.join("haproxy.log"));
+        let log = File::options().create(true).append(true).open(directory.join("haproxy.log"));
         let log = log.at("cannot open", directory.join("haproxy.log"))?;
         let errors = log.try_clone().at("cannot open", "haproxy.log")?;
         let mut command = program("nsenter", [net_option(&paths.namespace_file(name))]);
@@ -150,20 +142,14 @@ fn end_earlier(directory: &std::path::Path) -> Result<()> {
 }
 
 fn mount(directory: &std::path::Path, plan: &BalancerPlan) -> Result<PathBuf> {
-    let (root, upper, work) = (
-        directory.join("root"),
-        directory.join("upper"),
-        directory.join("work"),
-    );
+    let (root, upper, work) =
+        (directory.join("root"), directory.join("upper"), directory.join("work"));
     for path in [&root, &upper, &work] {
         fs::create_dir_all(path).at("cannot create", path)?;
     }
     if !mounts_below(directory)?.contains(&root) {
-        let layers: Vec<String> = plan
-            .layers
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
+        let layers: Vec<String> =
+            plan.layers.iter().map(|path| path.display().to_string()).collect();
         let options = format!(
             "lowerdir={},upperdir={},workdir={}",
             layers.join(":"),
@@ -171,10 +157,7 @@ fn mount(directory: &std::path::Path, plan: &BalancerPlan) -> Result<PathBuf> {
             work.display()
         );
         let mut command = program("mount", ["-t", "overlay", "overlay", "-o"]);
-        check(
-            "cannot mount the balancer's root",
-            command.arg(options).arg(&root),
-        )?;
+        check("cannot mount the balancer's root", command.arg(options).arg(&root))?;
     }
     Ok(root)
 }
@@ -198,10 +181,7 @@ mod tests {
                 Listener {
                     port: 80,
                     targets: vec![([10, 0, 0, 11].into(), 8080)],
-                    check: HealthCheck::Http {
-                        port: 8404,
-                        path: "/it's # ok".into(),
-                    },
+                    check: HealthCheck::Http { port: 8404, path: "/it's # ok".into() },
                 },
             ],
         };

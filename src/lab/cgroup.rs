@@ -82,10 +82,7 @@ impl Cgroups {
 
     /// The files through which a process enters a group, one per hierarchy.
     pub(super) fn entrances(&self, group: &Path) -> Vec<PathBuf> {
-        self.hierarchies
-            .iter()
-            .map(|one| one.mount.join(group).join("cgroup.procs"))
-            .collect()
+        self.hierarchies.iter().map(|one| one.mount.join(group).join("cgroup.procs")).collect()
     }
 
     /// The files through which a process joins the very groups that another process is in.
@@ -96,13 +93,9 @@ impl Cgroups {
             let mut fields = line.splitn(3, ':');
             let (_, controllers, group) = (fields.next()?, fields.next()?, fields.next()?);
             let hierarchy = self.hierarchies.iter().find(|one| {
-                one.controllers
-                    .as_ref()
-                    .map_or(controllers.is_empty(), |own| {
-                        controllers
-                            .split(',')
-                            .any(|name| own.iter().any(|o| o == name))
-                    })
+                one.controllers.as_ref().map_or(controllers.is_empty(), |own| {
+                    controllers.split(',').any(|name| own.iter().any(|o| o == name))
+                })
             })?;
             let group = group.trim_start_matches('/');
             Some(hierarchy.mount.join(group).join("cgroup.procs"))
@@ -180,15 +173,10 @@ impl Cgroups {
                 v1.mount.join(group).join("freezer.state"),
                 if frozen { "FROZEN" } else { "THAWED" },
             ),
-            None => match self
-                .hierarchies
-                .iter()
-                .find(|one| one.controllers.is_none())
-            {
-                Some(v2) => (
-                    v2.mount.join(group).join("cgroup.freeze"),
-                    if frozen { "1" } else { "0" },
-                ),
+            None => match self.hierarchies.iter().find(|one| one.controllers.is_none()) {
+                Some(v2) => {
+                    (v2.mount.join(group).join("cgroup.freeze"), if frozen { "1" } else { "0" })
+                }
                 None => return Err(LabError::Machine("no freezer cgroup is mounted".into())),
             },
         };
@@ -198,16 +186,12 @@ impl Cgroups {
     /// Bytes of memory of a group: what its processes hold themselves, and that with page cache.
     pub(super) fn memory(&self, group: &Path) -> Option<(u64, u64)> {
         let (directory, usage, keys) = match self.with("memory") {
-            Some(v1) => (
-                v1.mount.join(group),
-                "memory.usage_in_bytes",
-                ["total_rss", "total_shmem"],
-            ),
-            None => (
-                self.hierarchies.first()?.mount.join(group),
-                "memory.current",
-                ["anon", "shmem"],
-            ),
+            Some(v1) => {
+                (v1.mount.join(group), "memory.usage_in_bytes", ["total_rss", "total_shmem"])
+            }
+            None => {
+                (self.hierarchies.first()?.mount.join(group), "memory.current", ["anon", "shmem"])
+            }
         };
         let all = fs::read_to_string(directory.join(usage)).ok()?;
         let stat = fs::read_to_string(directory.join("memory.stat")).ok()?;
@@ -227,21 +211,15 @@ impl Cgroups {
 
 impl Hierarchy {
     fn handles(&self, controller: &str) -> bool {
-        self.controllers
-            .as_ref()
-            .is_some_and(|own| own.iter().any(|name| name == controller))
+        self.controllers.as_ref().is_some_and(|own| own.iter().any(|name| name == controller))
     }
 }
 
 /// The process ids of a process, from this process's namespace to its innermost.
 pub(super) fn namespace_pids(pid: u32) -> Option<Vec<u32>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("NSpid:"))?;
-    line.split_whitespace()
-        .map(|word| word.parse().ok())
-        .collect()
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    line.split_whitespace().map(|word| word.parse().ok()).collect()
 }
 
 /// Sends a signal; a process that is gone needs none.
@@ -276,10 +254,7 @@ fn parse_mounts(mountinfo: &str) -> Vec<Hierarchy> {
             "cgroup2" => None,
             _ => continue,
         };
-        found.push(Hierarchy {
-            mount: PathBuf::from(mount),
-            controllers,
-        });
+        found.push(Hierarchy { mount: PathBuf::from(mount), controllers });
     }
     found
 }
@@ -295,9 +270,7 @@ fn write_if_empty(path: &Path, value: &str) -> Result<()> {
 fn collect_processes(directory: &Path, found: &mut BTreeSet<u32>) {
     if let Ok(text) = fs::read_to_string(directory.join("cgroup.procs")) {
         found.extend(
-            text.lines()
-                .filter_map(|line| line.parse::<u32>().ok())
-                .filter(|pid| *pid > 0),
+            text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid > 0),
         );
     }
     for child in children(directory) {
@@ -345,11 +318,6 @@ mod tests {
         assert!(Cgroups { hierarchies: found }.is_v1());
 
         let unified = "30 25 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw";
-        assert!(
-            !Cgroups {
-                hierarchies: parse_mounts(unified)
-            }
-            .is_v1()
-        );
+        assert!(!Cgroups { hierarchies: parse_mounts(unified) }.is_v1());
     }
 }

@@ -92,18 +92,11 @@ pub(super) fn wait_until(
 
 fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .take(12)
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().take(12).map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
 }
 
 fn tail(bytes: &[u8]) -> String {
     let start = bytes.len().saturating_sub(STDERR_TAIL);
-    String::from_utf8_lossy(bytes.get(start..).unwrap_or_default())
-        .trim()
-        .to_owned()
+    String::from_utf8_lossy(bytes.get(start..).unwrap_or_default()).trim().to_owned()
 }

@@ -28,9 +28,7 @@ impl Lab {
     /// [`LabError::InvalidSpec`] if the name is not made of up to 24 of `a-z`, `0-9` and `-`.
     pub fn open(name: &str) -> Result<Self> {
         check_lab_name(name)?;
-        Ok(Self {
-            paths: Paths::new(name),
-        })
+        Ok(Self { paths: Paths::new(name) })
     }
 
     /// The names of the labs that have state on this machine.
@@ -139,11 +137,7 @@ impl Lab {
     pub fn host_public_key(&self, host: &str) -> Result<String> {
         let path = self.paths.host(host).host_key();
         let text = std::fs::read_to_string(&path).map_err(|_| self.no_such_host(host))?;
-        Ok(text
-            .split_whitespace()
-            .take(2)
-            .collect::<Vec<_>>()
-            .join(" "))
+        Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
     }
 
     /// The host keys of all hosts that were ever started, in the form of a `known_hosts` file.
@@ -152,10 +146,7 @@ impl Lab {
     /// [`LabError::NoSuchLab`] if it was never brought up.
     pub fn hostkeys(&self) -> Result<Vec<String>> {
         let lines = known_hosts(&self.paths, &self.file()?.spec);
-        Ok(lines
-            .iter()
-            .map(|line| line.trim_end().to_owned())
-            .collect())
+        Ok(lines.iter().map(|line| line.trim_end().to_owned()).collect())
     }
 
     /// Copies what a directory of the machine contains into a directory of a running host.
@@ -206,9 +197,6 @@ impl Lab {
     }
 
     fn no_such_host(&self, host: &str) -> LabError {
-        LabError::NoSuchHost {
-            lab: self.paths.lab().to_owned(),
-            host: host.to_owned(),
-        }
+        LabError::NoSuchHost { lab: self.paths.lab().to_owned(), host: host.to_owned() }
     }
 }

@@ -21,10 +21,7 @@ const JOIN: &str =
     r#"while [ "$1" != -- ]; do echo 0 > "$1" || exit 125; shift; done; shift; exec "$@""#;
 /// What a login shell of root has.
 const ENVIRONMENT: [(&str, &str); 6] = [
-    (
-        "PATH",
-        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    ),
+    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
     ("USER", "root"),
     ("LOGNAME", "root"),
@@ -42,16 +39,11 @@ pub(super) fn command_in_groups<S: AsRef<OsStr>>(entrances: &[PathBuf], words: &
 /// The first process of a running host.
 pub(super) fn leader(paths: &Paths, host: &str) -> Result<u32> {
     let record: Option<HostRecord> = state::read(&paths.host(host).state())?;
-    let state = record
-        .as_ref()
-        .map_or(HostState::Stopped, |record| record.state);
+    let state = record.as_ref().map_or(HostState::Stopped, |record| record.state);
     record
         .and_then(|record| record.leader)
         .filter(|pid| namespace_pids(*pid).is_some_and(|pids| pids.last() == Some(&1)))
-        .ok_or_else(|| LabError::NotRunning {
-            host: host.to_owned(),
-            state: state.to_string(),
-        })
+        .ok_or_else(|| LabError::NotRunning { host: host.to_owned(), state: state.to_string() })
 }
 
 /// A command inside a running host, as one of its processes: in its cgroups, so that it counts as
@@ -113,43 +105,23 @@ pub(super) fn copy_in(paths: &Paths, host: &str, source: &Path, target: &Path) -
     let words = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
     let mut make = words(&["mkdir", "-p", "--"]);
     make.push(target.into());
-    check(
-        "cannot create the directory",
-        &mut command_in_host(paths, host, &make)?,
-    )?;
-    let mut unpack = words(&[
-        "tar",
-        "--extract",
-        "--file=-",
-        "--no-same-owner",
-        "--directory",
-    ]);
+    check("cannot create the directory", &mut command_in_host(paths, host, &make)?)?;
+    let mut unpack = words(&["tar", "--extract", "--file=-", "--no-same-owner", "--directory"]);
     unpack.push(target.into());
     let mut pack = program("tar", ["--create", "--file=-", "--directory"]);
-    pack.arg(source)
-        .arg(".")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    pack.arg(source).arg(".").stdin(Stdio::null()).stdout(Stdio::piped());
     let mut packing = pack.spawn().at("cannot read", source)?;
     let mut receiver = command_in_host(paths, host, &unpack)?;
     if let Some(stream) = packing.stdout.take() {
         receiver.stdin(stream);
     }
-    let unpacked = receiver
-        .stdout(Stdio::null())
-        .status()
-        .at("cannot write", target)?;
+    let unpacked = receiver.stdout(Stdio::null()).status().at("cannot write", target)?;
     let packed = packing.wait().at("cannot read", source)?;
     if packed.success() && unpacked.success() {
         return Ok(());
     }
     Err(LabError::Tool {
-        what: format!(
-            "cannot copy {} to {}:{}",
-            source.display(),
-            host,
-            target.display()
-        ),
+        what: format!("cannot copy {} to {}:{}", source.display(), host, target.display()),
         program: "tar".to_owned(),
         status: format!("packing: {packed}, unpacking: {unpacked}"),
         stderr: "its reasons are above".to_owned(),
@@ -159,9 +131,7 @@ pub(super) fn copy_in(paths: &Paths, host: &str, source: &Path, target: &Path) -
 /// The exit code as a shell gives it: 128 and the signal for a process that was killed.
 pub(super) fn exit_code(status: ExitStatus) -> i32 {
     let _flushed = std::io::stdout().flush();
-    status
-        .code()
-        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// The option of `nsenter` for a network namespace.
@@ -174,9 +144,8 @@ pub(super) fn net_option(file: &Path) -> OsString {
 fn nsenter(pid: u32) -> Vec<OsString> {
     let mut words: Vec<OsString> =
         vec!["nsenter".into(), "--target".into(), pid.to_string().into()];
-    let options = [
-        "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--",
-    ];
+    let options =
+        ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"];
     words.extend(options.map(OsString::from));
     words
 }

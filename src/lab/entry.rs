@@ -40,8 +40,6 @@ fn dispatch(words: &[String]) -> Result<()> {
         "host" => supervise::supervise(lab, name),
         "balancer" => balancer::keep(lab, name),
         "fault" => fault::hold(lab, name),
-        other => Err(LabError::InvalidSpec(format!(
-            "{other} cannot be supervised"
-        ))),
+        other => Err(LabError::InvalidSpec(format!("{other} cannot be supervised"))),
     }
 }

@@ -116,10 +116,6 @@ pub(super) trait At<T> {
 
 impl<T, E: Into<std::io::Error>> At<T> for std::result::Result<T, E> {
     fn at(self, what: &'static str, path: impl Into<PathBuf>) -> Result<T> {
-        self.map_err(|error| LabError::Io {
-            what,
-            path: path.into(),
-            source: error.into(),
-        })
+        self.map_err(|error| LabError::Io { what, path: path.into(), source: error.into() })
     }
 }

@@ -49,11 +49,7 @@ pub(super) fn give_identity(paths: &Paths, plan: &HostPlan, cgroup_v1: bool) -> 
          ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
     );
     write(&root.join("etc/hosts"), &hosts, 0o644)?;
-    write(
-        &root.join("etc/machine-id"),
-        &format!("{}\n", random_id()?),
-        0o444,
-    )?;
+    write(&root.join("etc/machine-id"), &format!("{}\n", random_id()?), 0o444)?;
     for kind in ["ed25519", "ecdsa"] {
         let key = root.join(format!("etc/ssh/ssh_host_{kind}_key"));
         make_key(kind, &format!("root@{name}"), &key)?;
@@ -91,10 +87,7 @@ pub(super) fn give_identity(paths: &Paths, plan: &HostPlan, cgroup_v1: bool) -> 
 pub(super) fn make_key(kind: &str, comment: &str, path: &Path) -> Result<()> {
     super::state::remove_tree(path)?;
     super::state::remove_tree(&path.with_extension("pub"))?;
-    let mut command = program(
-        "ssh-keygen",
-        ["-q", "-t", kind, "-N", "", "-C", comment, "-f"],
-    );
+    let mut command = program("ssh-keygen", ["-q", "-t", kind, "-N", "", "-C", comment, "-f"]);
     check("cannot make an ssh key", command.arg(path)).map(drop)
 }
 
@@ -124,27 +117,18 @@ pub(super) fn boot_command(
     option("link-journal", "no".into());
     option("bind-ro", format!("{}:/srv/apt", plan.packages.display()));
     for name in BESIDE_ROOT {
-        option(
-            "bind",
-            format!("{}:/var/lib/{name}", own.disk().join(name).display()),
-        );
+        option("bind", format!("{}:/var/lib/{name}", own.disk().join(name).display()));
     }
     for bind in &plan.binds {
         let kind = if bind.read_only { "bind-ro" } else { "bind" };
-        option(
-            kind,
-            format!("{}:{}", bind.source.display(), bind.target.display()),
-        );
+        option(kind, format!("{}:{}", bind.source.display(), bind.target.display()));
     }
     words.push("--keep-unit".into());
     words.push("--boot".into());
     let mut command = command_in_groups(entrances, &words);
     command
         .env_clear()
-        .env(
-            "PATH",
-            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        )
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .env("NOTIFY_SOCKET", own.notify_socket())
         // Only `net.*` below /proc/sys: it belongs to the host's own namespace.
         .env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network")
@@ -159,11 +143,7 @@ fn machine_name(lab: &str, host: &str) -> String {
     if name.len() <= 64 && !lab.contains('-') {
         return name;
     }
-    format!(
-        "{}-{}",
-        short_name(&format!("{lab}.{host}")).replace('.', "-"),
-        host
-    )
+    format!("{}-{}", short_name(&format!("{lab}.{host}")).replace('.', "-"), host)
 }
 
 fn random_id() -> Result<String> {

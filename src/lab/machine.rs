@@ -32,11 +32,7 @@ const LIMITS: [(&str, u64); 3] = [
 
 /// Fails unless this process may build a lab at all.
 pub(super) fn require_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(LabError::NotRoot)
-    }
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(LabError::NotRoot) }
 }
 
 /// Installs the programs that are missing; returns the packages that were.
@@ -59,9 +55,7 @@ pub(super) fn install_programs() -> Result<Vec<&'static str>> {
     }
     update_package_lists()?;
     let mut command = apt_get();
-    command
-        .args(["install", "--yes", "--no-install-recommends", "--"])
-        .args(&missing);
+    command.args(["install", "--yes", "--no-install-recommends", "--"]).args(&missing);
     check("cannot install the lab's programs", &mut command)?;
     Ok(missing)
 }
@@ -74,9 +68,7 @@ pub(super) fn update_package_lists() -> Result<()> {
 /// `apt-get` that never asks.
 pub(super) fn apt_get() -> Command {
     let mut command = program("apt-get", ["-q"]);
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("LC_ALL", "C.UTF-8");
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -93,14 +85,7 @@ pub(super) fn raise_limits() -> Result<()> {
 }
 
 fn is_installed(name: &str) -> bool {
-    [
-        "/usr/local/sbin",
-        "/usr/local/bin",
-        "/usr/sbin",
-        "/usr/bin",
-        "/sbin",
-        "/bin",
-    ]
-    .iter()
-    .any(|directory| Path::new(directory).join(name).exists())
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .any(|directory| Path::new(directory).join(name).exists())
 }

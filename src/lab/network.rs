@@ -83,12 +83,7 @@ impl Ports {
             Network::Public => ['P', 'B', 'I', 'O'],
         };
         let [own, detour, inner, outer] = letters.map(|letter| format!("{letter}-{name}"));
-        Self {
-            own,
-            detour,
-            inner,
-            outer,
-        }
+        Self { own, detour, inner, outer }
     }
 }
 
@@ -116,19 +111,9 @@ pub(super) fn ensure_switch(paths: &Paths) -> Result<()> {
     let _not_loaded = sysctl(
         paths,
         SWITCH,
-        &[
-            "net.bridge.bridge-nf-call-iptables=0",
-            "net.bridge.bridge-nf-call-ip6tables=0",
-        ],
+        &["net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0"],
     );
-    sysctl(
-        paths,
-        OUTSIDE,
-        &[
-            "net.ipv4.ip_forward=1",
-            "net.ipv4.conf.all.send_redirects=0",
-        ],
-    )?;
+    sysctl(paths, OUTSIDE, &["net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0"])?;
     let mut text = format!(
         "link set lo up\naddr add {ROUTER}/32 dev eth0\naddr add {VANTAGE}/32 dev eth0\n\
          link set eth0 up\n"
@@ -207,11 +192,7 @@ pub(super) fn batch(paths: &Paths, member: &str, lines: &str) -> Result<()> {
 pub(super) fn has_link(paths: &Paths, member: &str, link: &str) -> bool {
     let namespace = paths.namespace(member);
     paths.namespace_file(member).exists()
-        && check(
-            "",
-            &mut program("ip", ["-n", &namespace, "link", "show", "dev", link]),
-        )
-        .is_ok()
+        && check("", &mut program("ip", ["-n", &namespace, "link", "show", "dev", link])).is_ok()
 }
 
 /// Moves this thread into a namespace of the lab. The thread should end when its work is done.
@@ -231,10 +212,8 @@ pub(super) fn enter(paths: &Paths, member: &str) -> Result<()> {
 }
 
 fn host_addresses(host: &LabHost, prefix: u8) -> String {
-    let mut text = format!(
-        "link set lo up\naddr add {}/{prefix} dev eth1\nlink set eth1 up\n",
-        host.private
-    );
+    let mut text =
+        format!("link set lo up\naddr add {}/{prefix} dev eth1\nlink set eth1 up\n", host.private);
     if let Some(public) = host.public {
         let _infallible = write!(
             text,
@@ -252,11 +231,8 @@ fn connect(paths: &Paths, member: &str, network: Network) -> Result<()> {
     let mac = hardware_address(paths.lab(), member, network);
     let namespace = paths.namespace(member);
     // While frames of this member are delayed, its link belongs on the detour.
-    let bridge = if has_link(paths, SWITCH, &ports.detour) {
-        &ports.detour
-    } else {
-        network.bridge()
-    };
+    let bridge =
+        if has_link(paths, SWITCH, &ports.detour) { &ports.detour } else { network.bridge() };
     let lines = format!(
         "link add {port} mtu {mtu} type veth peer name {interface} address {mac} mtu {mtu} \
          netns {namespace}\nlink set {port} master {bridge} up\n"
@@ -270,21 +246,15 @@ fn disconnect(paths: &Paths, member: &str) {
     let switch = paths.namespace(SWITCH);
     for network in Network::ALL {
         let port = Ports::of(member, network).own;
-        let _absent = check(
-            "",
-            &mut program("ip", ["-n", &switch, "link", "del", &port]),
-        );
+        let _absent = check("", &mut program("ip", ["-n", &switch, "link", "del", &port]));
     }
 }
 
 fn remake_namespace(paths: &Paths, member: &str) -> Result<()> {
     let name = paths.namespace(member);
     remove_namespace(&name)?;
-    check(
-        "cannot create a network namespace",
-        &mut program("ip", ["netns", "add", &name]),
-    )
-    .map(drop)
+    check("cannot create a network namespace", &mut program("ip", ["netns", "add", &name]))
+        .map(drop)
 }
 
 fn remove_namespace(name: &str) -> Result<()> {
@@ -300,10 +270,8 @@ fn remove_namespace(name: &str) -> Result<()> {
 }
 
 fn sysctl(paths: &Paths, member: &str, settings: &[&str]) -> Result<()> {
-    let mut command = program(
-        "nsenter",
-        [format!("--net={}", paths.namespace_file(member).display())],
-    );
+    let mut command =
+        program("nsenter", [format!("--net={}", paths.namespace_file(member).display())]);
     command.args(["sysctl", "-q", "-w"]).args(settings);
     check("cannot set kernel parameters", &mut command).map(drop)
 }
@@ -311,9 +279,7 @@ fn sysctl(paths: &Paths, member: &str, settings: &[&str]) -> Result<()> {
 /// A locally administered address that stays the same over reboots.
 fn hardware_address(lab: &str, member: &str, network: Network) -> String {
     let digest = digest([lab, member, network.bridge()]);
-    let pairs: Vec<&str> = (0..5)
-        .filter_map(|i| digest.get(2 * i..2 * i + 2))
-        .collect();
+    let pairs: Vec<&str> = (0..5).filter_map(|i| digest.get(2 * i..2 * i + 2)).collect();
     format!("02:{}", pairs.join(":"))
 }
 
@@ -331,10 +297,7 @@ mod tests {
                 }
             }
         }
-        assert_ne!(
-            Ports::of("a", Network::Private),
-            Ports::of("a", Network::Public)
-        );
+        assert_ne!(Ports::of("a", Network::Private), Ports::of("a", Network::Public));
     }
 
     #[test]

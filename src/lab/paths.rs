@@ -18,9 +18,7 @@ pub(super) struct Paths {
 impl Paths {
     /// The places of the lab with this (checked) name.
     pub(super) fn new(lab: &str) -> Self {
-        Self {
-            lab: lab.to_owned(),
-        }
+        Self { lab: lab.to_owned() }
     }
 
     /// The lab's name.
@@ -60,9 +58,7 @@ impl Paths {
 
     /// One host's directory.
     pub(super) fn host(&self, host: &str) -> HostPaths {
-        HostPaths {
-            directory: self.hosts().join(host),
-        }
+        HostPaths { directory: self.hosts().join(host) }
     }
 
     /// One balancer's directory.

@@ -38,10 +38,7 @@ pub(super) struct Repository {
 pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repository> {
     let directory = cached("packages", base, packages);
     if directory.is_dir() {
-        return Ok(Repository {
-            directory,
-            built: false,
-        });
+        return Ok(Repository { directory, built: false });
     }
     build(&directory, |building| {
         download(base, building, &["dist-upgrade"], &[])?;
@@ -54,10 +51,7 @@ pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repos
         tidy(building)?;
         index(building)
     })?;
-    Ok(Repository {
-        directory,
-        built: true,
-    })
+    Ok(Repository { directory, built: true })
 }
 
 /// A tree with the unpacked files of packages that the root filesystem lacks; no script of theirs
@@ -71,12 +65,7 @@ pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Res
         let archives = building.with_extension("archives");
         remove_tree(&archives)?;
         fs::create_dir_all(&archives).at("cannot create", &archives)?;
-        download(
-            base,
-            &archives,
-            &["install", "--no-install-recommends"],
-            packages,
-        )?;
+        download(base, &archives, &["install", "--no-install-recommends"], packages)?;
         for archive in packages_in(&archives)? {
             let mut command = program("dpkg-deb", ["--extract"]);
             check("cannot unpack", command.arg(&archive).arg(building))?;
@@ -145,10 +134,7 @@ fn download(
         .arg("-oAPT::Get::AllowUnauthenticated=false")
         .arg("-oAPT::Sandbox::User=root")
         .arg(option("Dir::State::status", &status))
-        .arg(option(
-            "Dir::State::extended_states",
-            Path::new("/dev/null"),
-        ))
+        .arg(option("Dir::State::extended_states", Path::new("/dev/null")))
         .arg(option("Dir::Cache::archives", into))
         .arg(option("Dir::Etc::preferences", &preferences))
         .arg("-oDir::Etc::preferencesparts=/dev/null")
@@ -165,11 +151,7 @@ fn tidy(directory: &Path) -> Result<()> {
         remove_tree(&directory.join(leftover))?;
     }
     for path in packages_in(directory)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.contains('%') {
             let plain = directory.join(name.replace('%', "_"));
             fs::rename(&path, &plain).at("cannot rename", &path)?;

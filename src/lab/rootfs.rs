@@ -56,11 +56,7 @@ pub(super) fn ensure() -> Result<RootFilesystem> {
     let words = [SUITE, RECIPE, std::env::consts::ARCH].into_iter();
     let key = digest(words.chain(PACKAGES))[..16].to_owned();
     let directory = Path::new(CACHE).join(format!("rootfs-{key}"));
-    let found = |built| RootFilesystem {
-        directory: directory.clone(),
-        key: key.clone(),
-        built,
-    };
+    let found = |built| RootFilesystem { directory: directory.clone(), key: key.clone(), built };
     if directory.is_dir() {
         return Ok(found(false));
     }
@@ -81,10 +77,7 @@ pub(super) fn ensure() -> Result<RootFilesystem> {
 fn bootstrap(target: &Path) -> Result<()> {
     let options = target.with_extension("apt.conf");
     fs::write(&options, download_options()?).at("cannot write", &options)?;
-    let mut command = program(
-        "mmdebstrap",
-        ["--quiet", "--mode=root", "--variant=minbase"],
-    );
+    let mut command = program("mmdebstrap", ["--quiet", "--mode=root", "--variant=minbase"]);
     command
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(format!("--aptopt={}", options.display()))
@@ -92,11 +85,7 @@ fn bootstrap(target: &Path) -> Result<()> {
         .arg(target)
         .arg("-");
     let sources = debian_sources()?;
-    check_with_input(
-        "cannot build the root filesystem",
-        &mut command,
-        sources.as_bytes(),
-    )?;
+    check_with_input("cannot build the root filesystem", &mut command, sources.as_bytes())?;
     fs::remove_file(&options).at("cannot remove", &options)
 }
 
@@ -140,10 +129,7 @@ fn source_lines(targets: &str) -> String {
 /// The machine's settings for downloads: proxies, and whether an old mirror's dates are accepted.
 /// They are handed on in a file, because a proxy may carry a password.
 fn download_options() -> Result<String> {
-    let output = check(
-        "cannot read apt's settings",
-        &mut program("apt-config", ["dump"]),
-    )?;
+    let output = check("cannot read apt's settings", &mut program("apt-config", ["dump"]))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let wanted = [
         "Acquire::http::Proxy ",
@@ -187,15 +173,9 @@ fn make_fresh(root: &Path) -> Result<()> {
         fs::write(root.join(path), text).at("cannot write", root.join(path))
     };
     write("etc/machine-id", "")?;
-    write(
-        "etc/apt/sources.list",
-        "deb [trusted=yes] file:/srv/apt ./\n",
-    )?;
+    write("etc/apt/sources.list", "deb [trusted=yes] file:/srv/apt ./\n")?;
     // The provider's resolver, as far as the lab has one: refused at once instead of unanswered.
-    write(
-        "etc/resolv.conf",
-        "nameserver 172.31.1.1\noptions timeout:1 attempts:1\n",
-    )
+    write("etc/resolv.conf", "nameserver 172.31.1.1\noptions timeout:1 attempts:1\n")
 }
 
 #[cfg(test)]

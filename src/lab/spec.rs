@@ -128,10 +128,7 @@ impl LabSpec {
                 ));
             }
             if !addresses.insert(public) {
-                return invalid(format!(
-                    "the address {public} of {} is used twice",
-                    host.name
-                ));
+                return invalid(format!("the address {public} of {} is used twice", host.name));
             }
         }
         if self.host(&self.operator).is_none() {
@@ -194,10 +191,7 @@ pub(super) fn digest<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Strin
         hash.update((word.len() as u64).to_le_bytes());
         hash.update(word);
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -79,9 +79,7 @@ pub(super) struct HostRecord {
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_secs())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
 }
 
 /// Reads a JSON file; none if there is no such file.
@@ -93,19 +91,14 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     };
     match serde_json::from_slice(&text) {
         Ok(value) => Ok(Some(value)),
-        Err(error) => Err(LabError::State {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(LabError::State { path: path.to_owned(), reason: error.to_string() }),
     }
 }
 
 /// Writes a JSON file whole or not at all.
 pub(super) fn write<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|error| LabError::State {
-        path: path.to_owned(),
-        reason: error.to_string(),
-    })?;
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(|error| LabError::State { path: path.to_owned(), reason: error.to_string() })?;
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
     fs::write(&temporary, text).at("cannot write", &temporary)?;
     fs::rename(&temporary, path).at("cannot write", path)
@@ -168,12 +161,7 @@ impl Lock {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("cannot create", parent)?;
         }
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .at("cannot open", path)
+        File::options().create(true).truncate(false).write(true).open(path).at("cannot open", path)
     }
 }
 
@@ -193,15 +181,9 @@ pub(super) fn spawn_detached(
 ) -> Result<u32> {
     let (Some(program), first) = (supervisor.first(), supervisor.get(1..).unwrap_or_default())
     else {
-        return Err(LabError::InvalidSpec(
-            "there is no supervisor program".into(),
-        ));
+        return Err(LabError::InvalidSpec("there is no supervisor program".into()));
     };
-    let output = File::options()
-        .create(true)
-        .append(true)
-        .open(log)
-        .at("cannot open", log)?;
+    let output = File::options().create(true).append(true).open(log).at("cannot open", log)?;
     let errors = output.try_clone().at("cannot open", log)?;
     let mut child = Command::new(program)
         .args(first)

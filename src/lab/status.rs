@@ -76,9 +76,7 @@ pub(super) fn status(paths: &Paths) -> Result<LabStatus> {
             reason,
             memory_bytes: own_memory,
             memory_with_cache_bytes: all_memory,
-            uptime_seconds: record
-                .as_ref()
-                .map(|record| now().saturating_sub(record.since)),
+            uptime_seconds: record.as_ref().map(|record| now().saturating_sub(record.since)),
             boots: record.map_or(0, |record| record.boots),
         });
     }
@@ -91,29 +89,15 @@ pub(super) fn status(paths: &Paths) -> Result<LabStatus> {
             (one.name.clone(), one.address, kept)
         })
         .collect();
-    Ok(LabStatus {
-        name: paths.lab().to_owned(),
-        hosts,
-        balancers,
-        faults: fault::active(paths)?,
-    })
+    Ok(LabStatus { name: paths.lab().to_owned(), hosts, balancers, faults: fault::active(paths)? })
 }
 
 /// The status as a table for a terminal.
 #[must_use]
 pub fn render_status(status: &LabStatus) -> String {
     let mut text = String::new();
-    let width = status
-        .hosts
-        .iter()
-        .map(|host| host.name.len())
-        .max()
-        .unwrap_or(4)
-        .max(4);
-    let running = status
-        .hosts
-        .iter()
-        .filter(|host| host.state == HostState::Running);
+    let width = status.hosts.iter().map(|host| host.name.len()).max().unwrap_or(4).max(4);
+    let running = status.hosts.iter().filter(|host| host.state == HostState::Running);
     let (count, memory) = running.fold((0, 0), |(n, sum), host| (n + 1, sum + host.memory_bytes));
     let _infallible = writeln!(
         text,
@@ -128,9 +112,7 @@ pub fn render_status(status: &LabStatus) -> String {
         "host", "private", "state", "memory", "up"
     );
     for host in &status.hosts {
-        let uptime = host
-            .uptime_seconds
-            .map_or_else(|| host.reason.clone(), duration);
+        let uptime = host.uptime_seconds.map_or_else(|| host.reason.clone(), duration);
         let _infallible = writeln!(
             text,
             "{:width$}  {:15}  {:8}  {:>4} MiB  {uptime:>8}",

@@ -121,8 +121,6 @@ fn format(image: &Path, bytes: u64) -> Result<()> {
     file.set_len(bytes).at("cannot size", image)?;
     drop(file);
     let mut command = program("mkfs.ext4", ["-q", "-F", "-m", "0", "-O", "^has_journal"]);
-    command
-        .args(["-E", "lazy_itable_init=1,nodiscard"])
-        .arg(image);
+    command.args(["-E", "lazy_itable_init=1,nodiscard"]).arg(image);
     check("cannot format the disk", &mut command).map(drop)
 }

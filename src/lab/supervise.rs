@@ -25,15 +25,9 @@ pub(super) fn supervise(lab: &str, host: &str) -> Result<()> {
     let Some(_lock) = Lock::try_take(&own.supervisor_lock())? else {
         return Ok(());
     };
-    let plan: HostPlan = state::read(&own.plan())?.ok_or_else(|| LabError::NoSuchHost {
-        lab: lab.to_owned(),
-        host: host.to_owned(),
-    })?;
-    let supervisor = Supervisor {
-        cgroups: Cgroups::detect()?,
-        paths,
-        plan,
-    };
+    let plan: HostPlan = state::read(&own.plan())?
+        .ok_or_else(|| LabError::NoSuchHost { lab: lab.to_owned(), host: host.to_owned() })?;
+    let supervisor = Supervisor { cgroups: Cgroups::detect()?, paths, plan };
     let ended = supervisor.run();
     let reason = match &ended {
         Ok(reason) => reason.clone(),
@@ -151,13 +145,7 @@ impl Supervisor {
     ) -> Result<()> {
         state::write(
             &self.paths.host(self.name()).state(),
-            &HostRecord {
-                state,
-                leader,
-                since: now(),
-                boots,
-                reason: reason.to_owned(),
-            },
+            &HostRecord { state, leader, since: now(), boots, reason: reason.to_owned() },
         )
     }
 
@@ -216,12 +204,6 @@ fn describe(status: ExitStatus) -> String {
 pub(super) fn console_tail(path: &Path) -> String {
     let text = fs::read(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
-    lines
-        .get(lines.len().saturating_sub(3)..)
-        .unwrap_or_default()
-        .join(" | ")
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join(" | ")
 }

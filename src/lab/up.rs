@@ -132,14 +132,9 @@ pub(super) fn up(
     })?;
     let base = clock.phase("root filesystem", rootfs::ensure)?;
     let packages = clock.phase("packages", || repository::ensure(&base, &spec.packages))?;
-    for (built, what) in [
-        (base.built, "root filesystem"),
-        (packages.built, "package repository"),
-    ] {
+    for (built, what) in [(base.built, "root filesystem"), (packages.built, "package repository")] {
         if built {
-            progress(Progress::Note(format!(
-                "the {what} was built and is cached now"
-            )));
+            progress(Progress::Note(format!("the {what} was built and is cached now")));
         }
     }
     clock.phase("network", || {
@@ -153,18 +148,11 @@ pub(super) fn up(
         base: base.directory.clone(),
         packages: packages.directory.clone(),
         disk: options.disk_bytes,
-        binds: options
-            .binds
-            .iter()
-            .filter(|bind| bind.host == host.name)
-            .cloned()
-            .collect(),
+        binds: options.binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),
     };
     let hosts = clock.phase("hosts", || {
         if let Err(error) = fault::heal_orphans(paths) {
-            progress(Progress::Note(format!(
-                "a fault of an earlier run is still there: {error}"
-            )));
+            progress(Progress::Note(format!("a fault of an earlier run is still there: {error}")));
         }
         let hosts = start_all(paths, options, &wanted, &plan, progress)?;
         write_known_hosts(paths, spec)?;
@@ -189,11 +177,7 @@ struct Clock<'a> {
 
 impl<'a> Clock<'a> {
     fn new(progress: &'a (dyn Fn(Progress) + Sync)) -> Self {
-        Self {
-            started: Instant::now(),
-            phases: Vec::new(),
-            progress,
-        }
+        Self { started: Instant::now(), phases: Vec::new(), progress }
     }
 
     fn phase<T>(&mut self, name: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -238,10 +222,7 @@ fn prepare(paths: &Paths, spec: &LabSpec, options: &UpOptions) -> Result<()> {
     }
     state::write(
         &paths.lab_file(),
-        &LabFile {
-            spec: spec.clone(),
-            supervisor: options.supervisor_argv.clone(),
-        },
+        &LabFile { spec: spec.clone(), supervisor: options.supervisor_argv.clone() },
     )
 }
 
@@ -260,12 +241,7 @@ fn start_all(
             let mut done = Vec::new();
             while let Some(host) = next() {
                 let timing = start_host(paths, options, &plan(host));
-                if let Ok(HostTiming {
-                    name,
-                    seconds: Some(seconds),
-                    ..
-                }) = &timing
-                {
+                if let Ok(HostTiming { name, seconds: Some(seconds), .. }) = &timing {
                     progress(Progress::HostReady(name.clone(), *seconds));
                 }
                 done.push(timing);
@@ -332,11 +308,7 @@ fn start_host(paths: &Paths, options: &UpOptions, plan: &HostPlan) -> Result<Hos
 pub(super) fn start_supervisor(paths: &Paths, supervisor: &[OsString], host: &str) -> Result<()> {
     let own = paths.host(host);
     if !is_supervised(&own.supervisor_lock()) {
-        spawn_detached(
-            supervisor,
-            &["host", paths.lab(), host],
-            &own.supervisor_log(),
-        )?;
+        spawn_detached(supervisor, &["host", paths.lab(), host], &own.supervisor_log())?;
     }
     Ok(())
 }
@@ -439,11 +411,7 @@ pub(super) fn known_hosts(paths: &Paths, spec: &LabSpec) -> Vec<String> {
         let (Some(kind), Some(blob)) = (words.next(), words.next()) else {
             continue;
         };
-        let mut names = vec![
-            host.name.clone(),
-            host.fqdn.clone(),
-            host.private.to_string(),
-        ];
+        let mut names = vec![host.name.clone(), host.fqdn.clone(), host.private.to_string()];
         names.extend(host.public.map(|address| address.to_string()));
         lines.push(format!("{} {kind} {blob}\n", names.join(",")));
     }
@@ -472,11 +440,7 @@ fn start_balancers(
         };
         state::write(&directory.join("plan.json"), &plan)?;
         let log = directory.join("keeper.log");
-        spawn_detached(
-            &options.supervisor_argv,
-            &["balancer", paths.lab(), name],
-            &log,
-        )?;
+        spawn_detached(&options.supervisor_argv, &["balancer", paths.lab(), name], &log)?;
         let Some(port) = balancer.listeners.first().map(|listener| listener.port) else {
             continue;
         };

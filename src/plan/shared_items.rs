@@ -89,7 +89,10 @@ fn firewall(host: &Host, facts: &Facts, open: &[OpenPort]) -> Firewall {
         })
         .map(|interface| interface.name.clone())
         .collect();
-    let published = Published { rules: if public.is_empty() { Vec::new() } else { rules.clone() }, interfaces: public };
+    let published = Published {
+        rules: if public.is_empty() { Vec::new() } else { rules.clone() },
+        interfaces: public,
+    };
     Firewall { rules, published, ping: true, revert_after: REVERT_AFTER }
 }
 

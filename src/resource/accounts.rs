@@ -121,11 +121,7 @@ impl Accounts {
 }
 
 fn number_or_root(id: u32) -> String {
-    if id == 0 {
-        "root".to_owned()
-    } else {
-        id.to_string()
-    }
+    if id == 0 { "root".to_owned() } else { id.to_string() }
 }
 
 #[cfg(test)]

@@ -10,11 +10,8 @@ const POLICY_SAVED: &str = "/usr/sbin/policy-rc.d.strata-saved";
 const POLICY_TEXT: &str =
     "#!/bin/sh\n# strata: services start when their configuration is there, not before\nexit 101\n";
 
-const LOCKS: &[&str] = &[
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-];
+const LOCKS: &[&str] =
+    &["/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock"];
 
 /// How often a lock is looked at while another process holds it.
 const LOCK_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,10 +28,7 @@ pub(super) fn wait_for_locks(
         let mut held = None;
         for path in LOCKS {
             if let Some(owner) = system.lock_owner(path)? {
-                held = Some(format!(
-                    "{path} is held by process {} ({})",
-                    owner.pid, owner.name
-                ));
+                held = Some(format!("{path} is held by process {} ({})", owner.pid, owner.name));
                 break;
             }
         }
@@ -66,10 +60,7 @@ pub(super) fn finish_interrupted(
     if journal.is_empty() && broken.is_empty() {
         return Ok(());
     }
-    progress(format!(
-        "finishing an interrupted dpkg run: {}",
-        broken.join(", ")
-    ));
+    progress(format!("finishing an interrupted dpkg run: {}", broken.join(", ")));
     let program = noninteractive(Program::new([
         "dpkg",
         "--force-confdef",
@@ -111,10 +102,7 @@ pub(super) fn apt_get(
         "-o",
         "Dpkg::Use-Pty=0",
     ];
-    let argv = fixed
-        .iter()
-        .map(|part| (*part).to_owned())
-        .chain(arguments.iter().cloned());
+    let argv = fixed.iter().map(|part| (*part).to_owned()).chain(arguments.iter().cloned());
     let output = system.run(&noninteractive(Program::new(argv)).timeout(timeout));
     // Packages bring users, units and files with them.
     system.invalidate(Cache::All);
@@ -147,52 +135,18 @@ fn noninteractive(program: Program) -> Program {
 pub(super) fn explain(output: &Output, what: &str) -> Failure {
     let text = output.text();
     let failure = output.failure(what);
-    let line = |needle: &str| {
-        text.lines()
-            .find(|line| line.contains(needle))
-            .map(str::trim)
-    };
+    let line = |needle: &str| text.lines().find(|line| line.contains(needle)).map(str::trim);
     let causes: &[(&str, &str)] = &[
-        (
-            "No space left on device",
-            "free space on the host: `df -h / /boot /var`",
-        ),
-        (
-            "You don't have enough free space",
-            "free space on the host: `df -h / /var`",
-        ),
-        (
-            "Could not get lock",
-            "another process installs packages; run again when it is done",
-        ),
-        (
-            "404  Not Found",
-            "the mirror no longer has this version: check the sources and the pin",
-        ),
-        (
-            "Could not resolve",
-            "the mirror's name does not resolve on the host: check its DNS",
-        ),
-        (
-            "NO_PUBKEY",
-            "the repository's key is missing: add it to the `apt_repository` step",
-        ),
-        (
-            "is not signed",
-            "the repository has no valid signature: check its key and address",
-        ),
-        (
-            "Read-only file system",
-            "the file system is mounted read-only: see `dmesg`",
-        ),
-        (
-            "unmet dependencies",
-            "a pin or hold keeps a dependency away: see the output",
-        ),
-        (
-            "Version '",
-            "no such version in the sources: `apt-cache policy` on the host lists them",
-        ),
+        ("No space left on device", "free space on the host: `df -h / /boot /var`"),
+        ("You don't have enough free space", "free space on the host: `df -h / /var`"),
+        ("Could not get lock", "another process installs packages; run again when it is done"),
+        ("404  Not Found", "the mirror no longer has this version: check the sources and the pin"),
+        ("Could not resolve", "the mirror's name does not resolve on the host: check its DNS"),
+        ("NO_PUBKEY", "the repository's key is missing: add it to the `apt_repository` step"),
+        ("is not signed", "the repository has no valid signature: check its key and address"),
+        ("Read-only file system", "the file system is mounted read-only: see `dmesg`"),
+        ("unmet dependencies", "a pin or hold keeps a dependency away: see the output"),
+        ("Version '", "no such version in the sources: `apt-cache policy` on the host lists them"),
     ];
     for (needle, hint) in causes {
         if let Some(line) = line(needle) {
@@ -207,19 +161,12 @@ pub(super) fn explain(output: &Output, what: &str) -> Failure {
 pub(super) fn hold_services(system: &mut dyn System) -> Result<(), Failure> {
     restore_service_policy(system)?;
     if let Some(own) = read_text(system, POLICY)? {
-        let saved = FileWrite {
-            mode: 0o755,
-            keep: false,
-            ..FileWrite::of_root(POLICY_SAVED, &own)
-        };
+        let saved =
+            FileWrite { mode: 0o755, keep: false, ..FileWrite::of_root(POLICY_SAVED, &own) };
         system.write(&saved)?;
     }
     let ours = FileWrite::of_root(POLICY, POLICY_TEXT.as_bytes());
-    system.write(&FileWrite {
-        mode: 0o755,
-        keep: false,
-        ..ours
-    })
+    system.write(&FileWrite { mode: 0o755, keep: false, ..ours })
 }
 
 /// Lets package scripts start services again, also after a run that died in between. True when
@@ -234,11 +181,7 @@ pub fn restore_service_policy(system: &mut dyn System) -> Result<bool, Failure> 
     match read_text(system, POLICY_SAVED)? {
         Some(own) => {
             let file = FileWrite::of_root(POLICY, &own);
-            system.write(&FileWrite {
-                mode: 0o755,
-                keep: false,
-                ..file
-            })?;
+            system.write(&FileWrite { mode: 0o755, keep: false, ..file })?;
             system.remove_file(POLICY_SAVED, false)?;
         }
         None => system.remove_file(POLICY, false)?,
@@ -311,10 +254,8 @@ mod tests {
             stdout: Vec::new(),
             stderr: text.as_bytes().to_vec(),
         };
-        let failure = explain(
-            &output("Err:1 http://x\n  404  Not Found [IP: 1]\n"),
-            "cannot install a",
-        );
+        let failure =
+            explain(&output("Err:1 http://x\n  404  Not Found [IP: 1]\n"), "cannot install a");
         assert!(failure.message.contains("404"), "{failure:?}");
         assert!(failure.hint.unwrap().contains("mirror"));
         assert_eq!(distance("chrony", "chorny"), 2);

@@ -57,12 +57,7 @@ impl AptRepository {
         let source = present.then_some(self.content.as_bytes());
         let key = self.key.as_ref().filter(|_| present).map(Content::as_bytes);
         [
-            Part {
-                what: "key",
-                path: self.key_path(),
-                found: found.key.as_deref(),
-                wanted: key,
-            },
+            Part { what: "key", path: self.key_path(), found: found.key.as_deref(), wanted: key },
             Part {
                 what: "source",
                 path: self.source_path(),
@@ -95,13 +90,10 @@ impl Converge for AptRepository {
                         .hint("write the source in deb822 form, see sources.list(5)")
                 });
             }
-            rules = rules.that(
-                self.key.is_none() || text.contains(&self.key_path()),
-                || {
-                    Problem::new("key", "the source does not use the key")
-                        .hint(format!("add `Signed-By: {}`", self.key_path()))
-                },
-            );
+            rules = rules.that(self.key.is_none() || text.contains(&self.key_path()), || {
+                Problem::new("key", "the source does not use the key")
+                    .hint(format!("add `Signed-By: {}`", self.key_path()))
+            });
         }
         rules.done()
     }
@@ -128,11 +120,7 @@ impl Converge for AptRepository {
             })
             .collect();
         if changes.is_empty() && found.unread {
-            changes.push(Change::new(
-                "lists",
-                Some("unread".into()),
-                Some("read".into()),
-            ));
+            changes.push(Change::new("lists", Some("unread".into()), Some("read".into())));
         }
         changes
     }
@@ -143,10 +131,7 @@ impl Converge for AptRepository {
         system: &mut dyn System,
         progress: &mut Progress<'_>,
     ) -> Result<(), Failure> {
-        system.write(&FileWrite {
-            keep: false,
-            ..FileWrite::of_root(UNREAD, b"")
-        })?;
+        system.write(&FileWrite { keep: false, ..FileWrite::of_root(UNREAD, b"") })?;
         for part in self.parts(found) {
             match part.wanted {
                 _ if part.found == part.wanted => {}

@@ -48,9 +48,7 @@ fn key_of(line: &str) -> Option<&str> {
     });
     let mut words = words.filter(|word| !word.is_empty());
     words.find(|word| {
-        ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"]
-            .iter()
-            .any(|prefix| word.starts_with(prefix))
+        ["ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-"].iter().any(|prefix| word.starts_with(prefix))
     })?;
     words.next()
 }
@@ -60,9 +58,7 @@ impl AuthorizedKey {
         let ours = |line: &[u8]| -> Option<usize> {
             let line = std::str::from_utf8(line).ok()?;
             let key = (!line.starts_with('#')).then(|| key_of(line))??;
-            self.keys
-                .iter()
-                .position(|wanted| key_of(wanted) == Some(key))
+            self.keys.iter().position(|wanted| key_of(wanted) == Some(key))
         };
         let mut placed = vec![false; self.keys.len()];
         let mut result = Vec::new();
@@ -119,32 +115,22 @@ impl Converge for AuthorizedKey {
     fn find(&self, system: &mut dyn System) -> Result<KeysFound, Failure> {
         let accounts = system.accounts()?;
         let Some(account) = accounts.users.get(&self.user) else {
-            return Ok(KeysFound {
-                home: None,
-                directory: None,
-                file: None,
-                text: Vec::new(),
-            });
+            return Ok(KeysFound { home: None, directory: None, file: None, text: Vec::new() });
         };
         let directory = format!("{}/.ssh", account.home.trim_end_matches('/'));
         let path = format!("{directory}/authorized_keys");
         let found = system.metadata(&directory)?;
         let file = system.metadata(&path)?;
         // The user owns the directory and could point a link anywhere; root must not follow it.
-        for (path, found, wanted) in [
-            (&directory, found, PathKind::Directory),
-            (&path, file, PathKind::File),
-        ] {
+        for (path, found, wanted) in
+            [(&directory, found, PathKind::Directory), (&path, file, PathKind::File)]
+        {
             if let Some(found) = found.filter(|found| found.kind != wanted) {
                 let message = format!("{path} is a {}, not a {}", found.kind.name(), wanted.name());
                 return Err(Failure::new(message).hint("move it away by hand"));
             }
         }
-        let text = if file.is_some() {
-            read_text(system, &path)?
-        } else {
-            None
-        };
+        let text = if file.is_some() { read_text(system, &path)? } else { None };
         Ok(KeysFound {
             home: Some((directory, account.uid, account.gid)),
             directory: found,
@@ -160,10 +146,7 @@ impl Converge for AuthorizedKey {
             let count = |text: &[u8]| {
                 let text = String::from_utf8_lossy(text);
                 let keys = text.lines().filter(|line| !line.starts_with('#'));
-                Some(format!(
-                    "{} keys",
-                    keys.filter(|line| key_of(line).is_some()).count()
-                ))
+                Some(format!("{} keys", keys.filter(|line| key_of(line).is_some()).count()))
             };
             changes.push(Change {
                 before: Some(found.text.clone()),
@@ -173,10 +156,9 @@ impl Converge for AuthorizedKey {
         let Some((_, uid, _)) = found.home else {
             return changes;
         };
-        for (what, metadata, mode) in [
-            ("directory", found.directory, 0o700),
-            ("file", found.file, 0o600),
-        ] {
+        for (what, metadata, mode) in
+            [("directory", found.directory, 0o700), ("file", found.file, 0o600)]
+        {
             if let Some(metadata) = metadata.filter(|m| m.mode != mode || m.uid != uid) {
                 let text = |mode: u32, uid: u32| format!("{mode:04o}, uid {uid}");
                 let from = text(metadata.mode, metadata.uid);
@@ -211,10 +193,7 @@ impl Converge for AuthorizedKey {
             mode: 0o600,
             uid: *uid,
             gid: *gid,
-            ..FileWrite::of_root(
-                &format!("{directory}/authorized_keys"),
-                &self.wanted(&found.text),
-            )
+            ..FileWrite::of_root(&format!("{directory}/authorized_keys"), &self.wanted(&found.text))
         })
     }
 }
@@ -245,10 +224,7 @@ mod tests {
     fn adds_replaces_and_removes() {
         let mut host = Host::new();
         host.put("/etc/passwd", "ada:x:0:0::/root:/bin/sh\n");
-        host.put(
-            "/root/.ssh/authorized_keys",
-            "# mine\nssh-rsa AAAAother old\n",
-        );
+        host.put("/root/.ssh/authorized_keys", "# mine\nssh-rsa AAAAother old\n");
         let add = resource(&format!("[authorized_key]\nuser='ada'\nkeys=['{KEY} a']\n"));
         assert!(matches!(host.apply(&add), Outcome::Changed(_)));
         assert_eq!(host.apply(&add), Outcome::Unchanged);

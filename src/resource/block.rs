@@ -68,12 +68,8 @@ impl Converge for Block {
             .path_below_root("path", &self.path)
             .name("name", &self.name, "-_. ")
             .one_line("comment", &self.comment)
-            .that(!self.comment.trim().is_empty(), || {
-                Problem::new("comment", "is empty")
-            })
-            .that(!nested, || {
-                Problem::new("content", "holds a marker of its own block")
-            })
+            .that(!self.comment.trim().is_empty(), || Problem::new("comment", "is empty"))
+            .that(!nested, || Problem::new("content", "holds a marker of its own block"))
             .done()
     }
 
@@ -84,9 +80,7 @@ impl Converge for Block {
             BlockPosition::End => Place::End,
         };
         let content = (self.state == Presence::Present).then_some(self.content.as_bytes());
-        Edited::find(&self.path, system, |text| {
-            with_block(text, &markers, content, place)
-        })
+        Edited::find(&self.path, system, |text| with_block(text, &markers, content, place))
     }
 
     fn compare(&self, found: &Edited) -> Vec<Change> {

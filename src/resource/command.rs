@@ -59,11 +59,7 @@ impl Command {
         Program {
             cwd: self.cwd.clone(),
             user: self.user.clone(),
-            env: self
-                .env
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect(),
+            env: self.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
             timeout: Duration::from_secs(self.timeout.into()),
             ..Program::new(argv.iter().cloned())
         }
@@ -95,11 +91,7 @@ impl Converge for Command {
         for name in self.env.keys() {
             rules = rules.name("env", name, "_");
         }
-        rules
-            .that(self.timeout > 0, || {
-                Problem::new("timeout", "must be above 0")
-            })
-            .done()
+        rules.that(self.timeout > 0, || Problem::new("timeout", "must be above 0")).done()
     }
 
     fn find(&self, system: &mut dyn System) -> Result<bool, Failure> {
@@ -108,9 +100,7 @@ impl Converge for Command {
         }
         match &self.unless {
             // A program that is not installed yet does not say that nothing is to be done.
-            Some(argv) => Ok(system
-                .run(&self.program(argv))
-                .is_ok_and(|output| output.success())),
+            Some(argv) => Ok(system.run(&self.program(argv)).is_ok_and(|output| output.success())),
             None => Ok(false),
         }
     }
@@ -170,20 +160,13 @@ mod tests {
         assert_eq!(host.apply(&done), Outcome::Unchanged);
         assert!(host.ran().is_empty());
         let never = resource("[command]\nargv=['make']\ncreates='/etc/never'\n");
-        let Outcome::Failed(failure) = host.apply(&never) else {
-            panic!()
-        };
-        assert!(
-            failure.message.contains("did not reach the wanted state"),
-            "{failure:?}"
-        );
+        let Outcome::Failed(failure) = host.apply(&never) else { panic!() };
+        assert!(failure.message.contains("did not reach the wanted state"), "{failure:?}");
         let look = resource("[command]\nargv=['look']\nchanges=false\n");
         assert_eq!(host.apply(&look), Outcome::Unchanged);
         assert_eq!(host.ran(), ["make", "look"]);
         host.answer(|_| Some((2, "boom".into())));
-        let Outcome::Failed(failure) = host.apply(&look) else {
-            panic!()
-        };
+        let Outcome::Failed(failure) = host.apply(&look) else { panic!() };
         assert_eq!(failure.message, "`look` failed: exit code 2");
         assert_eq!(failure.output.as_deref(), Some("boom"));
     }

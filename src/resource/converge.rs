@@ -131,11 +131,8 @@ fn steps<C: Converge>(
             .iter()
             .map(|change| describe(change, secret || holds_content(change)))
             .collect();
-        return Err(Failure::new(format!(
-            "did not reach the wanted state: {}",
-            texts.join("; ")
-        ))
-        .hint("something else on the host may own it and write it back"));
+        return Err(Failure::new(format!("did not reach the wanted state: {}", texts.join("; ")))
+            .hint("something else on the host may own it and write it back"));
     }
     Ok(if kind.changes() { changes } else { Vec::new() })
 }
@@ -154,30 +151,14 @@ fn holds_content(change: &Change) -> bool {
 }
 
 /// Attributes whose values are never secret, so that they stay readable in secret steps.
-const PUBLIC: &[&str] = &[
-    "mode",
-    "owner",
-    "group",
-    "type",
-    "path",
-    "directory",
-    "state",
-];
+const PUBLIC: &[&str] = &["mode", "owner", "group", "type", "path", "directory", "state"];
 
 fn redact(change: Change) -> Change {
     if PUBLIC.contains(&change.what.as_str()) {
-        return Change {
-            before: None,
-            ..change
-        };
+        return Change { before: None, ..change };
     }
     let hidden = |value: Option<String>| value.map(|_| "[secret]".to_owned());
-    Change {
-        what: change.what,
-        from: hidden(change.from),
-        to: hidden(change.to),
-        before: None,
-    }
+    Change { what: change.what, from: hidden(change.from), to: hidden(change.to), before: None }
 }
 
 #[cfg(test)]
@@ -194,10 +175,7 @@ mod tests {
         let shown = format!("{outcome:?}");
         assert!(matches!(outcome, Outcome::Changed(_)), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
-        assert!(
-            !format!("{file:?}").contains("canary"),
-            "Debug of a resource hides content"
-        );
+        assert!(!format!("{file:?}").contains("canary"), "Debug of a resource hides content");
     }
 
     #[test]

@@ -62,9 +62,7 @@ impl Converge for Directory {
             .account("owner", &self.owner)
             .account("group", &self.group);
         let field = if self.path.is_some() { "path" } else { "paths" };
-        self.all()
-            .fold(rules, |rules, path| rules.path_below_root(field, path))
-            .done()
+        self.all().fold(rules, |rules, path| rules.path_below_root(field, path)).done()
     }
 
     fn find(&self, system: &mut dyn System) -> Result<DirectoriesFound, Failure> {
@@ -87,11 +85,7 @@ impl Converge for Directory {
                     vec![Change::new("path", Some(metadata.kind.name().into()), None)]
                 }
                 (Presence::Present, None) => {
-                    vec![Change::new(
-                        "directory",
-                        None,
-                        Some(format!("mode {}", self.mode)),
-                    )]
+                    vec![Change::new("directory", None, Some(format!("mode {}", self.mode)))]
                 }
                 (Presence::Present, Some(metadata)) if metadata.kind != PathKind::Directory => {
                     let was = metadata.kind.name().to_owned();
@@ -100,11 +94,7 @@ impl Converge for Directory {
                 (Presence::Present, Some(metadata)) => ownership.compare(self.mode, metadata),
             };
             changes.extend(of_path.into_iter().map(|change| Change {
-                what: if several {
-                    format!("{path}: {}", change.what)
-                } else {
-                    change.what
-                },
+                what: if several { format!("{path}: {}", change.what) } else { change.what },
                 ..change
             }));
         }
@@ -146,10 +136,8 @@ impl Converge for Directory {
 fn remove_empty(path: &str, system: &mut dyn System) -> Result<(), Failure> {
     let entries = system.list(path)?.unwrap_or_default();
     if !entries.is_empty() {
-        return Err(
-            Failure::new(format!("{path} is not empty: {} entries", entries.len()))
-                .hint("look at them and move them away by hand: strata deletes no data"),
-        );
+        return Err(Failure::new(format!("{path} is not empty: {} entries", entries.len()))
+            .hint("look at them and move them away by hand: strata deletes no data"));
     }
     system.remove_directory(path)
 }
@@ -179,9 +167,7 @@ mod tests {
         host.make_directory("/data");
         host.put("/data/x", "1");
         let gone = resource("[directory]\npath='/data'\nstate='absent'\n");
-        let Outcome::Failed(failure) = host.apply(&gone) else {
-            panic!("must refuse")
-        };
+        let Outcome::Failed(failure) = host.apply(&gone) else { panic!("must refuse") };
         assert!(failure.message.contains("not empty"));
         host.remove("/data/x");
         assert!(matches!(host.apply(&gone), Outcome::Changed(_)));

@@ -48,9 +48,7 @@ impl Packages {
                 held: want == Some("hold"),
             };
             packages.insert(format!("{name}:{architecture}"), entry.clone());
-            let known = packages
-                .get(name)
-                .is_some_and(|known: &PackageStatus| known.installed);
+            let known = packages.get(name).is_some_and(|known: &PackageStatus| known.installed);
             if installed || !known {
                 packages.insert(name.to_owned(), entry);
             }
@@ -65,9 +63,7 @@ impl Packages {
 
     /// The installed version of a package.
     pub fn installed(&self, name: &str) -> Option<&str> {
-        self.get(name)
-            .filter(|status| status.installed)
-            .map(|status| status.version.as_str())
+        self.get(name).filter(|status| status.installed).map(|status| status.version.as_str())
     }
 
     /// Names of the packages that an interrupted run left half done.

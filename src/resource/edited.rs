@@ -30,10 +30,7 @@ impl Edited {
         if self.before.as_deref().unwrap_or_default() == self.after {
             return Vec::new();
         }
-        vec![Change {
-            before: self.before.clone(),
-            ..Change::new(what, None, to)
-        }]
+        vec![Change { before: self.before.clone(), ..Change::new(what, None, to) }]
     }
 
     /// Writes the edited text; owner and mode stay.
@@ -47,18 +44,12 @@ impl Edited {
         let mut metadata = system.metadata(path)?;
         if metadata.is_some_and(|metadata| metadata.kind == PathKind::Link) {
             // The file belongs to someone who chose a link: edit what it points to.
-            target = system
-                .read_link(path)?
-                .filter(|target| target.starts_with('/'))
-                .ok_or_else(|| {
-                    Failure::new(format!("{path} is a link; edit the file that it points to"))
-                })?;
+            target = system.read_link(path)?.filter(|target| target.starts_with('/')).ok_or_else(
+                || Failure::new(format!("{path} is a link; edit the file that it points to")),
+            )?;
             metadata = system.metadata(&target)?;
         }
-        let base = FileWrite {
-            validate,
-            ..FileWrite::of_root(&target, &self.after)
-        };
+        let base = FileWrite { validate, ..FileWrite::of_root(&target, &self.after) };
         match metadata {
             Some(found) if found.kind == PathKind::File => system.write(&FileWrite {
                 mode: found.mode,
@@ -66,10 +57,9 @@ impl Edited {
                 gid: found.gid,
                 ..base
             }),
-            Some(found) => Err(Failure::new(format!(
-                "{target} is a {}, not a file",
-                found.kind.name()
-            ))),
+            Some(found) => {
+                Err(Failure::new(format!("{target} is a {}, not a file", found.kind.name())))
+            }
             None => system.write(&base),
         }
     }

@@ -90,9 +90,7 @@ enum FoundContent {
 
 impl FileFound {
     fn regular(&self) -> Option<&Metadata> {
-        self.metadata
-            .as_ref()
-            .filter(|metadata| metadata.kind == PathKind::File)
+        self.metadata.as_ref().filter(|metadata| metadata.kind == PathKind::File)
     }
 }
 
@@ -115,9 +113,9 @@ impl File {
             return system.remove_file(&self.path, true);
         }
         match (&found.content, found.regular()) {
-            (FoundContent::Same, Some(metadata)) => found
-                .ownership
-                .apply(&self.path, self.mode, metadata, system),
+            (FoundContent::Same, Some(metadata)) => {
+                found.ownership.apply(&self.path, self.mode, metadata, system)
+            }
             _ => self.write(found, system),
         }
     }
@@ -129,23 +127,18 @@ impl File {
         system: &mut dyn System,
     ) -> Result<(), Failure> {
         let was = match found.regular() {
-            Some(metadata) => system
-                .read(&self.path, MAX_GUARDED)?
-                .map(|content| SavedFile {
-                    content,
-                    mode: metadata.mode,
-                    uid: metadata.uid,
-                    gid: metadata.gid,
-                }),
+            Some(metadata) => system.read(&self.path, MAX_GUARDED)?.map(|content| SavedFile {
+                content,
+                mode: metadata.mode,
+                uid: metadata.uid,
+                gid: metadata.gid,
+            }),
             None => None,
         };
         let plan = GuardPlan {
             name: "file".to_owned(),
             revert: vec![
-                RevertStep::File {
-                    path: self.path.clone(),
-                    was,
-                },
+                RevertStep::File { path: self.path.clone(), was },
                 RevertStep::Run {
                     argv: guard.activate.clone(),
                     stdin: Vec::new(),
@@ -173,22 +166,15 @@ impl Converge for File {
             .path_below_root("path", &self.path)
             .account("owner", &self.owner)
             .account("group", &self.group)
-            .that(
-                self.state == Presence::Present || self.content.is_empty(),
-                || Problem::new("content", "an absent file has no content"),
-            )
+            .that(self.state == Presence::Present || self.content.is_empty(), || {
+                Problem::new("content", "an absent file has no content")
+            })
             .that(!(self.create_only && self.guard.is_some()), || {
                 Problem::new("guard", "a file that is only created cannot be guarded")
             })
-            .that(
-                self.mode.bits() & 0o6000 == 0 || self.mode.bits() & 0o022 == 0,
-                || {
-                    Problem::new(
-                        "mode",
-                        "a set-id file must not be writable for group or others",
-                    )
-                },
-            );
+            .that(self.mode.bits() & 0o6000 == 0 || self.mode.bits() & 0o022 == 0, || {
+                Problem::new("mode", "a set-id file must not be writable for group or others")
+            });
         let rules = match &self.validate {
             Some(argv) => rules.argv("validate", argv).that(
                 argv.iter().any(|part| part.contains("{file}")),
@@ -231,11 +217,7 @@ impl Converge for File {
             _ => FoundContent::Differs(None),
         };
         let ownership = Ownership::find(&self.owner, &self.group, metadata.as_ref(), system)?;
-        Ok(FileFound {
-            metadata,
-            content,
-            ownership,
-        })
+        Ok(FileFound { metadata, content, ownership })
     }
 
     fn compare(&self, found: &FileFound) -> Vec<Change> {
@@ -280,10 +262,7 @@ impl Converge for File {
         system: &mut dyn System,
         _: &mut Progress<'_>,
     ) -> Result<(), Failure> {
-        if found
-            .metadata
-            .is_some_and(|metadata| metadata.kind == PathKind::Directory)
-        {
+        if found.metadata.is_some_and(|metadata| metadata.kind == PathKind::Directory) {
             return Err(Failure::new(format!("{} is a directory", self.path))
                 .hint("move it away by hand: a directory is never replaced by a file"));
         }
@@ -348,18 +327,13 @@ mod tests {
         host.make_directory("/etc/dir");
         for (text, message) in [
             ("[file]\npath='/etc/dir'\n", "is a directory"),
-            (
-                "[file]\npath='/no/such/dir/a'\n",
-                "the directory /no/such/dir does not exist",
-            ),
+            ("[file]\npath='/no/such/dir/a'\n", "the directory /no/such/dir does not exist"),
             (
                 "[file]\npath='/etc/a'\nowner='nobody-here'\n",
                 "the user `nobody-here` does not exist",
             ),
         ] {
-            let Outcome::Failed(failure) = apply(&mut host, text) else {
-                panic!("{text}")
-            };
+            let Outcome::Failed(failure) = apply(&mut host, text) else { panic!("{text}") };
             assert!(failure.message.contains(message), "{failure:?}");
             assert!(failure.hint.is_some(), "{failure:?}");
         }
@@ -381,19 +355,10 @@ mod tests {
         let mut host = Host::new();
         host.put("/etc/a", "old");
         host.reachable(false);
-        let Outcome::Failed(failure) = apply(&mut host, text) else {
-            panic!("must fail")
-        };
-        assert!(
-            failure.message.contains("the change was reverted"),
-            "{failure:?}"
-        );
+        let Outcome::Failed(failure) = apply(&mut host, text) else { panic!("must fail") };
+        assert!(failure.message.contains("the change was reverted"), "{failure:?}");
         assert_eq!(host.get("/etc/a").as_deref(), Some("old"));
-        assert_eq!(
-            host.ran().len(),
-            2,
-            "activated, and activated again after the reversal"
-        );
+        assert_eq!(host.ran().len(), 2, "activated, and activated again after the reversal");
         host.reachable(true);
         assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
         assert_eq!(host.get("/etc/a").as_deref(), Some("new"));
@@ -407,20 +372,11 @@ mod tests {
             ("[file]\npath='etc/a'\n", "path"),
             ("[file]\npath='/a'\nowner='a b'\n", "owner"),
             ("[file]\npath='/a'\nvalidate=['sshd','-t']\n", "validate"),
-            (
-                "[file]\npath='/a'\nstate='absent'\ncontent='x'\n",
-                "content",
-            ),
-            (
-                "[file]\npath='/a'\n[file.guard]\nactivate=[]\n",
-                "guard.activate",
-            ),
+            ("[file]\npath='/a'\nstate='absent'\ncontent='x'\n", "content"),
+            ("[file]\npath='/a'\n[file.guard]\nactivate=[]\n", "guard.activate"),
         ] {
             let problems = resource(text).validate();
-            assert!(
-                problems.iter().any(|problem| problem.field == field),
-                "{text}: {problems:?}"
-            );
+            assert!(problems.iter().any(|problem| problem.field == field), "{text}: {problems:?}");
         }
     }
 }

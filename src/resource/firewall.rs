@@ -100,10 +100,7 @@ impl Firewall {
         let digest = script.lines().find(|line| line.starts_with("\tcomment "));
         found.live.is_some()
             && found.live == found.expected
-            && found
-                .live
-                .as_ref()
-                .is_some_and(|live| live.lines().any(|line| Some(line) == digest))
+            && found.live.as_ref().is_some_and(|live| live.lines().any(|line| Some(line) == digest))
     }
 
     fn load(&self, script: &str, system: &mut dyn System) -> Result<(), Failure> {
@@ -121,11 +118,7 @@ impl Firewall {
         let argv = ["nft", "-f", "-"].map(str::to_owned).to_vec();
         let plan = GuardPlan {
             name: "firewall".to_owned(),
-            revert: vec![RevertStep::Run {
-                argv,
-                stdin: back.into_bytes(),
-                required: true,
-            }],
+            revert: vec![RevertStep::Run { argv, stdin: back.into_bytes(), required: true }],
             deadline: Duration::from_secs(self.revert_after.into()),
         };
         system.guarded(&plan, &mut |system| self.load(&script, system))
@@ -139,14 +132,8 @@ impl Firewall {
             }
         }
         let live = live(system)?.unwrap_or_default();
-        let root = |path, text| FileWrite {
-            mode: 0o600,
-            ..FileWrite::of_root(path, text)
-        };
-        system.write(&FileWrite {
-            keep: false,
-            ..root(LIVE, live.as_bytes())
-        })?;
+        let root = |path, text| FileWrite { mode: 0o600, ..FileWrite::of_root(path, text) };
+        system.write(&FileWrite { keep: false, ..root(LIVE, live.as_bytes()) })?;
         let script = self.script();
         system.write(&root(SCRIPT, script.as_bytes()))?;
         if read_text(system, UNIT)?.as_deref() != Some(UNIT_TEXT.as_bytes()) {
@@ -171,11 +158,7 @@ fn way_back(found: &FirewallFound, system: &mut dyn System) -> Result<String, Fa
     let Some(live) = &found.live else {
         return Ok(format!("table {TABLE} {{\n}}\ndelete table {TABLE}\n"));
     };
-    if let Some(script) = found
-        .script
-        .as_ref()
-        .filter(|_| found.live == found.expected)
-    {
+    if let Some(script) = found.script.as_ref().filter(|_| found.live == found.expected) {
         return Ok(script.clone());
     }
     let listing = format!("table {TABLE} {{\n}}\ndelete table {TABLE}\n{live}");
@@ -213,18 +196,11 @@ fn text(system: &mut dyn System, path: &str) -> Result<Option<String>, Failure> 
 /// Lines of one text that the other lacks, in both directions, as changes.
 fn line_changes(from: &str, to: &str, what: &str) -> Vec<Change> {
     fn rules(text: &str) -> BTreeSet<&str> {
-        text.lines()
-            .map(str::trim)
-            .filter(|line| line.len() > 1)
-            .collect()
+        text.lines().map(str::trim).filter(|line| line.len() > 1).collect()
     }
     let (from, to) = (rules(from), rules(to));
-    let gone = from
-        .difference(&to)
-        .map(|line| Change::new(what, Some((*line).to_owned()), None));
-    let new = to
-        .difference(&from)
-        .map(|line| Change::new(what, None, Some((*line).to_owned())));
+    let gone = from.difference(&to).map(|line| Change::new(what, Some((*line).to_owned()), None));
+    let new = to.difference(&from).map(|line| Change::new(what, None, Some((*line).to_owned())));
     gone.chain(new)
         .filter(|change| {
             let line = change.from.as_ref().or(change.to.as_ref());
@@ -270,11 +246,7 @@ impl Converge for Firewall {
         let wanted = self.script();
         let mut changes = Vec::new();
         if !self.live_is_wanted(found) {
-            let before = found
-                .script
-                .as_deref()
-                .filter(|_| found.live.is_some())
-                .unwrap_or("");
+            let before = found.script.as_deref().filter(|_| found.live.is_some()).unwrap_or("");
             changes.extend(line_changes(before, &wanted, "rule"));
             if let (Some(live), Some(expected)) = (&found.live, &found.expected) {
                 changes.extend(line_changes(live, expected, "rule changed by others"));

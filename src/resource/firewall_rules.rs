@@ -156,9 +156,7 @@ fn source(text: &str) -> Option<Source> {
 fn good_interface(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 15
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c))
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-@".contains(c))
 }
 
 /// Problems of a list of rules.
@@ -172,10 +170,9 @@ pub(super) fn validate(field: &'static str, rules: &[FirewallRule]) -> Vec<Probl
             .that(!rule.from.is_empty(), || {
                 of("nobody may pass".into()).hint("name sources in `from`, or \"any\"")
             })
-            .that(
-                rule.protocol != Protocol::Icmp || rule.ports.is_empty(),
-                || of("ICMP has no ports".into()),
-            );
+            .that(rule.protocol != Protocol::Icmp || rule.ports.is_empty(), || {
+                of("ICMP has no ports".into())
+            });
         for text in rule.ports.iter().filter(|text| ports(text).is_none()) {
             result =
                 result.add([of(format!("`{text}` is no port")).hint("\"22\" or \"2379-2380\"")]);
@@ -194,19 +191,13 @@ pub(super) fn validate(field: &'static str, rules: &[FirewallRule]) -> Vec<Probl
 
 /// Problems of the guarded interfaces.
 pub(super) fn validate_interfaces(published: &Published) -> Vec<Problem> {
-    let mut result = Rules::new().that(
-        !published.interfaces.is_empty() || published.rules.is_empty(),
-        || Problem::new("published.interfaces", "no interface is guarded"),
-    );
-    for name in published
-        .interfaces
-        .iter()
-        .filter(|name| !good_interface(name))
-    {
-        result = result.add([Problem::new(
-            "published.interfaces",
-            format!("`{name}` is no interface"),
-        )]);
+    let mut result = Rules::new()
+        .that(!published.interfaces.is_empty() || published.rules.is_empty(), || {
+            Problem::new("published.interfaces", "no interface is guarded")
+        });
+    for name in published.interfaces.iter().filter(|name| !good_interface(name)) {
+        result =
+            result.add([Problem::new("published.interfaces", format!("`{name}` is no interface"))]);
     }
     result.done()
 }
@@ -251,13 +242,11 @@ fn rule_lines(rule: &FirewallRule, original: bool) -> Vec<String> {
         .ports
         .iter()
         .filter_map(|text| ports(text))
-        .map(|(first, last)| {
-            if first == last {
-                first.to_string()
-            } else {
-                format!("{first}-{last}")
-            }
-        })
+        .map(
+            |(first, last)| {
+                if first == last { first.to_string() } else { format!("{first}-{last}") }
+            },
+        )
         .collect();
     ports.sort();
     ports.dedup();
@@ -322,24 +311,15 @@ pub(super) fn script(rules: &[FirewallRule], published: &Published, ping: bool) 
     line("counter drop comment \"dropped\"");
     line("}");
     if !published.interfaces.is_empty() {
-        let interfaces = set(published
-            .interfaces
-            .iter()
-            .map(|name| format!("\"{name}\"")));
+        let interfaces = set(published.interfaces.iter().map(|name| format!("\"{name}\"")));
         line("chain forward {");
         // Before the container engine's own chains, whose `accept` would end only themselves.
         line("type filter hook forward priority filter - 10; policy accept;");
         line("ct state established,related accept");
-        line(&format!(
-            "iifname {interfaces} ct status dnat jump published"
-        ));
+        line(&format!("iifname {interfaces} ct status dnat jump published"));
         line("}");
         line("chain published {");
-        for rule in published
-            .rules
-            .iter()
-            .flat_map(|rule| rule_lines(rule, true))
-        {
+        for rule in published.rules.iter().flat_map(|rule| rule_lines(rule, true)) {
             line(&rule);
         }
         line(
@@ -378,7 +358,8 @@ mod tests {
 
     #[test]
     fn remembered_connections_are_no_difference() {
-        let bare = "table inet strata {\n\tset older {\n\t\tflags timeout\n\t}\n\tchain input {\n\t}\n}\n";
+        let bare =
+            "table inet strata {\n\tset older {\n\t\tflags timeout\n\t}\n\tchain input {\n\t}\n}\n";
         let full = bare.replace(
             "\t\tflags timeout\n",
             "\t\tflags timeout\n\t\telements = { 10.0.0.1 . 22 . 4 timeout 1d expires 2h,\n\t\t\t     10.0.0.2 . 22 . 5 timeout 1d expires 2h }\n",

@@ -34,22 +34,15 @@ impl Converge for Group {
     fn validate(&self) -> Vec<Problem> {
         Rules::new()
             .account("name", &self.name)
-            .that(self.name.parse::<u32>().is_err(), || {
-                Problem::new("name", "is a number")
+            .that(self.name.parse::<u32>().is_err(), || Problem::new("name", "is a number"))
+            .that(self.state == Presence::Present || self.name != "root", || {
+                Problem::new("state", "the group root cannot be absent")
             })
-            .that(
-                self.state == Presence::Present || self.name != "root",
-                || Problem::new("state", "the group root cannot be absent"),
-            )
             .done()
     }
 
     fn find(&self, system: &mut dyn System) -> Result<Option<u32>, Failure> {
-        Ok(system
-            .accounts()?
-            .groups
-            .get(&self.name)
-            .map(|group| group.gid))
+        Ok(system.accounts()?.groups.get(&self.name).map(|group| group.gid))
     }
 
     fn compare(&self, found: &Option<u32>) -> Vec<Change> {

@@ -48,18 +48,10 @@ impl Converge for Hostname {
     fn compare(&self, found: &NamesFound) -> Vec<Change> {
         let mut changes = Vec::new();
         if found.file.as_ref() != Some(&self.name) {
-            changes.push(Change::new(
-                "/etc/hostname",
-                found.file.clone(),
-                Some(self.name.clone()),
-            ));
+            changes.push(Change::new("/etc/hostname", found.file.clone(), Some(self.name.clone())));
         }
         if let Some(kernel) = found.kernel.as_ref().filter(|kernel| **kernel != self.name) {
-            changes.push(Change::new(
-                "hostname",
-                Some(kernel.clone()),
-                Some(self.name.clone()),
-            ));
+            changes.push(Change::new("hostname", Some(kernel.clone()), Some(self.name.clone())));
         }
         changes
     }

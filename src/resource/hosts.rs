@@ -46,12 +46,8 @@ impl Hosts {
     }
 
     fn edit(&self, text: &[u8]) -> Result<Vec<u8>, String> {
-        let names: BTreeSet<&str> = self
-            .entries
-            .iter()
-            .flat_map(|entry| &entry.names)
-            .map(String::as_str)
-            .collect();
+        let names: BTreeSet<&str> =
+            self.entries.iter().flat_map(|entry| &entry.names).map(String::as_str).collect();
         let mut result = Vec::with_capacity(text.len());
         for line in text.split_inclusive(|byte| *byte == b'\n') {
             match without_names(bare(line), &names) {
@@ -63,12 +59,7 @@ impl Hosts {
                 Own::Gone => {}
             }
         }
-        with_block(
-            &result,
-            &Markers::new("#", "hosts"),
-            Some(self.block().as_bytes()),
-            Place::End,
-        )
+        with_block(&result, &Markers::new("#", "hosts"), Some(self.block().as_bytes()), Place::End)
     }
 }
 
@@ -91,11 +82,7 @@ fn without_names(line: &[u8], names: &BTreeSet<&str>) -> Own {
         return Own::Untouched;
     }
     let words: Vec<&str> = words.collect();
-    let rest: Vec<&str> = words
-        .iter()
-        .copied()
-        .filter(|name| !names.contains(name))
-        .collect();
+    let rest: Vec<&str> = words.iter().copied().filter(|name| !names.contains(name)).collect();
     match (rest.len() == words.len(), rest.is_empty(), comment) {
         (true, _, _) => Own::Untouched,
         (false, true, None) => Own::Gone,
@@ -118,11 +105,9 @@ impl Converge for Hosts {
                 Problem::new("entries", format!("{} has no names", entry.address))
             });
             for name in &entry.names {
-                rules = rules
-                    .name("entries", name, "-.")
-                    .that(seen.insert(name), || {
-                        Problem::new("entries", format!("`{name}` stands at two addresses"))
-                    });
+                rules = rules.name("entries", name, "-.").that(seen.insert(name), || {
+                    Problem::new("entries", format!("`{name}` stands at two addresses"))
+                });
             }
         }
         rules.done()
@@ -162,23 +147,13 @@ mod tests {
     fn own_name_leaves_127_0_1_1() {
         let block = "# BEGIN strata hosts\n10.0.0.1\tdb-01 db-01.example\n10.0.0.2\tdb-02\n# END strata hosts\n";
         for (before, kept) in [
-            (
-                "127.0.0.1 localhost\n127.0.1.1 db-01.example db-01\n",
-                "127.0.0.1 localhost\n",
-            ),
-            (
-                "127.0.1.1 other db-01 # by the installer\n",
-                "127.0.1.1\tother # by the installer\n",
-            ),
+            ("127.0.0.1 localhost\n127.0.1.1 db-01.example db-01\n", "127.0.0.1 localhost\n"),
+            ("127.0.1.1 other db-01 # by the installer\n", "127.0.1.1\tother # by the installer\n"),
             ("127.0.1.1 other\n", "127.0.1.1 other\n"),
             ("#127.0.1.1 db-01\n", "#127.0.1.1 db-01\n"),
         ] {
             let after = wanted().edit(before.as_bytes()).unwrap();
-            assert_eq!(
-                String::from_utf8(after).unwrap(),
-                format!("{kept}{block}"),
-                "{before}"
-            );
+            assert_eq!(String::from_utf8(after).unwrap(), format!("{kept}{block}"), "{before}");
         }
     }
 

@@ -68,10 +68,7 @@ impl Converge for KernelModule {
                 file.trim_end_matches(".ko").replace('-', "_") == name
             });
         }
-        Ok(ModuleFound {
-            loaded,
-            file: read_text(system, &self.path())?,
-        })
+        Ok(ModuleFound { loaded, file: read_text(system, &self.path())? })
     }
 
     fn compare(&self, found: &ModuleFound) -> Vec<Change> {
@@ -79,23 +76,12 @@ impl Converge for KernelModule {
         let wanted = self.state == Presence::Present;
         if found.loaded != wanted {
             let word = |loaded| if loaded { "loaded" } else { "not loaded" }.to_owned();
-            changes.push(Change::new(
-                "module",
-                Some(word(found.loaded)),
-                Some(word(wanted)),
-            ));
+            changes.push(Change::new("module", Some(word(found.loaded)), Some(word(wanted))));
         }
         let file = self.wanted_file();
         if found.file != file {
             let word = |file: &Option<Vec<u8>>| {
-                Some(
-                    if file.is_some() {
-                        "loaded"
-                    } else {
-                        "not loaded"
-                    }
-                    .to_owned(),
-                )
+                Some(if file.is_some() { "loaded" } else { "not loaded" }.to_owned())
             };
             changes.push(Change::new("boot", word(&found.file), word(&file)));
         }

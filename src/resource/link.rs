@@ -38,10 +38,9 @@ impl Converge for Link {
         Rules::new()
             .path_below_root("path", &self.path)
             .one_line("target", &self.target)
-            .that(
-                self.state == Presence::Absent || !self.target.is_empty(),
-                || Problem::new("target", "is missing"),
-            )
+            .that(self.state == Presence::Absent || !self.target.is_empty(), || {
+                Problem::new("target", "is missing")
+            })
             .done()
     }
 
@@ -55,12 +54,7 @@ impl Converge for Link {
     }
 
     fn compare(&self, found: &LinkFound) -> Vec<Change> {
-        let was = || {
-            found
-                .target
-                .clone()
-                .or(found.kind.map(|kind| kind.name().to_owned()))
-        };
+        let was = || found.target.clone().or(found.kind.map(|kind| kind.name().to_owned()));
         match self.state {
             Presence::Absent if found.kind.is_none() => Vec::new(),
             Presence::Absent => vec![Change::new("link", was(), None)],

@@ -66,10 +66,7 @@ impl Mount {
             MountState::Mounted => self.options.clone(),
         };
         let (device, path) = (escape(&self.device), escape(&self.path));
-        Some(format!(
-            "{device}\t{path}\t{}\t{options}\t0\t0",
-            self.fstype
-        ))
+        Some(format!("{device}\t{path}\t{}\t{options}\t0\t0", self.fstype))
     }
 }
 
@@ -81,15 +78,9 @@ impl Converge for Mount {
         Rules::new()
             .path_below_root("path", &self.path)
             .one_line("device", &self.device)
-            .that(!self.device.is_empty(), || {
-                Problem::new("device", "is empty")
-            })
-            .that(word(&self.fstype), || {
-                Problem::new("fstype", "must be one word")
-            })
-            .that(word(&self.options), || {
-                Problem::new("options", "must be one word")
-            })
+            .that(!self.device.is_empty(), || Problem::new("device", "is empty"))
+            .that(word(&self.fstype), || Problem::new("fstype", "must be one word"))
+            .that(word(&self.options), || Problem::new("options", "must be one word"))
             .done()
     }
 
@@ -103,27 +94,16 @@ impl Converge for Mount {
             mounted.fstype != self.fstype
                 || (self.device.starts_with("/dev/sd") && mounted.source != self.device)
         });
-        Ok(MountFound {
-            mounted,
-            fstab,
-            wanted_fstab,
-            swapped,
-        })
+        Ok(MountFound { mounted, fstab, wanted_fstab, swapped })
     }
 
     fn compare(&self, found: &MountFound) -> Vec<Change> {
         let mut changes = Vec::new();
         if found.fstab != found.wanted_fstab {
             let before = Some(found.fstab.clone());
-            changes.push(Change {
-                before,
-                ..Change::new(FSTAB, None, self.entry())
-            });
+            changes.push(Change { before, ..Change::new(FSTAB, None, self.entry()) });
         }
-        let was = found
-            .mounted
-            .as_ref()
-            .map(|m| format!("{} ({})", m.source, m.fstype));
+        let was = found.mounted.as_ref().map(|m| format!("{} ({})", m.source, m.fstype));
         let wanted = self.state == MountState::Mounted;
         if wanted && (was.is_none() || found.swapped) {
             let to = format!("{} ({})", self.device, self.fstype);
@@ -141,14 +121,9 @@ impl Converge for Mount {
         _: &mut Progress<'_>,
     ) -> Result<(), Failure> {
         if self.state == MountState::Mounted && found.swapped {
-            let source = found
-                .mounted
-                .as_ref()
-                .map_or("", |mounted| mounted.source.as_str());
-            return Err(
-                Failure::new(format!("{} is already the mount of {source}", self.path))
-                    .hint("stop what uses it and unmount it by hand"),
-            );
+            let source = found.mounted.as_ref().map_or("", |mounted| mounted.source.as_str());
+            return Err(Failure::new(format!("{} is already the mount of {source}", self.path))
+                .hint("stop what uses it and unmount it by hand"));
         }
         if found.fstab != found.wanted_fstab {
             system.write(&FileWrite::of_root(FSTAB, &found.wanted_fstab))?;

@@ -34,10 +34,7 @@ pub(super) fn unescape(field: &str) -> String {
 }
 
 pub(super) fn escape(field: &str) -> String {
-    field
-        .replace('\\', "\\134")
-        .replace(' ', "\\040")
-        .replace('\t', "\\011")
+    field.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011")
 }
 
 /// What is mounted at a path: the last mount there, which hides earlier ones.
@@ -48,10 +45,7 @@ pub(super) fn mounted_at(mountinfo: &str, path: &str) -> Option<Mounted> {
         let mut right = right.split(' ');
         (unescape(at) == path).then_some(())?;
         let (fstype, source) = (right.next()?, right.next()?);
-        Some(Mounted {
-            source: unescape(source),
-            fstype: fstype.to_owned(),
-        })
+        Some(Mounted { source: unescape(source), fstype: fstype.to_owned() })
     })
 }
 

@@ -114,23 +114,14 @@ pub struct Failure {
 impl Change {
     /// A difference with both values known.
     pub fn new(what: impl Into<String>, from: Option<String>, to: Option<String>) -> Self {
-        Self {
-            what: what.into(),
-            from,
-            to,
-            before: None,
-        }
+        Self { what: what.into(), from, to, before: None }
     }
 }
 
 impl Failure {
     /// A failure that needs no more than its message.
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            output: None,
-            hint: None,
-        }
+        Self { message: message.into(), output: None, hint: None }
     }
 
     /// Adds what the operator can do.

@@ -38,12 +38,8 @@ impl Ownership {
 
     /// The numbers.
     pub(super) fn ids(&self) -> Result<(u32, u32), Failure> {
-        let uid = self
-            .uid
-            .ok_or_else(|| no_such_account("user", &self.owner))?;
-        let gid = self
-            .gid
-            .ok_or_else(|| no_such_account("group", &self.group))?;
+        let uid = self.uid.ok_or_else(|| no_such_account("user", &self.owner))?;
+        let gid = self.gid.ok_or_else(|| no_such_account("group", &self.group))?;
         Ok((uid, gid))
     }
 
@@ -55,18 +51,8 @@ impl Ownership {
             changes.push(Change::new("mode", Some(was), Some(mode.to_string())));
         }
         let pairs = [
-            (
-                "owner",
-                self.uid == Some(found.uid),
-                &self.owner_found,
-                &self.owner,
-            ),
-            (
-                "group",
-                self.gid == Some(found.gid),
-                &self.group_found,
-                &self.group,
-            ),
+            ("owner", self.uid == Some(found.uid), &self.owner_found, &self.owner),
+            ("group", self.gid == Some(found.gid), &self.group_found, &self.group),
         ];
         for (what, same, was, wanted) in pairs {
             if !same {

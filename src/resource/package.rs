@@ -89,27 +89,19 @@ impl Package {
     }
 
     fn lists_are_old(&self, system: &mut dyn System) -> Result<bool, Failure> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let oldest = i64::try_from(now).unwrap_or(i64::MAX) - i64::from(self.lists_hours) * 3600;
         let lists = "/var/lib/apt/lists";
         let names = system.list(lists)?.unwrap_or_default();
         let mut newest = None;
-        for name in names
-            .iter()
-            .filter(|name| name.ends_with("Release") || name.ends_with("Packages"))
+        for name in
+            names.iter().filter(|name| name.ends_with("Release") || name.ends_with("Packages"))
         {
-            let modified = system
-                .metadata(&format!("{lists}/{name}"))?
-                .map(|found| found.modified);
+            let modified = system.metadata(&format!("{lists}/{name}"))?.map(|found| found.modified);
             newest = newest.max(modified);
         }
         // Files carry the mirror's times; the directory of partial downloads tells of the last run.
-        let last_run = system
-            .metadata(&format!("{lists}/partial"))?
-            .map(|found| found.modified);
+        let last_run = system.metadata(&format!("{lists}/partial"))?.map(|found| found.modified);
         Ok(newest.is_none() || newest.max(last_run) < Some(oldest))
     }
 
@@ -143,8 +135,7 @@ impl Package {
             let unknown = text.lines().find_map(|line| {
                 let line = line.strip_prefix("E: ")?;
                 let name = line.strip_prefix("Unable to locate package ").or_else(|| {
-                    line.strip_prefix("Package '")?
-                        .strip_suffix("' has no installation candidate")
+                    line.strip_prefix("Package '")?.strip_suffix("' has no installation candidate")
                 })?;
                 Some(name.trim().to_owned())
             });
@@ -184,19 +175,12 @@ impl Package {
             if self.state == Presence::Present {
                 return self.install(names, system, progress);
             }
-            let mut arguments = vec![
-                "remove".to_owned(),
-                "--allow-change-held-packages".into(),
-                "--".into(),
-            ];
+            let mut arguments =
+                vec!["remove".to_owned(), "--allow-change-held-packages".into(), "--".into()];
             arguments.extend(names.iter().map(|name| parts(name).0.to_owned()));
             let output = apt::apt_get(system, &arguments, timeout)?;
             let what = format!("cannot remove {}", names.join(", "));
-            if output.success() {
-                Ok(())
-            } else {
-                Err(apt::explain(&output, &what))
-            }
+            if output.success() { Ok(()) } else { Err(apt::explain(&output, &what)) }
         });
         let restored = apt::restore_service_policy(system);
         result?;
@@ -209,12 +193,8 @@ impl Converge for Package {
 
     fn validate(&self) -> Vec<Problem> {
         let mut rules = Rules::new()
-            .that(!self.names.is_empty(), || {
-                Problem::new("names", "names no package")
-            })
-            .that(self.timeout > 0, || {
-                Problem::new("timeout", "must be above 0")
-            });
+            .that(!self.names.is_empty(), || Problem::new("names", "names no package"))
+            .that(self.timeout > 0, || Problem::new("timeout", "must be above 0"));
         for text in &self.names {
             let (name, version) = parts(text);
             let good = name.len() >= 2
@@ -236,8 +216,7 @@ impl Converge for Package {
                 .that(
                     version.is_none_or(|v| {
                         v.starts_with(|c: char| c.is_ascii_digit())
-                            && v.chars()
-                                .all(|c| c.is_ascii_alphanumeric() || ".+-~:".contains(c))
+                            && v.chars().all(|c| c.is_ascii_alphanumeric() || ".+-~:".contains(c))
                     }),
                     || Problem::new("names", format!("`{text}` has no valid version")),
                 );
@@ -284,20 +263,12 @@ impl Converge for Package {
         system: &mut dyn System,
         progress: &mut Progress<'_>,
     ) -> Result<(), Failure> {
-        apt::wait_for_locks(
-            system,
-            Duration::from_secs(self.lock_timeout.into()),
-            progress,
-        )?;
+        apt::wait_for_locks(system, Duration::from_secs(self.lock_timeout.into()), progress)?;
         self.change(packages, system, progress)?;
         let packages = system.packages()?;
         let names = self.held_wrongly(&packages);
         if !names.is_empty() {
-            let verb = if self.hold == Some(true) {
-                "hold"
-            } else {
-                "unhold"
-            };
+            let verb = if self.hold == Some(true) { "hold" } else { "unhold" };
             let argv = ["apt-mark", verb, "--"].into_iter().chain(names);
             run_checked(system, &Program::new(argv), "cannot hold packages")?;
             system.invalidate(Cache::Packages);
@@ -318,10 +289,7 @@ mod tests {
         for (text, changed) in [
             ("names=['chrony','chrony=4.3-2']", &[][..]),
             ("names=['chrony=4.4']", &["package chrony"]),
-            (
-                "names=['gone','new-one']",
-                &["package gone", "package new-one"],
-            ),
+            ("names=['gone','new-one']", &["package gone", "package new-one"]),
             ("names=['gone','new-one']\nstate='absent'", &[]),
             ("names=['chrony']\nstate='absent'", &["package chrony"]),
             ("names=['chrony']\nhold=true", &["hold chrony"]),

@@ -53,17 +53,8 @@ impl Service {
 }
 
 fn with_suffix(name: &str) -> String {
-    const SUFFIXES: &[&str] = &[
-        "service",
-        "timer",
-        "socket",
-        "mount",
-        "path",
-        "target",
-        "slice",
-        "swap",
-        "automount",
-    ];
+    const SUFFIXES: &[&str] =
+        &["service", "timer", "socket", "mount", "path", "target", "slice", "swap", "automount"];
     match name.rsplit_once('.') {
         Some((_, suffix)) if SUFFIXES.contains(&suffix) => name.to_owned(),
         _ => format!("{name}.service"),
@@ -76,11 +67,7 @@ pub(super) fn systemctl(
     verbs: &[&str],
     unit: &str,
 ) -> Result<(), Failure> {
-    let argv = ["systemctl"]
-        .iter()
-        .chain(verbs)
-        .copied()
-        .chain((!unit.is_empty()).then_some(unit));
+    let argv = ["systemctl"].iter().chain(verbs).copied().chain((!unit.is_empty()).then_some(unit));
     let program = Program::new(argv).timeout(UNIT_TIMEOUT);
     let output = system.run(&program);
     system.invalidate(Cache::Units);
@@ -90,20 +77,10 @@ pub(super) fn systemctl(
     }
     let mut failure = output.failure(&format!("cannot {} {unit}", verbs.join(" ")));
     if !unit.is_empty()
-        && matches!(
-            verbs.first(),
-            Some(&"start" | &"restart" | &"reload-or-restart")
-        )
+        && matches!(verbs.first(), Some(&"start" | &"restart" | &"reload-or-restart"))
     {
         // systemctl itself says only where to look; the unit's last lines say why.
-        let log = [
-            "journalctl",
-            "--unit",
-            unit,
-            "--lines=15",
-            "--no-pager",
-            "--output=cat",
-        ];
+        let log = ["journalctl", "--unit", unit, "--lines=15", "--no-pager", "--output=cat"];
         if let Ok(log) = run_checked(system, &Program::new(log), "journal")
             && !log.stdout.is_empty()
         {
@@ -116,10 +93,7 @@ pub(super) fn systemctl(
 
 /// True for every state in which the unit counts as running.
 pub(super) fn runs(status: &UnitStatus) -> bool {
-    matches!(
-        status.active.as_str(),
-        "active" | "activating" | "reloading"
-    )
+    matches!(status.active.as_str(), "active" | "activating" | "reloading")
 }
 
 fn is_enabled(status: &UnitStatus) -> Option<bool> {
@@ -172,23 +146,15 @@ impl Converge for Service {
     fn validate(&self) -> Vec<Problem> {
         Rules::new()
             .name("name", &self.name, "@._-:\\")
-            .that(
-                self.state.is_some() || self.enabled.is_some() || self.masked.is_some(),
-                || {
-                    Problem::new("state", "nothing is wanted of the service")
-                        .hint("give `state`, `enabled` or `masked`")
-                },
-            )
+            .that(self.state.is_some() || self.enabled.is_some() || self.masked.is_some(), || {
+                Problem::new("state", "nothing is wanted of the service")
+                    .hint("give `state`, `enabled` or `masked`")
+            })
             .that(
                 self.masked != Some(true)
                     || (matches!(self.state, None | Some(ServiceState::Stopped))
                         && self.enabled != Some(true)),
-                || {
-                    Problem::new(
-                        "masked",
-                        "a masked service can neither start nor be enabled",
-                    )
-                },
+                || Problem::new("masked", "a masked service can neither start nor be enabled"),
             )
             .done()
     }
@@ -209,10 +175,8 @@ impl Converge for Service {
     ) -> Result<(), Failure> {
         let unit = self.unit_name();
         if status.load == "not-found" && self.masked != Some(true) {
-            return Err(
-                Failure::new(format!("the unit {unit} does not exist on the host"))
-                    .hint("install its package in a step before this one, or correct the name"),
-            );
+            return Err(Failure::new(format!("the unit {unit} does not exist on the host"))
+                .hint("install its package in a step before this one, or correct the name"));
         }
         if status.needs_reload {
             systemctl(system, &["daemon-reload"], "")?;
@@ -269,20 +233,12 @@ mod tests {
         let fixed = status("loaded", "active", "static");
         for (text, found, changed) in [
             ("name='a'\nstate='started'\nenabled=true", &running, &[][..]),
-            (
-                "name='a'\nstate='started'\nenabled=true",
-                &dead,
-                &["boot", "state"],
-            ),
+            ("name='a'\nstate='started'\nenabled=true", &dead, &["boot", "state"]),
             ("name='a'\nstate='started'", &missing, &["state"]),
             ("name='a'\nenabled=true", &fixed, &[]),
             ("name='a'\nstate='restarted'", &running, &["state"]),
             ("name='a'\nmasked=true", &dead, &["mask"]),
-            (
-                "name='a'\nstate='stopped'\nenabled=false",
-                &running,
-                &["boot", "state"],
-            ),
+            ("name='a'\nstate='stopped'\nenabled=false", &running, &["boot", "state"]),
         ] {
             let service: Service = toml::from_str(text).unwrap();
             let changes = service.compare(found);

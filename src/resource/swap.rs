@@ -48,24 +48,16 @@ impl Converge for Swap {
             .skip(1)
             .filter_map(|line| line.split_ascii_whitespace().next().map(str::to_owned))
             .collect();
-        Ok(SwapFound {
-            areas,
-            fstab: read_text(system, "/etc/fstab")?.unwrap_or_default(),
-        })
+        Ok(SwapFound { areas, fstab: read_text(system, "/etc/fstab")?.unwrap_or_default() })
     }
 
     fn compare(&self, found: &SwapFound) -> Vec<Change> {
-        let mut changes: Vec<Change> = found
-            .areas
-            .iter()
-            .map(|area| Change::new("swap", Some(area.clone()), None))
-            .collect();
+        let mut changes: Vec<Change> =
+            found.areas.iter().map(|area| Change::new("swap", Some(area.clone()), None)).collect();
         if without_swap(&found.fstab) != found.fstab {
             let before = Some(found.fstab.clone());
-            changes.push(Change {
-                before,
-                ..Change::new("/etc/fstab", None, Some("no swap".into()))
-            });
+            changes
+                .push(Change { before, ..Change::new("/etc/fstab", None, Some("no swap".into())) });
         }
         changes
     }

@@ -41,11 +41,7 @@ pub struct SysctlFound {
 }
 
 fn kernel_path(key: &str) -> String {
-    let path = if key.contains('/') {
-        key.to_owned()
-    } else {
-        key.replace('.', "/")
-    };
+    let path = if key.contains('/') { key.to_owned() } else { key.replace('.', "/") };
     format!("/proc/sys/{path}")
 }
 
@@ -60,10 +56,7 @@ impl Sysctl {
     }
 
     fn text(&self) -> String {
-        self.settings
-            .iter()
-            .map(|(key, value)| format!("{key} = {}\n", plain(value)))
-            .collect()
+        self.settings.iter().map(|(key, value)| format!("{key} = {}\n", plain(value))).collect()
     }
 
     fn live_differences<'a>(
@@ -103,19 +96,12 @@ impl Converge for Sysctl {
 
     fn find(&self, system: &mut dyn System) -> Result<SysctlFound, Failure> {
         let mut live = BTreeMap::new();
-        for key in self
-            .settings
-            .keys()
-            .filter(|key| !self.file_only.contains(key))
-        {
+        for key in self.settings.keys().filter(|key| !self.file_only.contains(key)) {
             let bytes = system.read(&kernel_path(key), 64 * 1024)?;
             let value = bytes.map(|bytes| plain(&String::from_utf8_lossy(&bytes)));
             live.insert(key.clone(), value);
         }
-        Ok(SysctlFound {
-            file: read_text(system, &self.path())?,
-            live,
-        })
+        Ok(SysctlFound { file: read_text(system, &self.path())?, live })
     }
 
     fn compare(&self, found: &SysctlFound) -> Vec<Change> {
@@ -151,19 +137,16 @@ impl Converge for Sysctl {
             .map(|(key, _)| key.as_str())
             .collect();
         if !missing.is_empty() {
-            return Err(
-                Failure::new(format!("the kernel has no setting {}", missing.join(", "))).hint(
+            return Err(Failure::new(format!("the kernel has no setting {}", missing.join(", ")))
+                .hint(
                     "correct the key, or load the module it belongs to in a step before this one",
-                ),
-            );
+                ));
         }
         for (key, _, wanted) in self.live_differences(found) {
-            system
-                .write_kernel(&kernel_path(key), &wanted)
-                .map_err(|failure| Failure {
-                    message: format!("cannot set {key} to {wanted}: {}", failure.message),
-                    ..failure
-                })?;
+            system.write_kernel(&kernel_path(key), &wanted).map_err(|failure| Failure {
+                message: format!("cannot set {key} to {wanted}: {}", failure.message),
+                ..failure
+            })?;
         }
         system.write(&FileWrite::of_root(&self.path(), self.text().as_bytes()))
     }
@@ -183,30 +166,15 @@ mod tests {
         let sysctl = resource(
             "[sysctl]\nsettings={'net.core.somaxconn'='4096','net.ipv4.tcp_rmem'='4096 131072  6291456','vm.x'='1'}\nfile_only=['vm.x']\n",
         );
-        let Outcome::Changed(changes) = host.apply(&sysctl) else {
-            panic!()
-        };
+        let Outcome::Changed(changes) = host.apply(&sysctl) else { panic!() };
         assert_eq!(changes[0].what, "net.core.somaxconn");
-        assert_eq!(
-            changes.len(),
-            2,
-            "the equal value is not among them: {changes:?}"
-        );
-        assert_eq!(
-            host.get("/proc/sys/net/core/somaxconn").as_deref(),
-            Some("4096")
-        );
+        assert_eq!(changes.len(), 2, "the equal value is not among them: {changes:?}");
+        assert_eq!(host.get("/proc/sys/net/core/somaxconn").as_deref(), Some("4096"));
         assert_eq!(host.apply(&sysctl), Outcome::Unchanged);
         host.put("/proc/sys/net/core/somaxconn", "128\n");
         assert!(matches!(host.apply(&sysctl), Outcome::Changed(c) if c.len() == 1));
         let unknown = resource("[sysctl]\nsettings={'net.no.such'='1'}\n");
-        let Outcome::Failed(failure) = host.apply(&unknown) else {
-            panic!()
-        };
-        assert!(
-            failure
-                .message
-                .contains("the kernel has no setting net.no.such")
-        );
+        let Outcome::Failed(failure) = host.apply(&unknown) else { panic!() };
+        assert!(failure.message.contains("the kernel has no setting net.no.such"));
     }
 }

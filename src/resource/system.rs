@@ -76,15 +76,7 @@ pub struct FileWrite<'a> {
 impl<'a> FileWrite<'a> {
     /// A file of root's, mode 0644, whose predecessor is kept.
     pub fn of_root(path: &'a str, content: &'a [u8]) -> Self {
-        Self {
-            path,
-            content,
-            mode: 0o644,
-            uid: 0,
-            gid: 0,
-            validate: None,
-            keep: true,
-        }
+        Self { path, content, mode: 0o644, uid: 0, gid: 0, validate: None, keep: true }
     }
 }
 
@@ -191,17 +183,10 @@ impl Output {
     /// A failure that says what the program was for, how it ended, and shows its last lines.
     pub fn failure(&self, what: &str) -> Failure {
         let text = self.text();
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
         let tail = lines[lines.len().saturating_sub(20)..].join("\n");
         let failure = Failure::new(format!("{what}: {}", self.ending()));
-        if tail.is_empty() {
-            failure
-        } else {
-            failure.output(tail)
-        }
+        if tail.is_empty() { failure } else { failure.output(tail) }
     }
 }
 
@@ -279,12 +264,7 @@ pub struct SavedFile {
 
 impl std::fmt::Debug for SavedFile {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            to,
-            "SavedFile({} bytes, mode {:04o})",
-            self.content.len(),
-            self.mode
-        )
+        write!(to, "SavedFile({} bytes, mode {:04o})", self.content.len(), self.mode)
     }
 }
 
@@ -373,11 +353,7 @@ pub fn run_checked(
     what: &str,
 ) -> Result<Output, Failure> {
     let output = system.run(program)?;
-    if output.success() {
-        Ok(output)
-    } else {
-        Err(output.failure(what))
-    }
+    if output.success() { Ok(output) } else { Err(output.failure(what)) }
 }
 
 /// Reads a text file that a resource edits: at most 4 MiB, an absent one is `None`.

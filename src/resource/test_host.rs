@@ -23,10 +23,7 @@ pub(super) struct Host {
 pub(super) fn resource(text: &str) -> Resource {
     let resource: Resource = toml::from_str(text).expect("a valid resource");
     let wire = postcard::to_allocvec(&resource).expect("it can be sent");
-    assert_eq!(
-        postcard::from_bytes::<Resource>(&wire).expect("it can be received"),
-        resource
-    );
+    assert_eq!(postcard::from_bytes::<Resource>(&wire).expect("it can be received"), resource);
     resource
 }
 
@@ -57,9 +54,7 @@ impl Host {
         let (ran, answer) = (Arc::clone(&self.ran), Arc::clone(&self.answer));
         let reachable = self.reachable;
         let programs = Box::new(move |program: &Program| -> Result<Output, Failure> {
-            ran.lock()
-                .expect("no test panicked")
-                .push(program.argv.clone());
+            ran.lock().expect("no test panicked").push(program.argv.clone());
             let answered = (answer.lock().expect("no test panicked"))(program);
             let (code, stdout) = answered.unwrap_or_default();
             Ok(Output {
@@ -70,22 +65,12 @@ impl Host {
                 stderr: Vec::new(),
             })
         });
-        LocalSystem::simulated(
-            self.directory.path(),
-            programs,
-            Box::new(move |_| reachable),
-        )
-        .expect("the root exists")
+        LocalSystem::simulated(self.directory.path(), programs, Box::new(move |_| reachable))
+            .expect("the root exists")
     }
 
     pub(super) fn apply(&mut self, resource: &Resource) -> Outcome {
-        converge(
-            resource,
-            false,
-            Mode::Apply,
-            &mut self.system(),
-            &mut |_| {},
-        )
+        converge(resource, false, Mode::Apply, &mut self.system(), &mut |_| {})
     }
 
     pub(super) fn path(&self, path: &str) -> PathBuf {
@@ -107,11 +92,7 @@ impl Host {
     }
 
     pub(super) fn mode(&self, path: &str) -> u32 {
-        fs::metadata(self.path(path))
-            .expect("a file")
-            .permissions()
-            .mode()
-            & 0o7777
+        fs::metadata(self.path(path)).expect("a file").permissions().mode() & 0o7777
     }
 
     pub(super) fn set_mode(&mut self, path: &str, mode: u32) {
@@ -132,21 +113,13 @@ impl Host {
 
     /// Programs that ran so far, as argument lists.
     pub(super) fn ran(&self) -> Vec<String> {
-        self.ran
-            .lock()
-            .expect("no test panicked")
-            .iter()
-            .map(|argv| argv.join(" "))
-            .collect()
+        self.ran.lock().expect("no test panicked").iter().map(|argv| argv.join(" ")).collect()
     }
 
     pub(super) fn guards(&self) -> Vec<String> {
         fs::read_dir(self.path(GUARD_DIRECTORY))
             .map(|entries| {
-                entries
-                    .flatten()
-                    .map(|e| e.file_name().to_string_lossy().into_owned())
-                    .collect()
+                entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
             })
             .unwrap_or_default()
     }

@@ -80,11 +80,7 @@ pub(super) fn with_line(text: &[u8], wanted: &[u8], owned: Owned<'_>) -> Vec<u8>
 
 /// The text without the owned lines.
 pub(super) fn without_line(text: &[u8], wanted: &[u8], owned: Owned<'_>) -> Vec<u8> {
-    lines(text)
-        .filter(|line| !owned.owns(bare(line), wanted))
-        .flatten()
-        .copied()
-        .collect()
+    lines(text).filter(|line| !owned.owns(bare(line), wanted)).flatten().copied().collect()
 }
 
 /// Where a new block goes.
@@ -136,9 +132,7 @@ pub(super) fn with_block(
         let number = index + 1;
         if inner == markers.begin.as_bytes() {
             if let Some(first) = opened {
-                return Err(format!(
-                    "the block begins at line {first} and again at line {number}"
-                ));
+                return Err(format!("the block begins at line {first} and again at line {number}"));
             }
             opened = Some(number);
         } else if inner == markers.end.as_bytes() {
@@ -148,11 +142,7 @@ pub(super) fn with_block(
             if !placed {
                 placed = true;
                 let ended = line.len() > inner.len();
-                let keep = if ended {
-                    block.len()
-                } else {
-                    bare(&block).len()
-                };
+                let keep = if ended { block.len() } else { bare(&block).len() };
                 result.extend_from_slice(&block[..keep]);
             }
         } else if opened.is_none() {
@@ -196,10 +186,8 @@ mod tests {
         ];
         let end = prop_oneof![Just(&b"\n"[..]), Just(&b"\r\n"[..])];
         (proptest::collection::vec((line, end), 0..12), any::<bool>()).prop_map(|(parts, cut)| {
-            let mut text: Vec<u8> = parts
-                .iter()
-                .flat_map(|(line, end)| [line.as_slice(), end].concat())
-                .collect();
+            let mut text: Vec<u8> =
+                parts.iter().flat_map(|(line, end)| [line.as_slice(), end].concat()).collect();
             if cut {
                 text.truncate(bare(&text).len());
             }
@@ -260,10 +248,7 @@ mod tests {
     fn a_marker_without_its_partner_is_an_error() {
         let markers = Markers::new("#", "a");
         for (text, message) in [
-            (
-                "x\n# BEGIN strata a\ny\n",
-                "begins at line 2 and never ends",
-            ),
+            ("x\n# BEGIN strata a\ny\n", "begins at line 2 and never ends"),
             ("# END strata a\n", "ends at line 1 but never begins"),
             ("# BEGIN strata a\n# BEGIN strata a\n", "again at line 2"),
         ] {

@@ -33,9 +33,7 @@ impl Converge for Timezone {
     fn validate(&self) -> Vec<Problem> {
         Rules::new()
             .name("name", &self.name, "/_+-")
-            .that(!self.name.contains("//"), || {
-                Problem::new("name", "is not a time zone")
-            })
+            .that(!self.name.contains("//"), || Problem::new("name", "is not a time zone"))
             .done()
     }
 
@@ -50,19 +48,13 @@ impl Converge for Timezone {
     fn compare(&self, found: &ZoneFound) -> Vec<Change> {
         let mut changes = Vec::new();
         let zone = found.link.as_ref().map(|link| {
-            link.split_once("zoneinfo/")
-                .map_or(link.as_str(), |(_, zone)| zone)
-                .to_owned()
+            link.split_once("zoneinfo/").map_or(link.as_str(), |(_, zone)| zone).to_owned()
         });
         if zone.as_ref() != Some(&self.name) {
             changes.push(Change::new("/etc/localtime", zone, Some(self.name.clone())));
         }
         if found.file.as_ref() != Some(&self.name) {
-            changes.push(Change::new(
-                "/etc/timezone",
-                found.file.clone(),
-                Some(self.name.clone()),
-            ));
+            changes.push(Change::new("/etc/timezone", found.file.clone(), Some(self.name.clone())));
         }
         changes
     }
@@ -75,10 +67,8 @@ impl Converge for Timezone {
     ) -> Result<(), Failure> {
         let zone = format!("{ZONES}/{}", self.name);
         if system.metadata(&zone)?.is_none() {
-            return Err(
-                Failure::new(format!("the host has no time zone {}", self.name))
-                    .hint("install `tzdata` in a step before this one, or correct the name"),
-            );
+            return Err(Failure::new(format!("the host has no time zone {}", self.name))
+                .hint("install `tzdata` in a step before this one, or correct the name"));
         }
         system.make_link("/etc/localtime", &zone)?;
         let text = format!("{}\n", self.name);
@@ -95,9 +85,7 @@ mod tests {
     fn needs_the_database() {
         let mut host = Host::new();
         let zone = resource("[timezone]\nname='Etc/UTC'\n");
-        let Outcome::Failed(failure) = host.apply(&zone) else {
-            panic!()
-        };
+        let Outcome::Failed(failure) = host.apply(&zone) else { panic!() };
         assert!(failure.hint.unwrap().contains("tzdata"));
         host.put("/usr/share/zoneinfo/Etc/UTC", "TZif");
         assert!(matches!(host.apply(&zone), Outcome::Changed(_)));

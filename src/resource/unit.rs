@@ -60,26 +60,17 @@ impl Converge for Unit {
     type Found = UnitFound;
 
     fn validate(&self) -> Vec<Problem> {
-        const SUFFIXES: &[&str] = &[
-            ".service", ".timer", ".socket", ".path", ".target", ".mount", ".slice",
-        ];
+        const SUFFIXES: &[&str] =
+            &[".service", ".timer", ".socket", ".path", ".target", ".mount", ".slice"];
         Rules::new()
             .name("name", &self.name, "@._-\\")
-            .that(
-                SUFFIXES.iter().any(|suffix| self.name.ends_with(suffix)),
-                || {
-                    Problem::new("name", format!("`{}` has no unit suffix", self.name))
-                        .hint("for example `.service` or `.timer`")
-                },
-            )
-            .that(!self.content.is_empty(), || {
-                Problem::new("content", "is empty")
+            .that(SUFFIXES.iter().any(|suffix| self.name.ends_with(suffix)), || {
+                Problem::new("name", format!("`{}` has no unit suffix", self.name))
+                    .hint("for example `.service` or `.timer`")
             })
+            .that(!self.content.is_empty(), || Problem::new("content", "is empty"))
             .that(
-                !matches!(
-                    self.state,
-                    Some(ServiceState::Restarted | ServiceState::Reloaded)
-                ),
+                !matches!(self.state, Some(ServiceState::Restarted | ServiceState::Reloaded)),
                 || {
                     Problem::new("state", "must be `started` or `stopped`")
                         .hint("a change of the file restarts the unit by itself")
@@ -111,11 +102,7 @@ impl Converge for Unit {
         }
         let status = &found.status;
         if status.load == "not-found" && self.enabled.is_some() {
-            let to = if self.enabled == Some(true) {
-                "enabled"
-            } else {
-                "disabled"
-            };
+            let to = if self.enabled == Some(true) { "enabled" } else { "disabled" };
             changes.push(Change::new("boot", None, Some(to.to_owned())));
         } else {
             changes.extend(compare_enabled(status, self.enabled));
@@ -152,14 +139,8 @@ impl Converge for Unit {
                         system.make_directory(path, 0o700, 0, 0)?;
                     }
                 }
-                let note = FileWrite {
-                    keep: false,
-                    ..FileWrite::of_root("", b"")
-                };
-                system.write(&FileWrite {
-                    path: &self.owed_path(),
-                    ..note
-                })?;
+                let note = FileWrite { keep: false, ..FileWrite::of_root("", b"") };
+                system.write(&FileWrite { path: &self.owed_path(), ..note })?;
             }
             system.write(&FileWrite::of_root(&self.path(), self.content.as_bytes()))?;
         }
@@ -183,16 +164,10 @@ impl Converge for Unit {
             _ => {}
         }
         if differs || found.owed {
-            system
-                .remove_file(&self.owed_path(), false)
-                .or_else(|failure| {
-                    // Nothing was owed and the directory does not exist: nothing to remove.
-                    if found.owed || running {
-                        Err(failure)
-                    } else {
-                        Ok(())
-                    }
-                })?;
+            system.remove_file(&self.owed_path(), false).or_else(|failure| {
+                // Nothing was owed and the directory does not exist: nothing to remove.
+                if found.owed || running { Err(failure) } else { Ok(()) }
+            })?;
         }
         Ok(())
     }

@@ -65,50 +65,24 @@ impl User {
             if let Some(wanted) = wanted
                 && found.as_ref() != Some(&wanted)
             {
-                settings.push(Setting {
-                    what,
-                    found,
-                    wanted,
-                    option,
-                });
+                settings.push(Setting { what, found, wanted, option });
             }
         };
         let new_shell = || {
-            was.is_none().then(|| {
-                if self.system {
-                    "/usr/sbin/nologin"
-                } else {
-                    "/bin/bash"
-                }
-                .into()
-            })
+            was.is_none()
+                .then(|| if self.system { "/usr/sbin/nologin" } else { "/bin/bash" }.into())
         };
-        add(
-            "uid",
-            was.map(|a| a.uid.to_string()),
-            self.uid.map(|id| id.to_string()),
-            "--uid",
-        );
+        add("uid", was.map(|a| a.uid.to_string()), self.uid.map(|id| id.to_string()), "--uid");
         let group = was.map(|a| accounts.group_name(a.gid));
         let same_group = |wanted: &String| was.is_some_and(|a| accounts.gid(wanted) == Some(a.gid));
-        add(
-            "primary group",
-            group,
-            self.group.clone().filter(|g| !same_group(g)),
-            "--gid",
-        );
+        add("primary group", group, self.group.clone().filter(|g| !same_group(g)), "--gid");
         add(
             "shell",
             was.map(|a| a.shell.clone()),
             self.shell.clone().or_else(new_shell),
             "--shell",
         );
-        add(
-            "home",
-            was.map(|a| a.home.clone()),
-            self.home.clone(),
-            "--home-dir",
-        );
+        add("home", was.map(|a| a.home.clone()), self.home.clone(), "--home-dir");
         settings
     }
 }
@@ -126,13 +100,10 @@ impl Converge for User {
     fn validate(&self) -> Vec<Problem> {
         let mut rules = Rules::new()
             .account("name", &self.name)
-            .that(self.name.parse::<u32>().is_err(), || {
-                Problem::new("name", "is a number")
-            })
-            .that(
-                self.state == Presence::Present || self.name != "root",
-                || Problem::new("state", "the user root cannot be absent"),
-            );
+            .that(self.name.parse::<u32>().is_err(), || Problem::new("name", "is a number"))
+            .that(self.state == Presence::Present || self.name != "root", || {
+                Problem::new("state", "the user root cannot be absent")
+            });
         for group in self.group.iter() {
             rules = rules.account("group", group);
         }
@@ -143,9 +114,9 @@ impl Converge for User {
             rules = rules.path_below_root("shell", shell);
         }
         for home in self.home.iter() {
-            rules = rules.path("home", home).that(!home.contains(':'), || {
-                Problem::new("home", "must not hold a colon")
-            });
+            rules = rules
+                .path("home", home)
+                .that(!home.contains(':'), || Problem::new("home", "must not hold a colon"));
         }
         rules.done()
     }
@@ -159,11 +130,7 @@ impl Converge for User {
         match (self.state, was) {
             (Presence::Absent, None) => return Vec::new(),
             (Presence::Absent, Some(account)) => {
-                return vec![Change::new(
-                    "user",
-                    Some(format!("uid {}", account.uid)),
-                    None,
-                )];
+                return vec![Change::new("user", Some(format!("uid {}", account.uid)), None)];
             }
             (Presence::Present, None) => {
                 return vec![Change::new("user", None, Some("present".into()))];
@@ -176,20 +143,12 @@ impl Converge for User {
             .map(|setting| Change::new(setting.what, setting.found, Some(setting.wanted)))
             .collect();
         for group in self.missing_groups(accounts) {
-            changes.push(Change::new(
-                format!("group {group}"),
-                None,
-                Some("member".into()),
-            ));
+            changes.push(Change::new(format!("group {group}"), None, Some("member".into())));
         }
         let locked = was.is_some_and(|account| account.locked);
         if let Some(wanted) = self.locked.filter(|wanted| *wanted != locked) {
             let word = |locked| if locked { "locked" } else { "usable" }.to_owned();
-            changes.push(Change::new(
-                "password",
-                Some(word(locked)),
-                Some(word(wanted)),
-            ));
+            changes.push(Change::new("password", Some(word(locked)), Some(word(wanted))));
         }
         changes
     }
@@ -232,14 +191,7 @@ impl Converge for User {
                         argv.push("--user-group".to_owned());
                     }
                 }
-                argv.push(
-                    if self.system {
-                        "--system"
-                    } else {
-                        "--create-home"
-                    }
-                    .to_owned(),
-                );
+                argv.push(if self.system { "--system" } else { "--create-home" }.to_owned());
             }
             if argv.len() > 1 {
                 argv.push(self.name.clone());
@@ -281,16 +233,10 @@ mod tests {
     fn compares_only_what_is_wanted() {
         for (text, changed) in [
             ("name='ada'", &[][..]),
-            (
-                "name='ada'\ngroup='ada'\ngroups=['sudo']\nshell='/bin/sh'",
-                &[],
-            ),
+            ("name='ada'\ngroup='ada'\ngroups=['sudo']\nshell='/bin/sh'", &[]),
             ("name='ada'\ngroup='1000'", &[]),
             ("name='ada'\nuid=7\nshell='/bin/bash'", &["uid", "shell"]),
-            (
-                "name='ada'\ngroups=['docker','new']",
-                &["group docker", "group new"],
-            ),
+            ("name='ada'\ngroups=['docker','new']", &["group docker", "group new"]),
             ("name='ada'\nlocked=true", &["password"]),
             ("name='ada'\nstate='absent'", &["user"]),
             ("name='bob'", &["user"]),

@@ -17,11 +17,7 @@ pub struct Problem {
 impl Problem {
     /// A problem that needs no hint.
     pub fn new(field: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            field,
-            message: message.into(),
-            hint: None,
-        }
+        Self { field, message: message.into(), hint: None }
     }
 
     /// Adds what to write instead.
@@ -105,9 +101,8 @@ impl Rules {
 
     /// A path below `/`: the root itself cannot be meant.
     pub(super) fn path_below_root(self, field: &'static str, path: &str) -> Self {
-        self.path(field, path).that(path != "/", || {
-            Problem::new(field, "the root directory cannot be meant")
-        })
+        self.path(field, path)
+            .that(path != "/", || Problem::new(field, "the root directory cannot be meant"))
     }
 
     /// One line of text.
@@ -122,9 +117,7 @@ impl Rules {
         let good = !name.is_empty()
             && name.len() <= 200
             && !name.starts_with(['-', '.'])
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
         self.that(good, || {
             Problem::new(field, format!("`{name}` is not a valid name")).hint(if more.is_empty() {
                 "use letters and digits".to_owned()
@@ -138,9 +131,7 @@ impl Rules {
     pub(super) fn account(self, field: &'static str, name: &str) -> Self {
         let named = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.len() <= 32
-            && name
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c));
         self.that(named || name.parse::<u32>().is_ok(), || {
             Problem::new(field, format!("`{name}` is not a user or group name"))
                 .hint("a name of at most 32 letters, digits, `_`, `.`, `-`, or a number")
@@ -149,13 +140,9 @@ impl Rules {
 
     /// A program with its arguments.
     pub(super) fn argv(self, field: &'static str, argv: &[String]) -> Self {
-        self.that(
-            argv.first().is_some_and(|program| !program.is_empty()),
-            || {
-                Problem::new(field, "names no program")
-                    .hint("a list of strings: program, arguments")
-            },
-        )
+        self.that(argv.first().is_some_and(|program| !program.is_empty()), || {
+            Problem::new(field, "names no program").hint("a list of strings: program, arguments")
+        })
         .that(!argv.iter().any(|part| part.contains('\0')), || {
             Problem::new(field, "an argument holds a NUL byte")
         })
@@ -177,9 +164,7 @@ mod tests {
         for good in ["/", "/etc/hosts", "/a b/c", "/ünï"] {
             assert_eq!(Rules::new().path("path", good).done(), [], "{good}");
         }
-        for bad in [
-            "", "etc", "/a/../b", "/a/./b", "/a//b", "//a", "/a/", "/a\nb",
-        ] {
+        for bad in ["", "etc", "/a/../b", "/a/./b", "/a//b", "//a", "/a/", "/a\nb"] {
             assert!(!Rules::new().path("path", bad).done().is_empty(), "{bad}");
         }
         assert!(!Rules::new().path_below_root("path", "/").done().is_empty());
@@ -191,10 +176,7 @@ mod tests {
             assert_eq!(Rules::new().account("owner", good).done(), [], "{good}");
         }
         for bad in ["", "-x", "a:b", "a b", "9x", "root\n"] {
-            assert!(
-                !Rules::new().account("owner", bad).done().is_empty(),
-                "{bad:?}"
-            );
+            assert!(!Rules::new().account("owner", bad).done().is_empty(), "{bad:?}");
         }
     }
 }

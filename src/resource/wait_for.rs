@@ -63,10 +63,7 @@ fn http_target(url: &str) -> Option<(SocketAddr, String)> {
     let rest = url.strip_prefix("http://")?;
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let address = host.parse::<SocketAddr>().ok().or_else(|| {
-        let ip = host
-            .strip_prefix('[')
-            .and_then(|h| h.strip_suffix(']'))
-            .unwrap_or(host);
+        let ip = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         Some(SocketAddr::new(ip.parse().ok()?, 80))
     })?;
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic());
@@ -79,9 +76,7 @@ impl WaitFor {
         let limit = left.clamp(Duration::from_millis(100), ATTEMPT);
         if let Some(port) = self.port {
             let to = SocketAddr::new(self.address, port);
-            return system
-                .connect(to, limit)
-                .map_err(|reason| format!("{to}: {reason}"));
+            return system.connect(to, limit).map_err(|reason| format!("{to}: {reason}"));
         }
         if let Some((to, target)) = self.http.as_deref().and_then(http_target) {
             let status = system
@@ -91,11 +86,7 @@ impl WaitFor {
                 Some(wanted) => status == wanted,
                 None => (200..400).contains(&status),
             };
-            return if good {
-                Ok(())
-            } else {
-                Err(format!("{to}{target} answers {status}"))
-            };
+            return if good { Ok(()) } else { Err(format!("{to}{target} answers {status}")) };
         }
         if let Some(argv) = &self.command {
             let name = argv.first().map_or("", String::as_str);
@@ -105,14 +96,8 @@ impl WaitFor {
                 return Ok(());
             }
             let text = output.text();
-            let last = text
-                .lines()
-                .rev()
-                .find(|line| !line.trim().is_empty())
-                .unwrap_or("");
-            return Err(format!("`{name}`: {} {last}", output.ending())
-                .trim_end()
-                .to_owned());
+            let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
+            return Err(format!("`{name}`: {} {last}", output.ending()).trim_end().to_owned());
         }
         let path = self.path.as_deref().unwrap_or("/");
         match system.metadata(path) {
@@ -128,12 +113,8 @@ impl Converge for WaitFor {
     type Found = Option<String>;
 
     fn validate(&self) -> Vec<Problem> {
-        let given = [
-            self.port.is_some(),
-            self.http.is_some(),
-            self.command.is_some(),
-            self.path.is_some(),
-        ];
+        let given =
+            [self.port.is_some(), self.http.is_some(), self.command.is_some(), self.path.is_some()];
         let mut rules = Rules::new()
             .that(given.iter().filter(|given| **given).count() == 1, || {
                 Problem::new(
@@ -141,18 +122,11 @@ impl Converge for WaitFor {
                     "exactly one of `port`, `http`, `command` and `path` is needed",
                 )
             })
-            .that(self.port != Some(0), || {
-                Problem::new("port", "must be above 0")
+            .that(self.port != Some(0), || Problem::new("port", "must be above 0"))
+            .that(self.http.as_deref().is_none_or(|url| http_target(url).is_some()), || {
+                Problem::new("http", "must be of the form http://IP[:PORT]/path")
+                    .hint("an address instead of a name, and no https")
             })
-            .that(
-                self.http
-                    .as_deref()
-                    .is_none_or(|url| http_target(url).is_some()),
-                || {
-                    Problem::new("http", "must be of the form http://IP[:PORT]/path")
-                        .hint("an address instead of a name, and no https")
-                },
-            )
             .that(self.status.is_none() || self.http.is_some(), || {
                 Problem::new("status", "belongs to `http`")
             })
@@ -195,10 +169,8 @@ impl Converge for WaitFor {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(
-                    Failure::new(format!("waited {} s: {reason}", self.deadline))
-                        .hint("see why it is not ready, or raise `deadline`"),
-                );
+                return Err(Failure::new(format!("waited {} s: {reason}", self.deadline))
+                    .hint("see why it is not ready, or raise `deadline`"));
             }
             system.pause(left.min(Duration::from_millis(self.interval.into())));
             match self.look(system, left) {
@@ -234,18 +206,10 @@ mod tests {
     #[test]
     fn targets() {
         let target = |url: &str| http_target(url).map(|(to, path)| format!("{to} {path}"));
-        assert_eq!(
-            target("http://10.0.0.1:8008/health").as_deref(),
-            Some("10.0.0.1:8008 /health")
-        );
+        assert_eq!(target("http://10.0.0.1:8008/health").as_deref(), Some("10.0.0.1:8008 /health"));
         assert_eq!(target("http://10.0.0.1").as_deref(), Some("10.0.0.1:80 /"));
         assert_eq!(target("http://[::1]/x").as_deref(), Some("[::1]:80 /x"));
-        for bad in [
-            "https://10.0.0.1/",
-            "http://name/",
-            "http://10.0.0.1/a b",
-            "10.0.0.1",
-        ] {
+        for bad in ["https://10.0.0.1/", "http://name/", "http://10.0.0.1/a b", "10.0.0.1"] {
             assert_eq!(target(bad), None, "{bad}");
         }
     }
@@ -257,24 +221,13 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let host = Host::new();
-        let wait = resource(&format!(
-            "[wait_for]\nport={port}\ndeadline=1\ninterval=50\n"
-        ));
+        let wait = resource(&format!("[wait_for]\nport={port}\ndeadline=1\ninterval=50\n"));
         let mut lines = Vec::new();
-        let outcome = converge(&wait, false, Mode::Apply, &mut host.system(), &mut |line| {
-            lines.push(line)
-        });
-        let Outcome::Failed(failure) = outcome else {
-            panic!("{outcome:?}")
-        };
-        assert!(
-            failure.message.starts_with("waited 1 s: 127.0.0.1:"),
-            "{failure:?}"
-        );
-        assert!(
-            failure.message.contains("connection refused"),
-            "{failure:?}"
-        );
+        let outcome =
+            converge(&wait, false, Mode::Apply, &mut host.system(), &mut |line| lines.push(line));
+        let Outcome::Failed(failure) = outcome else { panic!("{outcome:?}") };
+        assert!(failure.message.starts_with("waited 1 s: 127.0.0.1:"), "{failure:?}");
+        assert!(failure.message.contains("connection refused"), "{failure:?}");
         assert_eq!(lines.len(), 1, "the reason is told once: {lines:?}");
     }
 
@@ -291,13 +244,10 @@ mod tests {
             }
         });
         let host = Host::new();
-        let wait = resource(&format!(
-            "[wait_for]\nhttp='http://{to}/health'\ninterval=50\n"
-        ));
+        let wait = resource(&format!("[wait_for]\nhttp='http://{to}/health'\ninterval=50\n"));
         let mut lines = Vec::new();
-        let outcome = converge(&wait, false, Mode::Apply, &mut host.system(), &mut |line| {
-            lines.push(line)
-        });
+        let outcome =
+            converge(&wait, false, Mode::Apply, &mut host.system(), &mut |line| lines.push(line));
         assert_eq!(outcome, Outcome::Unchanged);
         assert_eq!(lines, [format!("{to}/health answers 503")]);
         server.join().unwrap();

@@ -69,9 +69,7 @@ impl Fleet {
     ) {
         let wanted: Vec<&Host> = hosts
             .iter()
-            .filter(|host| {
-                !self.sessions.contains_key(*host) && !self.unusable.contains_key(*host)
-            })
+            .filter(|host| !self.sessions.contains_key(*host) && !self.unusable.contains_key(*host))
             .filter_map(|host| site.hosts.get(host))
             .collect();
         let operator = site.config.operator.0.as_str();
@@ -159,7 +157,8 @@ impl Refusal {
             class: HostProblem::Unfit,
             reason: format!("it has the machine id of {other}: one is a clone of the other"),
             hint: Some(
-                "on the clone: rm /etc/machine-id, systemd-machine-id-setup, then reboot".to_owned(),
+                "on the clone: rm /etc/machine-id, systemd-machine-id-setup, then reboot"
+                    .to_owned(),
             ),
         }
     }
@@ -186,7 +185,11 @@ async fn connect_one(
     let start = Instant::now();
     let session =
         AgentSession::connect(&target, &connection.options).await.map_err(|error| Refusal {
-            class: if error.is_identity() { HostProblem::Identity } else { HostProblem::Unreachable },
+            class: if error.is_identity() {
+                HostProblem::Identity
+            } else {
+                HostProblem::Unreachable
+            },
             hint: error.hint(),
             reason: without_name(host, &error.to_string()),
         })?;

@@ -54,7 +54,10 @@ pub struct Request<'a> {
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
 pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
     if let Err(error) = events.flush().await {
-        return (Exit::Internal, format!("the journal cannot be written ({error}); no host was touched"));
+        return (
+            Exit::Internal,
+            format!("the journal cannot be written ({error}); no host was touched"),
+        );
     }
     if let Some(refusal) = requirements(request) {
         return (Exit::Refused, refusal);
@@ -65,7 +68,8 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut exit = Exit::Done;
     let mut reason = "everything is as wanted".to_owned();
     for layer in &request.layers {
-        let (layer_exit, why) = one_layer(request, layer, &resolver, &mut fleet, events, stop).await;
+        let (layer_exit, why) =
+            one_layer(request, layer, &resolver, &mut fleet, events, stop).await;
         if layer_exit != Exit::Done {
             exit = exit.worse(layer_exit);
             reason = why;
@@ -110,7 +114,13 @@ fn record_state(request: &Request<'_>, layer: &Layer) -> RecordState {
     let digest = layer_digest(request.site, layer);
     request
         .records
-        .state(&layer.name, TestKind::Diag, &digest, now_ms(), request.site.config.gate.max_age_days)
+        .state(
+            &layer.name,
+            TestKind::Diag,
+            &digest,
+            now_ms(),
+            request.site.config.gate.max_age_days,
+        )
         .unwrap_or_else(|error| RecordState::Forged(format!("its record cannot be read: {error}")))
 }
 
@@ -161,7 +171,8 @@ async fn one_layer(
         took_ms: elapsed_ms(start),
     });
     if !complete {
-        let reason = format!("layer `{}` is not converged on every host; its gate was not run", layer.name);
+        let reason =
+            format!("layer `{}` is not converged on every host; its gate was not run", layer.name);
         return (exit, reason);
     }
     if request.mode == Mode::Check {
@@ -208,9 +219,10 @@ pub async fn prove(
     match gate::run(&context, kinds, fleet, events, stop).await {
         GateVerdict::Green => (Exit::Done, "everything is as wanted and proved".to_owned()),
         GateVerdict::Red => (Exit::GateRed, format!("the gate of `{}` is red", layer.name)),
-        GateVerdict::NotHealed => {
-            (Exit::NotHealed, format!("a fault injected by the gate of `{}` could not be healed", layer.name))
-        }
+        GateVerdict::NotHealed => (
+            Exit::NotHealed,
+            format!("a fault injected by the gate of `{}` could not be healed", layer.name),
+        ),
     }
 }
 
@@ -227,12 +239,12 @@ fn resolve(
     let mut plans = Vec::new();
     let mut left_out = BTreeSet::new();
     for name in hosts {
-        let (Some(session), Some(host)) = (fleet.session(name), request.site.hosts.get(name)) else {
+        let (Some(session), Some(host)) = (fleet.session(name), request.site.hosts.get(name))
+        else {
             continue;
         };
         let facts = &session.hello().facts;
-        let plan =
-            resolver.host(host, layer, &request.tags, facts, request.mode, &mut problems);
+        let plan = resolver.host(host, layer, &request.tags, facts, request.mode, &mut problems);
         left_out.extend(plan.skipped.iter().cloned());
         plans.push(plan);
     }

@@ -17,7 +17,10 @@ pub async fn verify(
     stop: &Stop,
 ) -> (Exit, String) {
     if let Err(error) = events.flush().await {
-        return (Exit::Internal, format!("the journal cannot be written ({error}); no host was touched"));
+        return (
+            Exit::Internal,
+            format!("the journal cannot be written ({error}); no host was touched"),
+        );
     }
     let start = Instant::now();
     let mut problems = Diagnostics::new();
@@ -34,7 +37,8 @@ pub async fn verify(
         let unusable = unusable_exit(&fleet, &hosts);
         exit = exit.worse(unusable);
         let (verdict, reason) =
-            prove(request, layer, &hosts, kinds.to_vec(), &resolver, &mut fleet, events, stop).await;
+            prove(request, layer, &hosts, kinds.to_vec(), &resolver, &mut fleet, events, stop)
+                .await;
         if verdict != Exit::Done || unusable != Exit::Done {
             reasons.push(reason);
         }

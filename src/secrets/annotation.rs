@@ -49,10 +49,7 @@ pub(super) fn parse(text: &str, line: &Span, problems: &mut Diagnostics) -> Opti
             let verbs = ["generate", "fixed", "supplied", "accept"];
             problems.push(
                 Diagnostic::error(codes::ANNOTATION, format!("unknown annotation `{other}`"))
-                    .at(
-                        verb.span.clone(),
-                        "not one of generate, fixed, supplied, accept",
-                    )
+                    .at(verb.span.clone(), "not one of generate, fixed, supplied, accept")
                     .hint(match nearest(other, verbs) {
                         Some(near) => format!("did you mean `{near}`?"),
                         None => "a comment starts with `#` and a space".into(),
@@ -62,11 +59,7 @@ pub(super) fn parse(text: &str, line: &Span, problems: &mut Diagnostics) -> Opti
         }
     };
     let before = problems.count(crate::diag::Severity::Error);
-    let mut settings = Settings {
-        line,
-        pairs: pairs(rest, known, problems),
-        problems,
-    };
+    let mut settings = Settings { line, pairs: pairs(rest, known, problems), problems };
     let annotation = match (verb.text, is_user) {
         ("generate", true) => Annotation::Origin(Origin::GenerateUser {
             prefix: settings.required("prefix").unwrap_or_default(),
@@ -93,9 +86,9 @@ pub(super) fn parse(text: &str, line: &Span, problems: &mut Diagnostics) -> Opti
                 max: settings.number("max").unwrap_or(default.max),
                 alphabet: settings.alphabet(),
                 without: settings.excluded(),
-                not: settings.text("not").map_or_else(Vec::new, |list| {
-                    list.split(',').map(str::to_owned).collect()
-                }),
+                not: settings
+                    .text("not")
+                    .map_or_else(Vec::new, |list| list.split(',').map(str::to_owned).collect()),
                 not_prefix: settings.text("not-prefix"),
             })
         }
@@ -113,10 +106,7 @@ pub(super) fn contradictions(origin: &Origin, rules: &Rules) -> Vec<String> {
         Origin::Supplied => return found,
         Origin::Fixed { value } => {
             found.extend(
-                rules
-                    .check(value)
-                    .into_iter()
-                    .map(|v| format!("is fixed to a value that {v}")),
+                rules.check(value).into_iter().map(|v| format!("is fixed to a value that {v}")),
             );
             return found;
         }
@@ -128,12 +118,7 @@ pub(super) fn contradictions(origin: &Origin, rules: &Rules) -> Vec<String> {
                     "is generated with {bits:.0} bits of chance, fewer than {FEWEST_BITS:.0}"
                 ));
             }
-            characters
-                .iter()
-                .copied()
-                .cycle()
-                .take((*length).max(characters.len()))
-                .collect()
+            characters.iter().copied().cycle().take((*length).max(characters.len())).collect()
         }
         Origin::GenerateUser { prefix, .. } => {
             [prefix.as_bytes(), Alphabet::Lower.characters()].concat()
@@ -158,9 +143,7 @@ pub(super) fn contradictions(origin: &Origin, rules: &Rules) -> Vec<String> {
     if let (Origin::GenerateUser { prefix, .. }, Some(refused)) = (origin, &rules.not_prefix)
         && prefix.starts_with(refused.as_str())
     {
-        found.push(format!(
-            "is generated to a value that starts with `{refused}`"
-        ));
+        found.push(format!("is generated to a value that starts with `{refused}`"));
     }
     found
 }
@@ -170,10 +153,7 @@ fn split<'a>(text: &'a str, line: &Span) -> Vec<Word<'a>> {
     text.split_whitespace()
         .map(|word| {
             let offset = base + (word.as_ptr() as usize - text.as_ptr() as usize);
-            Word {
-                text: word,
-                span: line.source.span(offset..offset + word.len()),
-            }
+            Word { text: word, span: line.source.span(offset..offset + word.len()) }
         })
         .collect()
 }
@@ -219,11 +199,7 @@ fn pairs<'a>(words: &[Word<'a>], known: &[&str], problems: &mut Diagnostics) -> 
             );
             continue;
         }
-        found.push(Pair {
-            key,
-            value,
-            span: word.span.clone(),
-        });
+        found.push(Pair { key, value, span: word.span.clone() });
     }
     found
 }
@@ -236,10 +212,7 @@ struct Settings<'a> {
 
 impl Settings<'_> {
     fn text(&self, key: &str) -> Option<String> {
-        self.pairs
-            .iter()
-            .find(|pair| pair.key == key)
-            .map(|pair| pair.value.to_owned())
+        self.pairs.iter().find(|pair| pair.key == key).map(|pair| pair.value.to_owned())
     }
 
     fn required(&mut self, key: &str) -> Option<String> {
@@ -264,10 +237,7 @@ impl Settings<'_> {
 
     fn number(&mut self, key: &str) -> Option<usize> {
         let text = self.text(key)?;
-        let number = text
-            .parse()
-            .ok()
-            .filter(|number| (1..=4096).contains(number));
+        let number = text.parse().ok().filter(|number| (1..=4096).contains(number));
         if number.is_none() {
             self.wrong(key, "a number from 1 to 4096");
         }

@@ -53,9 +53,7 @@ fn declaration<'a>(
         },
     };
     let message = format!("`{brick}` declares no secret of this name");
-    Err(one(
-        Diagnostic::error(codes::UNKNOWN_NAME, message).hint(hint)
-    ))
+    Err(one(Diagnostic::error(codes::UNKNOWN_NAME, message).hint(hint)))
 }
 
 fn check_brick(declared: &Declared, brick: &str) -> Result<(), Diagnostics> {
@@ -67,11 +65,9 @@ fn check_brick(declared: &Declared, brick: &str) -> Result<(), Diagnostics> {
         Some(near) => format!("did you mean `{near}`?"),
         None => format!("the bricks are {}", known.join(", ")),
     };
-    Err(one(Diagnostic::error(
-        codes::UNKNOWN_NAME,
-        format!("there is no brick `{brick}`"),
-    )
-    .hint(hint)))
+    Err(one(
+        Diagnostic::error(codes::UNKNOWN_NAME, format!("there is no brick `{brick}`")).hint(hint)
+    ))
 }
 
 /// Checks that a name is declared, before its value is asked for.
@@ -137,18 +133,14 @@ pub fn set(
     let content = match (content, form) {
         (None, Some(form)) if only_values => {
             let mut ignored = Diagnostics::new();
-            store
-                .read_for_change(brick, form, true, &mut ignored)
-                .map_err(one)?
+            store.read_for_change(brick, form, true, &mut ignored).map_err(one)?
         }
         (content, _) => content,
     };
     if problems.has_errors() && !only_values {
         return Err(problems);
     }
-    let document = content
-        .as_ref()
-        .map_or_else(EnvDocument::empty, |c| c.document.clone());
+    let document = content.as_ref().map_or_else(EnvDocument::empty, |c| c.document.clone());
     let change = match document.get(name) {
         Some(old) if old == value => return Ok(Change::Same),
         Some(_) => Change::Replaced,
@@ -159,17 +151,9 @@ pub fn set(
             codes::VALUE_UNWRITABLE,
             format!("the value of {name} cannot be written in the .env grammar"),
         )
-        .hint(
-            "a value with `'` may not hold any of `\"`, `$`, `` ` `` and `\\` besides",
-        )));
+        .hint("a value with `'` may not hold any of `\"`, `$`, `` ` `` and `\\` besides")));
     };
-    store.write(
-        &lock,
-        brick,
-        form.unwrap_or(Form::Encrypted),
-        content.as_ref(),
-        &text,
-    )?;
+    store.write(&lock, brick, form.unwrap_or(Form::Encrypted), content.as_ref(), &text)?;
     Ok(change)
 }
 
@@ -214,9 +198,7 @@ pub fn edit(
     }
     // What is wrong with the values is for the editor to put right.
     let content: Option<Brick> = match form {
-        Some(form) => store
-            .read_for_change(brick, form, false, &mut problems)
-            .map_err(one)?,
+        Some(form) => store.read_for_change(brick, form, false, &mut problems).map_err(one)?,
         None => None,
     };
     let agrees = match &content {
@@ -230,10 +212,7 @@ pub fn edit(
     let workplace = Workplace::new(editing.memory_directories, brick, &before).map_err(one)?;
     let shown = Path::new(DIRECTORY).join(format!("{brick}.env"));
     let text = loop {
-        let status = Command::new(program)
-            .args(arguments)
-            .arg(&workplace.file)
-            .status();
+        let status = Command::new(program).args(arguments).arg(&workplace.file).status();
         match status {
             Ok(status) if status.success() => {}
             Ok(status) => {
@@ -277,13 +256,7 @@ pub fn edit(
             _ => Ok(Change::Same),
         };
     }
-    store.write(
-        &lock,
-        brick,
-        form.unwrap_or(Form::Encrypted),
-        content.as_ref(),
-        &text,
-    )?;
+    store.write(&lock, brick, form.unwrap_or(Form::Encrypted), content.as_ref(), &text)?;
     Ok(Change::Replaced)
 }
 
@@ -319,14 +292,8 @@ impl Workplace {
         let chance =
             getrandom::u64().map_err(|error| failed(std::io::Error::other(error.to_string())))?;
         let directory = root.join(format!("strata-edit-{chance:016x}"));
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .map_err(failed)?;
-        let workplace = Self {
-            file: directory.join(format!("{brick}.env")),
-            directory,
-        };
+        std::fs::DirBuilder::new().mode(0o700).create(&directory).map_err(failed)?;
+        let workplace = Self { file: directory.join(format!("{brick}.env")), directory };
         std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)

@@ -70,10 +70,6 @@ mod tests {
         sorted.sort_unstable();
         sorted.dedup();
         assert_eq!(codes, sorted);
-        assert!(
-            codes
-                .iter()
-                .all(|code| code.starts_with("E04") && code.len() == 5)
-        );
+        assert!(codes.iter().all(|code| code.starts_with("E04") && code.len() == 5));
     }
 }

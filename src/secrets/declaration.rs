@@ -126,11 +126,7 @@ impl Declared {
     /// Reads one file into the collection.
     pub fn read(&mut self, path: &Path, text: &str, problems: &mut Diagnostics) {
         let source = Source::new(path, masked(text));
-        let brick = path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let brick = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if !is_brick_name(&brick) {
             problems.push(
                 Diagnostic::error(
@@ -176,10 +172,7 @@ impl Declared {
         span: Span,
         problems: &mut Diagnostics,
     ) {
-        let span = Span {
-            range: span.range.start..span.range.start + name.len(),
-            ..span
-        };
+        let span = Span { range: span.range.start..span.range.start + name.len(), ..span };
         if let Some(first) = self.get(name) {
             problems.push(
                 Diagnostic::error(codes::DECLARED_TWICE, format!("{name} is declared twice"))
@@ -221,10 +214,7 @@ impl Declared {
         }
         match &origin {
             Some((origin, place)) => {
-                let rules = rules
-                    .as_ref()
-                    .map(|(rules, _)| rules.clone())
-                    .unwrap_or_default();
+                let rules = rules.as_ref().map(|(rules, _)| rules.clone()).unwrap_or_default();
                 for contradiction in annotation::contradictions(origin, &rules) {
                     problems.push(
                         Diagnostic::error(
@@ -273,17 +263,12 @@ impl Declared {
 
     /// The declarations of one brick, in the order of its file.
     pub fn of(&self, brick: &str) -> Vec<&Declaration> {
-        self.list
-            .iter()
-            .filter(|declaration| declaration.brick == brick)
-            .collect()
+        self.list.iter().filter(|declaration| declaration.brick == brick).collect()
     }
 
     /// One declaration by its name.
     pub fn get(&self, name: &str) -> Option<&Declaration> {
-        self.list
-            .iter()
-            .find(|declaration| declaration.name == name)
+        self.list.iter().find(|declaration| declaration.name == name)
     }
 }
 

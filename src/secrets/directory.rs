@@ -70,11 +70,7 @@ impl Present {
                     Ok(Some((document, found))) => {
                         problems.extend(found);
                         problems.extend(document.check(&declared.of(&brick)));
-                        document
-                            .entries()
-                            .iter()
-                            .map(|entry| entry.name.clone())
-                            .collect()
+                        document.entries().iter().map(|entry| entry.name.clone()).collect()
                     }
                     Ok(None) => continue,
                     Err(problem) => {
@@ -113,18 +109,12 @@ fn unique(problems: &mut Diagnostics, present: &Present, brick: &str, names: &BT
 }
 
 pub(super) fn loaded_twice(name: &str, first: &str, second: &str) -> Diagnostic {
-    let shown = if super::name::is_showable(name) {
-        name
-    } else {
-        "a name"
-    };
+    let shown = if super::name::is_showable(name) { name } else { "a name" };
     Diagnostic::error(
         codes::LOADED_TWICE,
         format!("{shown} has a value in {first} and in {second}"),
     )
-    .hint(format!(
-        "delete it from one of them with `strata secrets edit {second}`"
-    ))
+    .hint(format!("delete it from one of them with `strata secrets edit {second}`"))
 }
 
 pub(super) fn replaced(brick: &str, what: &str) -> Diagnostic {
@@ -146,9 +136,7 @@ pub(super) struct Directory {
 
 impl Directory {
     pub(super) fn new(site_root: &Path) -> Self {
-        Self {
-            path: site_root.join(DIRECTORY),
-        }
+        Self { path: site_root.join(DIRECTORY) }
     }
 
     pub(super) fn at(&self, name: &str) -> (PathBuf, PathBuf) {
@@ -161,9 +149,7 @@ impl Directory {
         let listed: std::io::Result<Vec<String>> = match std::fs::read_dir(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
             other => other.and_then(|entries| {
-                entries
-                    .map(|e| Ok(e?.file_name().to_string_lossy().into_owned()))
-                    .collect()
+                entries.map(|e| Ok(e?.file_name().to_string_lossy().into_owned())).collect()
             }),
         };
         let mut names = listed.unwrap_or_else(|error| {
@@ -232,11 +218,8 @@ impl Directory {
             return Ok(None);
         };
         let text = String::from_utf8(bytes).map_err(|_| {
-            Diagnostic::error(
-                codes::ENV_NOT_UTF8,
-                format!("{} is not UTF-8", shown.display()),
-            )
-            .hint("save the file as UTF-8")
+            Diagnostic::error(codes::ENV_NOT_UTF8, format!("{} is not UTF-8", shown.display()))
+                .hint("save the file as UTF-8")
         })?;
         Ok(Some((text, shown)))
     }

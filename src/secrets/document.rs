@@ -102,12 +102,7 @@ impl EnvDocument {
                         .iter()
                         .find(|entry| entry.name == name)
                         .map(|entry| entry.name_span.clone())
-                        .or_else(|| {
-                            blank
-                                .iter()
-                                .find(|(n, _)| *n == name)
-                                .map(|(_, s)| s.clone())
-                        });
+                        .or_else(|| blank.iter().find(|(n, _)| *n == name).map(|(_, s)| s.clone()));
                     if let Some(first) = earlier {
                         problems.push(
                             Diagnostic::error(codes::ENV_DUPLICATE, duplicate_message(&name))
@@ -146,21 +141,12 @@ impl EnvDocument {
                     .hint("a shell that sources the file reads it as part of the value; save the file with Unix line ends"),
             );
         }
-        (
-            Self {
-                text: Secret::new(text.to_owned()),
-                entries,
-            },
-            problems,
-        )
+        (Self { text: Secret::new(text.to_owned()), entries }, problems)
     }
 
     /// A document without a line.
     pub fn empty() -> Self {
-        Self {
-            text: Secret::new(String::new()),
-            entries: Vec::new(),
-        }
+        Self { text: Secret::new(String::new()), entries: Vec::new() }
     }
 
     /// The sound entries in file order.
@@ -170,10 +156,7 @@ impl EnvDocument {
 
     /// The value of a name.
     pub fn get(&self, name: &str) -> Option<&Secret<String>> {
-        self.entries
-            .iter()
-            .find(|entry| entry.name == name)
-            .map(|entry| &entry.value)
+        self.entries.iter().find(|entry| entry.name == name).map(|entry| &entry.value)
     }
 
     /// The clear text of the file.
@@ -301,12 +284,9 @@ impl Refusal {
                 "a shell would not read this as an assignment",
                 "delete the space, or quote a value that needs it",
             ),
-            Self::QuoteOpen => (
-                codes::ENV_QUOTE,
-                "the quote is not closed",
-                "opened here, never closed",
-                quotes,
-            ),
+            Self::QuoteOpen => {
+                (codes::ENV_QUOTE, "the quote is not closed", "opened here, never closed", quotes)
+            }
             Self::AfterQuote => (
                 codes::ENV_QUOTE,
                 "something follows the closing quote",
@@ -361,11 +341,7 @@ fn split_line(line: &str) -> Result<Option<Parts>, (Refusal, Range<usize>)> {
     }
     let at = equals + 1;
     let value = &line[at..];
-    let parts = |cooked: Range<usize>| Parts {
-        name: 0..equals,
-        value: at..line.len(),
-        cooked,
-    };
+    let parts = |cooked: Range<usize>| Parts { name: 0..equals, value: at..line.len(), cooked };
     let quote = match value.chars().next() {
         Some(quote @ ('\'' | '"')) => quote,
         Some(' ') => return Err((Refusal::Spaces, equals..equals + 1)),

@@ -64,10 +64,7 @@ fn escaped(value: &str) -> Vec<String> {
         }
         text
     };
-    let mut forms = vec![
-        value.escape_debug().to_string(),
-        value.escape_default().to_string(),
-    ];
+    let mut forms = vec![value.escape_debug().to_string(), value.escape_default().to_string()];
     forms.push(forms[0].replace("\\'", "'"));
     for slash in [false, true] {
         for markup in [false, true] {
@@ -92,14 +89,7 @@ fn unicode(text: &mut String, character: char, upper: bool) {
 /// Percent-encoded: everything but the unreserved characters, and as browsers and forms do it.
 fn url(value: &str) -> Vec<String> {
     let mut forms = Vec::new();
-    for kept in [
-        "-_.~",
-        "-_.!~*'()",
-        "-_.*",
-        "-_.~/",
-        "-_.!~*'();/?:@&=+$,#",
-        "-_.~!$&'()*+,;=",
-    ] {
+    for kept in ["-_.~", "-_.!~*'()", "-_.*", "-_.~/", "-_.!~*'();/?:@&=+$,#", "-_.~!$&'()*+,;="] {
         for upper in [true, false] {
             for plus in [true, false] {
                 let mut text = String::new();
@@ -132,11 +122,7 @@ fn markup(value: &str) -> Vec<String> {
     for greater in [">", "&gt;"] {
         for double in ["\"", "&quot;", "&#34;"] {
             for single in ["'", "&#39;", "&#x27;", "&apos;"] {
-                forms.push(
-                    base.replace('>', greater)
-                        .replace('"', double)
-                        .replace('\'', single),
-                );
+                forms.push(base.replace('>', greater).replace('"', double).replace('\'', single));
             }
         }
     }
@@ -149,13 +135,7 @@ fn hex(value: &str) -> Vec<String> {
     for upper in [false, true] {
         let digits: Vec<String> = value
             .bytes()
-            .map(|byte| {
-                if upper {
-                    format!("{byte:02X}")
-                } else {
-                    format!("{byte:02x}")
-                }
-            })
+            .map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") })
             .collect();
         forms.extend(["", " ", ":", ", 0x", "\\x", "%"].map(|separator| digits.join(separator)));
     }

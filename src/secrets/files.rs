@@ -33,14 +33,10 @@ pub(super) fn exposure(mode: u32, owner: u32, wanted_owner: u32, widest: u32) ->
     let permissions = mode & 0o7777;
     let mut faults = Vec::new();
     if permissions & !widest != 0 {
-        faults.push(format!(
-            "has mode {permissions:04o}, wider than {widest:04o}"
-        ));
+        faults.push(format!("has mode {permissions:04o}, wider than {widest:04o}"));
     }
     if owner != wanted_owner {
-        faults.push(format!(
-            "is owned by user {owner}, not by user {wanted_owner}"
-        ));
+        faults.push(format!("is owned by user {owner}, not by user {wanted_owner}"));
     }
     (!faults.is_empty()).then(|| faults.join(" and "))
 }
@@ -56,9 +52,7 @@ pub(super) fn read(path: &Path, shown: &Path, guard: Guard) -> Result<Option<Vec
         Err(error) => return Err(access("read", shown, error.into())),
     };
     let mut file = File::from(handle);
-    let metadata = file
-        .metadata()
-        .map_err(|error| access("read", shown, error))?;
+    let metadata = file.metadata().map_err(|error| access("read", shown, error))?;
     if !metadata.is_file() {
         return Err(not_regular(shown));
     }
@@ -72,8 +66,7 @@ pub(super) fn read(path: &Path, shown: &Path, guard: Guard) -> Result<Option<Vec
             )));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
-    file.read_to_end(&mut bytes)
-        .map_err(|error| access("read", shown, error))?;
+    file.read_to_end(&mut bytes).map_err(|error| access("read", shown, error))?;
     Ok(Some(bytes))
 }
 
@@ -87,10 +80,7 @@ fn not_regular(shown: &Path) -> Diagnostic {
 
 /// An error of the file system as a diagnostic.
 pub(super) fn access(verb: &str, shown: &Path, error: std::io::Error) -> Diagnostic {
-    Diagnostic::error(
-        codes::FILE_ACCESS,
-        format!("cannot {verb} {}: {error}", shown.display()),
-    )
+    Diagnostic::error(codes::FILE_ACCESS, format!("cannot {verb} {}: {error}", shown.display()))
 }
 
 /// A new content beside the file that it will replace. Dropped without [`Replacement::commit`], it
@@ -118,11 +108,7 @@ impl Replacement {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let handle = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(mode))
             .map_err(|error| access("write", shown, error.into()))?;
-        let replacement = Self {
-            temporary,
-            target: target.to_owned(),
-            committed: false,
-        };
+        let replacement = Self { temporary, target: target.to_owned(), committed: false };
         let mut file = File::from(handle);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
             .map_err(|error| access("write", shown, error.into()))?;
@@ -132,11 +118,7 @@ impl Replacement {
         let written = std::fs::read(&replacement.temporary)
             .map_err(|error| access("read back", shown, error))?;
         if written != bytes {
-            return Err(access(
-                "write",
-                shown,
-                std::io::Error::other("read back differently"),
-            ));
+            return Err(access("write", shown, std::io::Error::other("read back differently")));
         }
         Ok(replacement)
     }
@@ -206,10 +188,7 @@ impl Lock {
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     return Err(Diagnostic::error(
                         codes::LOCKED,
-                        format!(
-                            "another command is changing the secrets in {}",
-                            shown.display()
-                        ),
+                        format!("another command is changing the secrets in {}", shown.display()),
                     )
                     .hint("wait until it has ended, then run this one again"));
                 }
@@ -239,10 +218,7 @@ mod tests {
         assert_eq!(exposure(0o100_600, 0, 0, 0o600), None);
         assert_eq!(exposure(0o100_400, 7, 7, 0o600), None);
         for (mode, owner) in [(0o640, 0), (0o604, 0), (0o600, 7), (0o4600, 0), (0o700, 0)] {
-            assert!(
-                exposure(mode, owner, 0, 0o600).is_some(),
-                "{mode:o} {owner}"
-            );
+            assert!(exposure(mode, owner, 0, 0o600).is_some(), "{mode:o} {owner}");
         }
     }
 

@@ -35,9 +35,9 @@ impl Key {
     fn recipient(&self) -> Option<String> {
         match self {
             Self::Native(key) => Some(key.to_public().to_string()),
-            Self::Ssh(key) => age::ssh::Recipient::try_from(key.clone())
-                .ok()
-                .map(|key| key.to_string()),
+            Self::Ssh(key) => {
+                age::ssh::Recipient::try_from(key.clone()).ok().map(|key| key.to_string())
+            }
         }
     }
 }
@@ -87,10 +87,7 @@ impl Identity {
         if bytes.starts_with(AGE_HEADER.as_bytes())
             || begin.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
         {
-            return Err(passphrase(
-                path,
-                "decrypt it with `age -d` into a file of mode 0600",
-            ));
+            return Err(passphrase(path, "decrypt it with `age -d` into a file of mode 0600"));
         }
         if begin.starts_with("-----BEGIN ") {
             let key = age::ssh::Identity::from_buffer(begin.as_bytes(), None)
@@ -120,10 +117,8 @@ impl Identity {
                     return Err(format(path, &what));
                 }
                 Err(_) => {
-                    let what = format!(
-                        "holds something else than an identity in line {}",
-                        index + 1
-                    );
+                    let what =
+                        format!("holds something else than an identity in line {}", index + 1);
                     return Err(format(path, &what));
                 }
             }
@@ -164,11 +159,8 @@ impl Identity {
         shown: &Path,
     ) -> Result<Secret<Vec<u8>>, Diagnostic> {
         let damaged = |what: &str| {
-            Diagnostic::error(
-                codes::DAMAGED,
-                format!("{} is damaged: {what}", shown.display()),
-            )
-            .hint("restore it from version control or from a backup")
+            Diagnostic::error(codes::DAMAGED, format!("{} is damaged: {what}", shown.display()))
+                .hint("restore it from version control or from a backup")
         };
         let decryptor = age::Decryptor::new(age::armor::ArmoredReader::new(sealed))
             .map_err(|_| damaged("it does not start as an age file does"))?;
@@ -214,19 +206,14 @@ fn missing(path: &Path) -> Diagnostic {
 }
 
 fn mode(path: &Path, fault: &str, wanted: &str) -> Diagnostic {
-    Diagnostic::error(codes::IDENTITY_MODE, format!("{} {fault}", path.display())).hint(format!(
-        "`chmod {wanted} {}`, and make it this user's own",
-        path.display()
-    ))
+    Diagnostic::error(codes::IDENTITY_MODE, format!("{} {fault}", path.display()))
+        .hint(format!("`chmod {wanted} {}`, and make it this user's own", path.display()))
 }
 
 fn passphrase(path: &Path, hint: &str) -> Diagnostic {
     Diagnostic::error(
         codes::IDENTITY_PASSPHRASE,
-        format!(
-            "{} is protected by a passphrase, which is never asked for",
-            path.display()
-        ),
+        format!("{} is protected by a passphrase, which is never asked for", path.display()),
     )
     .hint(hint)
 }
@@ -247,9 +234,7 @@ pub(super) struct Recipients(Vec<(String, Reader)>);
 
 impl std::fmt::Debug for Recipients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list()
-            .entries(self.0.iter().map(|(line, _)| line))
-            .finish()
+        f.debug_list().entries(self.0.iter().map(|(line, _)| line)).finish()
     }
 }
 
@@ -346,10 +331,7 @@ impl Recipients {
                 .map_err(|e| plain(&e))?;
         let mut writer = encryptor.wrap_output(armored).map_err(|e| plain(&e))?;
         writer.write_all(clear).map_err(|e| plain(&e))?;
-        writer
-            .finish()
-            .and_then(|armored| armored.finish())
-            .map_err(|e| plain(&e))?;
+        writer.finish().and_then(|armored| armored.finish()).map_err(|e| plain(&e))?;
         Ok(sealed)
     }
 }

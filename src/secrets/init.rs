@@ -63,14 +63,8 @@ pub fn init(site_root: &Path, identity_path: &Path) -> Result<InitReport, Diagno
         return Err(warnings);
     }
     let encrypts = work.iter().any(|(brick, content)| {
-        content
-            .as_ref()
-            .is_none_or(|content| content.form == Form::Encrypted)
-            && store
-                .declared
-                .of(brick)
-                .iter()
-                .any(|d| d.origin != Origin::Supplied)
+        content.as_ref().is_none_or(|content| content.form == Form::Encrypted)
+            && store.declared.of(brick).iter().any(|d| d.origin != Origin::Supplied)
     });
     let identity_created = !store.has_identity();
     if identity_created {
@@ -153,12 +147,7 @@ fn fill(
         store.write(lock, brick, wanted, content, document.text())?;
         form = Some(wanted);
     }
-    report.bricks.push(InitBrick {
-        brick: brick.to_owned(),
-        form,
-        made,
-        kept,
-    });
+    report.bricks.push(InitBrick { brick: brick.to_owned(), form, made, kept });
     Ok(())
 }
 
@@ -189,8 +178,7 @@ fn random(
         for byte in bytes.expose() {
             let byte = usize::from(*byte);
             if byte < fair && text.expose().len() < prefix.len() + length {
-                text.expose_mut()
-                    .push(char::from(characters[byte % characters.len()]));
+                text.expose_mut().push(char::from(characters[byte % characters.len()]));
             }
         }
     }
@@ -247,11 +235,7 @@ mod tests {
         let text = value.expose();
         assert_eq!(text.len(), 62_002);
         for character in Alphabet::Alnum.characters() {
-            let count = text
-                .bytes()
-                .skip(2)
-                .filter(|byte| byte == character)
-                .count();
+            let count = text.bytes().skip(2).filter(|byte| byte == character).count();
             // Expected 1000, deviation 31.5: eight deviations on either side.
             assert!((750..1250).contains(&count), "{character} {count}");
         }

@@ -23,9 +23,7 @@ pub struct Loaded {
 impl Secrets {
     /// No secrets.
     pub const fn new() -> Self {
-        Self {
-            values: BTreeMap::new(),
-        }
+        Self { values: BTreeMap::new() }
     }
 
     /// Adds a value; gives back the brick that already holds the name, if one does.
@@ -49,9 +47,7 @@ impl Secrets {
 
     /// Every name with its value, in alphabetical order.
     pub fn all_values(&self) -> impl Iterator<Item = (&str, &Secret<String>)> {
-        self.values
-            .iter()
-            .map(|(name, loaded)| (name.as_str(), &loaded.value))
+        self.values.iter().map(|(name, loaded)| (name.as_str(), &loaded.value))
     }
 
     /// The names and values that output must not show: all but those that stand in a declaration.

@@ -78,12 +78,7 @@ impl HashKey {
             sha256: digest(sealed),
             recipients,
             names: names
-                .map(|entry| {
-                    (
-                        entry.name.clone(),
-                        self.hash(brick, &entry.name, &entry.value),
-                    )
-                })
+                .map(|entry| (entry.name.clone(), self.hash(brick, &entry.name, &entry.value)))
                 .collect(),
         }
     }
@@ -97,10 +92,7 @@ pub(super) fn digest(bytes: &[u8]) -> String {
 impl Manifest {
     /// A manifest of no file.
     pub(super) fn empty() -> Self {
-        Self {
-            version: VERSION,
-            records: Vec::new(),
-        }
+        Self { version: VERSION, records: Vec::new() }
     }
 
     /// Reads the text of a manifest.
@@ -117,10 +109,7 @@ impl Manifest {
                     + 1
             });
             Diagnostic::error(codes::MANIFEST, "the manifest cannot be understood")
-                .at(
-                    source.line_span(line),
-                    error.message().lines().next().unwrap_or_default(),
-                )
+                .at(source.line_span(line), error.message().lines().next().unwrap_or_default())
                 .hint(hint)
         })?;
         if manifest.version != VERSION {
@@ -141,17 +130,13 @@ impl Manifest {
 
     /// The text of the manifest.
     pub(super) fn text(&self) -> Result<String, String> {
-        toml::to_string(self)
-            .map(|text| format!("{HEADER}{text}"))
-            .map_err(|e| e.to_string())
+        toml::to_string(self).map(|text| format!("{HEADER}{text}")).map_err(|e| e.to_string())
     }
 
     /// The record that names exactly this content.
     pub(super) fn of_content(&self, brick: &str, sealed: &[u8]) -> Option<&Record> {
         let digest = digest(sealed);
-        self.records
-            .iter()
-            .find(|record| record.brick == brick && record.sha256 == digest)
+        self.records.iter().find(|record| record.brick == brick && record.sha256 == digest)
     }
 
     /// True when any content of the brick is named.
@@ -184,7 +169,6 @@ impl Manifest {
     }
 
     fn sort(&mut self) {
-        self.records
-            .sort_by(|a, b| (&a.brick, &a.sha256).cmp(&(&b.brick, &b.sha256)));
+        self.records.sort_by(|a, b| (&a.brick, &a.sha256).cmp(&(&b.brick, &b.sha256)));
     }
 }

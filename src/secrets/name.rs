@@ -4,18 +4,14 @@
 pub fn is_secret_name(text: &str) -> bool {
     text.len() <= 64
         && text.starts_with(|c: char| c.is_ascii_uppercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// True for the name of a brick: `a-z`, then `a-z`, `0-9` and `-`, at most 32 characters.
 pub fn is_brick_name(text: &str) -> bool {
     text.len() <= 32
         && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 /// True for a text that may be shown as a name although nobody declared it: a base32 token ends in
@@ -45,9 +41,7 @@ fn distance(left: &str, right: &str) -> usize {
         let mut diagonal = i;
         let mut before = i + 1;
         for (cell, b) in row.iter_mut().skip(1).zip(right) {
-            let value = (diagonal + usize::from(a != *b))
-                .min(before + 1)
-                .min(*cell + 1);
+            let value = (diagonal + usize::from(a != *b)).min(before + 1).min(*cell + 1);
             diagonal = *cell;
             *cell = value;
             before = value;

@@ -44,9 +44,7 @@ pub fn read_hidden(
         Diagnostic::error(codes::INPUT, format!("cannot ask on the terminal: {error}"))
     };
     let quiet = Quiet::new(terminal.as_fd()).map_err(|error| failed(error.into()))?;
-    write!(output, "{question}: ")
-        .and_then(|()| output.flush())
-        .map_err(failed)?;
+    write!(output, "{question}: ").and_then(|()| output.flush()).map_err(failed)?;
     let mut typed = Secret::new(Vec::with_capacity(super::change::LONGEST_INPUT));
     let outcome = loop {
         let mut byte = [0_u8];

@@ -34,9 +34,7 @@ struct Search {
 
 impl std::fmt::Debug for Redactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Redactor")
-            .field("patterns", &self.patterns())
-            .finish()
+        f.debug_struct("Redactor").field("patterns", &self.patterns()).finish()
     }
 }
 
@@ -53,10 +51,7 @@ struct Interval {
 impl Redactor {
     /// A redactor that knows no secret.
     pub const fn empty() -> Self {
-        Self {
-            search: None,
-            blind: false,
-        }
+        Self { search: None, blind: false }
     }
 
     /// A redactor for all loaded values that are secret.
@@ -75,17 +70,12 @@ impl Redactor {
             let label: Arc<str> = format!("[secret:{name}]").into();
             for form in forms(value.expose()) {
                 // Two secrets may share a form; either name is true.
-                patterns
-                    .entry(Secret::new(form))
-                    .or_insert_with(|| Arc::clone(&label));
+                patterns.entry(Secret::new(form)).or_insert_with(|| Arc::clone(&label));
             }
         }
         let expected = !patterns.is_empty();
         let search = Search::build(patterns);
-        Self {
-            blind: expected && search.is_none(),
-            search,
-        }
+        Self { blind: expected && search.is_none(), search }
     }
 
     /// How many texts are searched for.
@@ -147,12 +137,7 @@ impl Search {
             }
         }
         let labels = patterns.values().cloned().collect();
-        Some(Self {
-            automaton,
-            start,
-            depths,
-            labels,
-        })
+        Some(Self { automaton, start, depths, labels })
     }
 
     /// Runs over `bytes`, of which the first stands at `base`, and merges finds into `found`,
@@ -179,12 +164,7 @@ impl Search {
                 let length = self.automaton.pattern_len(pattern);
                 merge(
                     found,
-                    Interval {
-                        start: end - length,
-                        end,
-                        length,
-                        label: Arc::clone(label),
-                    },
+                    Interval { start: end - length, end, length, label: Arc::clone(label) },
                 );
             }
         }
@@ -222,17 +202,8 @@ pub struct StreamRedactor {
 impl StreamRedactor {
     /// A filter at the beginning of a stream.
     pub fn new(redactor: Arc<Redactor>) -> Self {
-        let state = redactor
-            .search
-            .as_ref()
-            .map_or_else(Default::default, |search| search.start);
-        Self {
-            redactor,
-            state,
-            held: Vec::new(),
-            found: Vec::new(),
-            open: false,
-        }
+        let state = redactor.search.as_ref().map_or_else(Default::default, |search| search.start);
+        Self { redactor, state, held: Vec::new(), found: Vec::new(), open: false }
     }
 
     /// Takes a piece and returns what can be shown now.
@@ -280,10 +251,7 @@ impl StreamRedactor {
             at = interval.end.min(safe);
             if interval.end > safe {
                 open = true;
-                kept.push(Interval {
-                    start: safe,
-                    ..interval
-                });
+                kept.push(Interval { start: safe, ..interval });
             }
         }
         if at < safe {

@@ -52,13 +52,7 @@ pub enum Alphabet {
 
 impl Alphabet {
     /// Every alphabet.
-    pub const ALL: [Self; 5] = [
-        Self::Alnum,
-        Self::Lower,
-        Self::Hex,
-        Self::Digits,
-        Self::Base64Url,
-    ];
+    pub const ALL: [Self; 5] = [Self::Alnum, Self::Lower, Self::Hex, Self::Digits, Self::Base64Url];
 
     /// The word used in annotations.
     pub const fn word(self) -> &'static str {
@@ -84,9 +78,7 @@ impl Alphabet {
 
     /// Reads the word of an annotation.
     pub fn from_word(word: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|alphabet| alphabet.word() == word)
+        Self::ALL.into_iter().find(|alphabet| alphabet.word() == word)
     }
 }
 
@@ -248,9 +240,7 @@ impl Rules {
             found.push(Violation::Long(self.max));
         }
         if let Some(alphabet) = self.alphabet
-            && !value
-                .bytes()
-                .all(|byte| alphabet.characters().contains(&byte))
+            && !value.bytes().all(|byte| alphabet.characters().contains(&byte))
         {
             found.push(Violation::Alphabet(alphabet));
         }
@@ -259,14 +249,8 @@ impl Rules {
                 found.push(Violation::Excluded(*class));
             }
         }
-        let refused = WEAK
-            .iter()
-            .copied()
-            .chain(self.not.iter().map(String::as_str));
-        if refused
-            .into_iter()
-            .any(|weak| value.eq_ignore_ascii_case(weak))
-        {
+        let refused = WEAK.iter().copied().chain(self.not.iter().map(String::as_str));
+        if refused.into_iter().any(|weak| value.eq_ignore_ascii_case(weak)) {
             found.push(Violation::Weak);
         }
         if let Some(prefix) = &self.not_prefix
@@ -298,15 +282,9 @@ mod tests {
             ("Kx8Kx8Kx8Kx8x", vec![Violation::Long(12)]),
             (
                 "Kx8Kx8:x",
-                vec![
-                    Violation::Alphabet(Alphabet::Alnum),
-                    Violation::Excluded(Excluded::Colon),
-                ],
+                vec![Violation::Alphabet(Alphabet::Alnum), Violation::Excluded(Excluded::Colon)],
             ),
-            (
-                "Kx8Kx8\nx",
-                vec![Violation::Control, Violation::Alphabet(Alphabet::Alnum)],
-            ),
+            ("Kx8Kx8\nx", vec![Violation::Control, Violation::Alphabet(Alphabet::Alnum)]),
             ("KOLIBRI77", vec![Violation::Weak]),
             ("ChangeMe", vec![Violation::Weak]),
             ("K10abcdefg", vec![Violation::Prefix("K10".into())]),

@@ -55,11 +55,7 @@ impl SecretStore {
         };
         match problems.has_errors() {
             true => Err(problems),
-            false => Ok(Self {
-                declared,
-                directory,
-                identity,
-            }),
+            false => Ok(Self { declared, directory, identity }),
         }
     }
 
@@ -81,11 +77,8 @@ impl SecretStore {
                 let fixed = self.declared.get(&entry.name).is_some_and(|declaration| {
                     matches!(&declaration.origin, super::Origin::Fixed { value } if value == entry.value.expose())
                 });
-                let loaded = Loaded {
-                    brick: brick.clone(),
-                    value: entry.value.clone(),
-                    public: fixed,
-                };
+                let loaded =
+                    Loaded { brick: brick.clone(), value: entry.value.clone(), public: fixed };
                 if let Err(first) = secrets.insert(&entry.name, loaded) {
                     problems.push(loaded_twice(&entry.name, &first, &brick));
                 }
@@ -137,11 +130,7 @@ impl SecretStore {
                 };
                 problems.extend(found);
                 let bytes = Secret::new(document.text().expose().as_bytes().to_vec());
-                Ok(Some(Brick {
-                    form,
-                    document,
-                    bytes,
-                }))
+                Ok(Some(Brick { form, document, bytes }))
             }
             Form::Encrypted => {
                 let Some(sealed) = self.directory.read_sealed(brick)? else {
@@ -154,11 +143,7 @@ impl SecretStore {
                 if strict && let Err(problem) = self.compare(brick, &sealed, &document) {
                     problems.push(problem);
                 }
-                Ok(Some(Brick {
-                    form,
-                    document,
-                    bytes: Secret::new(sealed),
-                }))
+                Ok(Some(Brick { form, document, bytes: Secret::new(sealed) }))
             }
         }
     }
@@ -222,11 +207,8 @@ impl SecretStore {
     }
 
     fn no_key(&self) -> Diagnostic {
-        Diagnostic::error(
-            codes::MANIFEST,
-            format!("{DIRECTORY}/{MANIFEST_KEY} is missing"),
-        )
-        .hint("the manifest cannot be believed without it: restore it from version control")
+        Diagnostic::error(codes::MANIFEST, format!("{DIRECTORY}/{MANIFEST_KEY} is missing"))
+            .hint("the manifest cannot be believed without it: restore it from version control")
     }
 
     fn key(&self) -> Result<Option<HashKey>, Diagnostic> {
@@ -241,10 +223,7 @@ impl SecretStore {
     pub(super) fn lock(&self) -> Result<Lock, Diagnostic> {
         use std::os::unix::fs::DirBuilderExt as _;
         let shown = Path::new(DIRECTORY);
-        match std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&self.directory.path)
-        {
+        match std::fs::DirBuilder::new().mode(0o700).create(&self.directory.path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(files::access("create", shown, error));
             }
@@ -332,11 +311,7 @@ impl SecretStore {
     }
 
     fn not_a_recipient(&self) -> Diagnostic {
-        let own = self
-            .identity
-            .as_ref()
-            .map(Identity::recipients)
-            .unwrap_or_default();
+        let own = self.identity.as_ref().map(Identity::recipients).unwrap_or_default();
         Diagnostic::error(
             codes::NOT_A_RECIPIENT,
             format!("this identity is not in {DIRECTORY}/{RECIPIENTS}"),
@@ -400,9 +375,7 @@ impl SecretStore {
             Form::Plain => Guard::Private { owner: PLAIN_OWNER },
             Form::Encrypted => Guard::Public,
         };
-        let now = files::read(&path, &shown, guard)
-            .map_err(one)?
-            .map(Secret::new);
+        let now = files::read(&path, &shown, guard).map_err(one)?.map(Secret::new);
         if now.as_ref() != before.map(|before| &before.bytes) {
             return Err(one(Diagnostic::error(
                 codes::CHANGED_MEANWHILE,
@@ -421,9 +394,7 @@ impl SecretStore {
             let key = self.ensure_key(&recipients)?;
             let manifest = self.directory.manifest()?;
             let new = key.record(brick, &sealed, recipients.digest(), &document);
-            let kept = now
-                .as_ref()
-                .and_then(|now| manifest.of_content(brick, now.expose()));
+            let kept = now.as_ref().and_then(|now| manifest.of_content(brick, now.expose()));
             let file = Replacement::write(&path, &shown, &sealed, 0o644)?;
             self.write_manifest(&manifest.during(kept, &new))?;
             file.commit(&shown)?;
@@ -439,9 +410,7 @@ impl SecretStore {
         brick: &str,
         content: &Brick,
     ) -> Result<(), Diagnostic> {
-        let recipients = self
-            .recipients()
-            .map_or_else(|_| String::new(), |r| r.digest());
+        let recipients = self.recipients().map_or_else(|_| String::new(), |r| r.digest());
         let key = self.key()?.ok_or_else(|| self.no_key())?;
         let record: Record =
             key.record(brick, content.bytes.expose(), recipients, &content.document);

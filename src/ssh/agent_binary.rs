@@ -38,9 +38,7 @@ pub struct AgentDescription {
 /// The agent for an architecture as `uname -m` prints it; `None` when this program carries none
 /// (or a damaged one: its digest is checked).
 pub fn for_architecture(architecture: &str) -> Option<AgentBinary> {
-    let found = AGENTS
-        .iter()
-        .find(|agent| agent.architecture == architecture)?;
+    let found = AGENTS.iter().find(|agent| agent.architecture == architecture)?;
     unpack(found).ok()
 }
 
@@ -59,17 +57,11 @@ pub fn list() -> Vec<AgentDescription> {
 
 fn unpack(agent: &EmbeddedAgent) -> io::Result<AgentBinary> {
     let bytes = zstd::bulk::decompress(agent.compressed, agent.size)?;
-    let digest: String = Sha256::digest(&bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if digest != agent.sha256 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "damaged"));
     }
-    Ok(AgentBinary {
-        sha256: agent.sha256,
-        bytes,
-    })
+    Ok(AgentBinary { sha256: agent.sha256, bytes })
 }
 
 #[cfg(test)]
@@ -80,16 +72,8 @@ mod tests {
     fn the_agent_of_this_architecture_is_inside_small_and_intact() {
         let agent = for_architecture(std::env::consts::ARCH).expect("embedded and intact");
         assert!(agent.bytes.starts_with(b"\x7fELF"));
-        assert!(
-            agent.bytes.len() <= 3 * 1024 * 1024,
-            "{} bytes",
-            agent.bytes.len()
-        );
-        assert!(
-            list()
-                .iter()
-                .any(|agent| agent.architecture == std::env::consts::ARCH)
-        );
+        assert!(agent.bytes.len() <= 3 * 1024 * 1024, "{} bytes", agent.bytes.len());
+        assert!(list().iter().any(|agent| agent.architecture == std::env::consts::ARCH));
         assert_eq!(for_architecture("pdp11"), None);
     }
 }

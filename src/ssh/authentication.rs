@@ -52,14 +52,8 @@ pub(super) async fn authenticate(
         tried.push(candidate.label().to_owned());
         match attempt(handle, &target.user, &candidate, agent.as_mut()).await {
             Ok(AuthResult::Success) => return Ok(()),
-            Ok(AuthResult::Failure {
-                partial_success: false,
-                ..
-            }) => {}
-            Ok(AuthResult::Failure {
-                partial_success: true,
-                ..
-            }) => {
+            Ok(AuthResult::Failure { partial_success: false, .. }) => {}
+            Ok(AuthResult::Failure { partial_success: true, .. }) => {
                 note(&mut tried, "accepted, but the server wants a second proof");
             }
             Err(reason) => {
@@ -94,14 +88,10 @@ async fn candidates(
     if let Some(agent) = agent {
         match agent.request_identities().await {
             Ok(identities) => {
-                held.extend(
-                    identities
-                        .into_iter()
-                        .filter_map(|identity| match identity {
-                            AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
-                            AgentIdentity::Certificate { .. } => None,
-                        }),
-                )
+                held.extend(identities.into_iter().filter_map(|identity| match identity {
+                    AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
+                    AgentIdentity::Certificate { .. } => None,
+                }))
             }
             Err(error) => skipped.push(format!("ssh-agent ({error})")),
         }
@@ -116,24 +106,17 @@ async fn candidates(
                 continue;
             }
         };
-        let at = held
-            .iter()
-            .position(|(held, _)| held.key_data() == key.public_key().key_data());
+        let at = held.iter().position(|(held, _)| held.key_data() == key.public_key().key_data());
         let from_agent = at.map(|at| held.remove(at));
         let label = format!("{} {}", key.algorithm(), path.display());
         match from_agent {
-            _ if !key.is_encrypted() => found.push(Candidate::File {
-                label,
-                key: Arc::new(key),
-            }),
-            Some((key, _)) => found.push(Candidate::Agent {
-                label: format!("{label} through ssh-agent"),
-                key,
-            }),
-            None => skipped.push(format!(
-                "{} (encrypted, and no ssh-agent holds it)",
-                path.display()
-            )),
+            _ if !key.is_encrypted() => found.push(Candidate::File { label, key: Arc::new(key) }),
+            Some((key, _)) => {
+                found.push(Candidate::Agent { label: format!("{label} through ssh-agent"), key })
+            }
+            None => {
+                skipped.push(format!("{} (encrypted, and no ssh-agent holds it)", path.display()))
+            }
         }
     }
     for (key, comment) in held {
@@ -152,10 +135,7 @@ fn load(path: &Path) -> Result<Option<PrivateKey>, String> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    let mode = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .permissions()
-        .mode();
+    let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(format!("mode {:04o} lets others read it", mode & 0o7777));
     }
@@ -183,10 +163,8 @@ async fn attempt(
     };
     let hash = if is_rsa {
         // A server that does not say gets SHA-512, never SHA-1.
-        let supported = handle
-            .best_supported_rsa_hash()
-            .await
-            .map_err(|error| error.to_string())?;
+        let supported =
+            handle.best_supported_rsa_hash().await.map_err(|error| error.to_string())?;
         Some(supported.flatten().unwrap_or(HashAlg::Sha512))
     } else {
         None
@@ -194,10 +172,7 @@ async fn attempt(
     match (candidate, agent) {
         (Candidate::File { key, .. }, _) => {
             let key = PrivateKeyWithHashAlg::new(Arc::clone(key), hash);
-            handle
-                .authenticate_publickey(user, key)
-                .await
-                .map_err(|error| error.to_string())
+            handle.authenticate_publickey(user, key).await.map_err(|error| error.to_string())
         }
         (Candidate::Agent { key, .. }, Some(agent)) => handle
             .authenticate_publickey_with(user, key.clone(), hash, agent)

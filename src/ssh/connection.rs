@@ -45,21 +45,11 @@ const CIPHERS: &[cipher::Name] = &[
 /// Host key algorithms that are offered, SHA-1 signatures not among them.
 pub(super) const HOST_KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP256,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP384,
-    },
-    Algorithm::Ecdsa {
-        curve: EcdsaCurve::NistP521,
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha512),
-    },
-    Algorithm::Rsa {
-        hash: Some(HashAlg::Sha256),
-    },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+    Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+    Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
 /// A connection that has proved both identities.
@@ -72,10 +62,7 @@ pub(super) struct Connection {
 /// What to do with the key that the host presents.
 pub(super) enum Trust {
     /// Accept only what is pinned.
-    Pinned {
-        known: KnownHosts,
-        names: Vec<String>,
-    },
+    Pinned { known: KnownHosts, names: Vec<String> },
     /// Accept nothing; only look.
     Look,
 }
@@ -105,10 +92,7 @@ impl client::Handler for HostKeyCheck {
             Trust::Look => Ok(HostKeyVerdict::Unknown),
         };
         let trusted = verdict == Ok(HostKeyVerdict::Trusted);
-        let mut presented = self
-            .presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut presented = self.presented.lock().unwrap_or_else(PoisonError::into_inner);
         *presented = Some((key.clone(), verdict));
         Ok(trusted)
     }
@@ -129,20 +113,13 @@ pub(super) async fn establish(
     let mut connection = match connected {
         Ok(connection) => connection,
         Err(error) => {
-            let presented = presented
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take();
+            let presented = presented.lock().unwrap_or_else(PoisonError::into_inner).take();
             return Err(presented
                 .and_then(|(key, verdict)| host_key_error(target, options, &key, verdict))
                 .unwrap_or(error));
         }
     };
-    match timeout(
-        options.auth_timeout,
-        authenticate(&mut connection.handle, target, options),
-    )
-    .await
+    match timeout(options.auth_timeout, authenticate(&mut connection.handle, target, options)).await
     {
         Ok(result) => result.map(|()| connection),
         Err(_) => Err(timed_out(target, "authentication", options.auth_timeout)),
@@ -166,9 +143,7 @@ pub(super) async fn handshake(
         Ok(Ok(socket)) => socket,
     };
     let half_round_trip = began.elapsed() / 2;
-    socket
-        .set_nodelay(true)
-        .map_err(|error| tcp_error(target, options, &error))?;
+    socket.set_nodelay(true).map_err(|error| tcp_error(target, options, &error))?;
     let config = client::Config {
         window_size: WINDOW,
         maximum_packet_size: 65_535,
@@ -197,10 +172,7 @@ pub(super) async fn handshake(
             address: target.address,
             reason: protocol_reason(&error),
         }),
-        Ok(Ok(handle)) => Ok(Connection {
-            handle,
-            half_round_trip,
-        }),
+        Ok(Ok(handle)) => Ok(Connection { handle, half_round_trip }),
     }
 }
 
@@ -233,30 +205,17 @@ fn tcp_error(target: &Target, options: &ConnectOptions, error: &std::io::Error) 
         std::io::ErrorKind::TimedOut => {
             timed_out(target, "TCP connection", options.connect_timeout)
         }
-        _ => ConnectError::Unreachable {
-            host,
-            address,
-            reason: error.to_string(),
-        },
+        _ => ConnectError::Unreachable { host, address, reason: error.to_string() },
     }
 }
 
 fn timed_out(target: &Target, stage: &'static str, after: Duration) -> ConnectError {
-    ConnectError::Timeout {
-        host: target.name.clone(),
-        address: target.address,
-        stage,
-        after,
-    }
+    ConnectError::Timeout { host: target.name.clone(), address: target.address, stage, after }
 }
 
 fn known_hosts_error(target: &Target, options: &ConnectOptions, reason: String) -> ConnectError {
     let known_hosts = options.known_hosts.clone();
-    ConnectError::KnownHosts {
-        host: target.name.clone(),
-        known_hosts,
-        reason,
-    }
+    ConnectError::KnownHosts { host: target.name.clone(), known_hosts, reason }
 }
 
 fn host_key_error(
@@ -271,12 +230,9 @@ fn host_key_error(
     let known_hosts = options.known_hosts.clone();
     Some(match verdict {
         Ok(HostKeyVerdict::Trusted) => return None,
-        Ok(HostKeyVerdict::Unknown) => ConnectError::HostKeyUnknown {
-            host,
-            address,
-            algorithm,
-            fingerprint,
-        },
+        Ok(HostKeyVerdict::Unknown) => {
+            ConnectError::HostKeyUnknown { host, address, algorithm, fingerprint }
+        }
         Ok(HostKeyVerdict::Changed { pinned, line }) => {
             let pinned = pinned.join(", ");
             ConnectError::HostKeyChanged {
@@ -297,11 +253,7 @@ fn host_key_error(
             known_hosts,
             line,
         },
-        Err(reason) => ConnectError::KnownHosts {
-            host,
-            known_hosts,
-            reason,
-        },
+        Err(reason) => ConnectError::KnownHosts { host, known_hosts, reason },
     })
 }
 
@@ -312,12 +264,7 @@ mod tests {
     #[test]
     fn a_host_known_by_its_rsa_key_is_asked_for_that_one_first() {
         let order = host_key_order(&[Algorithm::Rsa { hash: None }]);
-        assert_eq!(
-            order[0],
-            Algorithm::Rsa {
-                hash: Some(HashAlg::Sha512)
-            }
-        );
+        assert_eq!(order[0], Algorithm::Rsa { hash: Some(HashAlg::Sha512) });
         assert_eq!(order.len(), HOST_KEYS.len());
         assert_eq!(host_key_order(&[]), HOST_KEYS);
     }

@@ -105,11 +105,7 @@ pub enum ConnectError {
         reason: String,
     },
     /// No key was accepted.
-    #[error(
-        "{host}: {user}@{address} accepted no key; tried: {}{}",
-        list(tried),
-        also(skipped)
-    )]
+    #[error("{host}: {user}@{address} accepted no key; tried: {}{}", list(tried), also(skipped))]
     Authentication {
         /// The host's name.
         host: String,
@@ -191,19 +187,11 @@ impl ConnectError {
 }
 
 fn list(items: &[String]) -> String {
-    if items.is_empty() {
-        "nothing".into()
-    } else {
-        items.join(", ")
-    }
+    if items.is_empty() { "nothing".into() } else { items.join(", ") }
 }
 
 fn also(skipped: &[String]) -> String {
-    if skipped.is_empty() {
-        String::new()
-    } else {
-        format!("; not tried: {}", skipped.join(", "))
-    }
+    if skipped.is_empty() { String::new() } else { format!("; not tried: {}", skipped.join(", ")) }
 }
 
 /// Why a session that existed can no longer answer.

@@ -29,21 +29,14 @@ pub async fn scan_host_keys(
     let mut found = Vec::new();
     let mut last = None;
     for algorithm in HOST_KEYS {
-        if *algorithm
-            == (Algorithm::Rsa {
-                hash: Some(HashAlg::Sha256),
-            })
-        {
+        if *algorithm == (Algorithm::Rsa { hash: Some(HashAlg::Sha256) }) {
             // The same key as with SHA-512.
             continue;
         }
         let presented = Presented::default();
         let wanted = vec![algorithm.clone()];
         let outcome = handshake(target, options, wanted, Trust::Look, Arc::clone(&presented)).await;
-        let presented = presented
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let presented = presented.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (presented, outcome) {
             (Some((key, _)), _) => {
                 let line = format!("{} {}", target.known_hosts_names().join(","), {

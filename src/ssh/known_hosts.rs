@@ -99,38 +99,26 @@ impl KnownHosts {
     /// # Errors
     /// A text with the line number, when a line for this host cannot be read.
     pub fn judge(&self, names: &[String], key: &PublicKey) -> Result<HostKeyVerdict, String> {
-        let here = || {
-            self.entries
-                .iter()
-                .filter(|entry| entry.hosts.matches_any(names))
-        };
+        let here = || self.entries.iter().filter(|entry| entry.hosts.matches_any(names));
         for entry in here() {
             if let Err(reason) = &entry.key {
                 return Err(format!("line {}: {reason}", entry.line));
             }
         }
         let same = |entry: &Entry| {
-            entry
-                .key
-                .as_ref()
-                .is_ok_and(|pinned| pinned.key_data() == key.key_data())
+            entry.key.as_ref().is_ok_and(|pinned| pinned.key_data() == key.key_data())
         };
         if let Some(entry) = here().find(|e| e.marker == Marker::Revoked && same(e)) {
             return Ok(HostKeyVerdict::Revoked { line: entry.line });
         }
-        let pinned: Vec<&Entry> = here()
-            .filter(|entry| entry.marker == Marker::None)
-            .collect();
+        let pinned: Vec<&Entry> = here().filter(|entry| entry.marker == Marker::None).collect();
         if pinned.iter().any(|entry| same(entry)) {
             return Ok(HostKeyVerdict::Trusted);
         }
         Ok(match pinned.first() {
             None => HostKeyVerdict::Unknown,
             Some(first) => HostKeyVerdict::Changed {
-                pinned: pinned
-                    .iter()
-                    .filter_map(|e| e.key.as_ref().ok().map(describe))
-                    .collect(),
+                pinned: pinned.iter().filter_map(|e| e.key.as_ref().ok().map(describe)).collect(),
                 line: first.line,
             },
         })
@@ -171,40 +159,23 @@ impl Entry {
         if let (Marker::Revoked, Err(reason)) = (marker, &key) {
             return Err(reason.clone());
         }
-        Ok(Self {
-            line,
-            marker,
-            hosts: Hosts::parse(hosts)?,
-            key,
-        })
+        Ok(Self { line, marker, hosts: Hosts::parse(hosts)?, key })
     }
 }
 
 impl Hosts {
     fn parse(field: &str) -> Result<Self, String> {
         let Some(hashed) = field.strip_prefix("|1|") else {
-            return Ok(Self::Patterns(
-                field.split(',').map(str::to_ascii_lowercase).collect(),
-            ));
+            return Ok(Self::Patterns(field.split(',').map(str::to_ascii_lowercase).collect()));
         };
-        let decode = |text| {
-            BASE64
-                .decode(text)
-                .map_err(|error| format!("hashed host name: {error}"))
-        };
-        let (salt, digest) = hashed
-            .split_once('|')
-            .ok_or("a hashed host name has two parts")?;
-        Ok(Self::Hashed {
-            salt: decode(salt)?,
-            digest: decode(digest)?,
-        })
+        let decode =
+            |text| BASE64.decode(text).map_err(|error| format!("hashed host name: {error}"));
+        let (salt, digest) = hashed.split_once('|').ok_or("a hashed host name has two parts")?;
+        Ok(Self::Hashed { salt: decode(salt)?, digest: decode(digest)? })
     }
 
     fn matches_any(&self, names: &[String]) -> bool {
-        names
-            .iter()
-            .any(|name| self.matches(&name.to_ascii_lowercase()))
+        names.iter().any(|name| self.matches(&name.to_ascii_lowercase()))
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -234,10 +205,7 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         if pattern.get(p) == Some(&b'*') {
             star = Some((p + 1, t));
             p += 1;
-        } else if pattern
-            .get(p)
-            .is_some_and(|byte| *byte == b'?' || *byte == text[t])
-        {
+        } else if pattern.get(p).is_some_and(|byte| *byte == b'?' || *byte == text[t]) {
             p += 1;
             t += 1;
         } else if let Some((after, from)) = star {

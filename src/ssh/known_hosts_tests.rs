@@ -16,44 +16,23 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn judge(file: &str, host: &[&str], presented: &str) -> HostKeyVerdict {
-    KnownHosts::parse(file)
-        .unwrap()
-        .judge(&names(host), &key(presented))
-        .unwrap()
+    KnownHosts::parse(file).unwrap().judge(&names(host), &key(presented)).unwrap()
 }
 
 #[test]
 fn plain_names_addresses_ports_and_patterns_match() {
     let plain = format!("# comment\n\nredis-01,10.0.0.123\t{ED_A} note # not a comment\n");
     assert_eq!(judge(&plain, &["redis-01"], ED_A), HostKeyVerdict::Trusted);
-    assert_eq!(
-        judge(&plain, &["x", "10.0.0.123"], ED_A),
-        HostKeyVerdict::Trusted
-    );
+    assert_eq!(judge(&plain, &["x", "10.0.0.123"], ED_A), HostKeyVerdict::Trusted);
     assert_eq!(judge(&plain, &["redis-02"], ED_A), HostKeyVerdict::Unknown);
-    assert_eq!(
-        judge(&plain, &["[redis-01]:2222"], ED_A),
-        HostKeyVerdict::Unknown
-    );
+    assert_eq!(judge(&plain, &["[redis-01]:2222"], ED_A), HostKeyVerdict::Unknown);
     let port = format!("[redis-01]:2222 {ED_A}\n");
-    assert_eq!(
-        judge(&port, &["[redis-01]:2222"], ED_A),
-        HostKeyVerdict::Trusted
-    );
+    assert_eq!(judge(&port, &["[redis-01]:2222"], ED_A), HostKeyVerdict::Trusted);
     assert_eq!(judge(&port, &["redis-01"], ED_A), HostKeyVerdict::Unknown);
     let pattern = format!("10.0.0.*,!10.0.0.9,REDIS-0? {ED_A}\n");
-    assert_eq!(
-        judge(&pattern, &["10.0.0.8"], ED_A),
-        HostKeyVerdict::Trusted
-    );
-    assert_eq!(
-        judge(&pattern, &["10.0.0.9"], ED_A),
-        HostKeyVerdict::Unknown
-    );
-    assert_eq!(
-        judge(&pattern, &["redis-01"], ED_A),
-        HostKeyVerdict::Trusted
-    );
+    assert_eq!(judge(&pattern, &["10.0.0.8"], ED_A), HostKeyVerdict::Trusted);
+    assert_eq!(judge(&pattern, &["10.0.0.9"], ED_A), HostKeyVerdict::Unknown);
+    assert_eq!(judge(&pattern, &["redis-01"], ED_A), HostKeyVerdict::Trusted);
 }
 
 #[test]
@@ -61,25 +40,12 @@ fn a_hashed_name_matches_as_openssh_writes_it() {
     // `ssh-keygen -H` of a line for 10.0.0.123, and of one for [10.0.0.123]:2222.
     let salt = [7_u8; 20];
     let hashed = |name: &str| {
-        let digest = Hmac::<Sha1>::new_from_slice(&salt)
-            .unwrap()
-            .chain_update(name)
-            .finalize()
-            .into_bytes();
-        format!(
-            "|1|{}|{} {ED_A}\n",
-            BASE64.encode(salt),
-            BASE64.encode(digest)
-        )
+        let digest =
+            Hmac::<Sha1>::new_from_slice(&salt).unwrap().chain_update(name).finalize().into_bytes();
+        format!("|1|{}|{} {ED_A}\n", BASE64.encode(salt), BASE64.encode(digest))
     };
-    assert_eq!(
-        judge(&hashed("10.0.0.123"), &["10.0.0.123"], ED_A),
-        HostKeyVerdict::Trusted
-    );
-    assert_eq!(
-        judge(&hashed("10.0.0.123"), &["10.0.0.124"], ED_A),
-        HostKeyVerdict::Unknown
-    );
+    assert_eq!(judge(&hashed("10.0.0.123"), &["10.0.0.123"], ED_A), HostKeyVerdict::Trusted);
+    assert_eq!(judge(&hashed("10.0.0.123"), &["10.0.0.124"], ED_A), HostKeyVerdict::Unknown);
     assert_eq!(
         judge(&hashed("[10.0.0.123]:2222"), &["[10.0.0.123]:2222"], ED_A),
         HostKeyVerdict::Trusted
@@ -95,45 +61,25 @@ fn a_different_key_is_an_alarm_that_shows_what_is_pinned() {
     assert_eq!((pinned.len(), line), (1, 2));
     assert!(pinned[0].starts_with("ssh-ed25519 SHA256:"), "{pinned:?}");
     // Another type than the pinned one is no proof either.
-    assert!(matches!(
-        judge(&file, &["redis-01"], ECDSA),
-        HostKeyVerdict::Changed { .. }
-    ));
+    assert!(matches!(judge(&file, &["redis-01"], ECDSA), HostKeyVerdict::Changed { .. }));
 }
 
 #[test]
 fn revoked_wins_over_pinned_wherever_it_stands() {
     let file = format!("redis-01 {ED_A}\n@revoked * {ED_A}\n");
-    assert_eq!(
-        judge(&file, &["redis-01"], ED_A),
-        HostKeyVerdict::Revoked { line: 2 }
-    );
+    assert_eq!(judge(&file, &["redis-01"], ED_A), HostKeyVerdict::Revoked { line: 2 });
     assert_eq!(
         judge(&file, &["redis-01"], ED_B),
-        HostKeyVerdict::Changed {
-            pinned: vec![describe(&key(ED_A))],
-            line: 1
-        }
+        HostKeyVerdict::Changed { pinned: vec![describe(&key(ED_A))], line: 1 }
     );
 }
 
 #[test]
 fn an_authority_pins_no_host_and_a_broken_line_is_an_error_only_where_it_matters() {
-    assert_eq!(
-        judge(&format!("@cert-authority * {ED_A}"), &["a"], ED_A),
-        HostKeyVerdict::Unknown
-    );
+    assert_eq!(judge(&format!("@cert-authority * {ED_A}"), &["a"], ED_A), HostKeyVerdict::Unknown);
     let broken = KnownHosts::parse("redis-01 ssh-ed25519 AAAAbroken").unwrap();
-    assert!(
-        broken
-            .judge(&names(&["redis-01"]), &key(ED_A))
-            .unwrap_err()
-            .contains("line 1")
-    );
-    assert_eq!(
-        broken.judge(&names(&["other"]), &key(ED_A)),
-        Ok(HostKeyVerdict::Unknown)
-    );
+    assert!(broken.judge(&names(&["redis-01"]), &key(ED_A)).unwrap_err().contains("line 1"));
+    assert_eq!(broken.judge(&names(&["other"]), &key(ED_A)), Ok(HostKeyVerdict::Unknown));
     assert!(KnownHosts::parse("@revoked * ssh-ed25519 AAAAbroken").is_err());
     assert!(KnownHosts::parse("@odd * ssh-ed25519 AAAA").is_err());
     assert!(KnownHosts::parse("just-a-name").is_err());
@@ -151,34 +97,15 @@ fn adding_is_idempotent_private_and_never_replaces() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("known_hosts");
-    assert_eq!(
-        append_known_host(&path, &format!("a,10.0.0.1 {ED_A}")),
-        Ok(Added::New)
-    );
-    assert_eq!(
-        append_known_host(&path, &format!("a,10.0.0.1 {ED_A}")),
-        Ok(Added::AlreadyThere)
-    );
-    assert_eq!(
-        append_known_host(&path, &format!("a,10.0.0.1 {ECDSA}")),
-        Ok(Added::New)
-    );
+    assert_eq!(append_known_host(&path, &format!("a,10.0.0.1 {ED_A}")), Ok(Added::New));
+    assert_eq!(append_known_host(&path, &format!("a,10.0.0.1 {ED_A}")), Ok(Added::AlreadyThere));
+    assert_eq!(append_known_host(&path, &format!("a,10.0.0.1 {ECDSA}")), Ok(Added::New));
     let refused = append_known_host(&path, &format!("b,10.0.0.1 {ED_B}")).unwrap_err();
-    assert!(
-        refused.contains("a different ssh-ed25519 key is pinned for 10.0.0.1"),
-        "{refused}"
-    );
+    assert!(refused.contains("a different ssh-ed25519 key is pinned for 10.0.0.1"), "{refused}");
     let text = fs::read_to_string(&path).unwrap();
     assert_eq!(text, format!("a,10.0.0.1 {ED_A}\na,10.0.0.1 {ECDSA}\n"));
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
-    assert_eq!(
-        fs::read_dir(directory.path()).unwrap().count(),
-        1,
-        "no temporary file is left"
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
 proptest! {

@@ -39,16 +39,10 @@ pub(super) async fn over_ssh(
     options: &ConnectOptions,
 ) -> Result<Launched, ConnectError> {
     let deadline = Instant::now() + options.start_timeout;
-    let failed = |reason: String| ConnectError::AgentStart {
-        host: target.name.clone(),
-        reason,
-    };
+    let failed = |reason: String| ConnectError::AgentStart { host: target.name.clone(), reason };
     let mut last = String::new();
     for existing in [Existing::Use, Existing::Replace] {
-        let digests: Vec<&str> = agent_binary::list()
-            .iter()
-            .map(|agent| agent.sha256)
-            .collect();
+        let digests: Vec<&str> = agent_binary::list().iter().map(|agent| agent.sha256).collect();
         let root = target.user == "root";
         let command =
             launch_command(&options.agent_directories, &digests, existing, root).map_err(failed)?;
@@ -59,12 +53,7 @@ pub(super) async fn over_ssh(
                 .await
                 .map_err(|error| Attempt::Ended(error.to_string()))?;
             let (reader, writer) = channel.split();
-            boot(
-                target,
-                LinkReader::Ssh(reader),
-                Box::pin(writer.make_writer()),
-            )
-            .await
+            boot(target, LinkReader::Ssh(reader), Box::pin(writer.make_writer())).await
         };
         match timeout_at(deadline, attempt).await {
             Err(_) => {
@@ -94,10 +83,7 @@ async fn open_channel(
             }
             Err(error) => {
                 let reason = format!("the server opens no session: {error}");
-                return Err(ConnectError::AgentStart {
-                    host: target.name.clone(),
-                    reason,
-                });
+                return Err(ConnectError::AgentStart { host: target.name.clone(), reason });
             }
         }
     }
@@ -133,11 +119,7 @@ async fn boot(
                 PreambleScan::Found(rest) => {
                     let mut decoder = FrameDecoder::default();
                     decoder.push(&rest);
-                    return Ok(Launched {
-                        reader,
-                        writer,
-                        decoder,
-                    });
+                    return Ok(Launched { reader, writer, decoder });
                 }
                 PreambleScan::TooMuch => {
                     return Err(Attempt::Fatal(ConnectError::AgentStart {
@@ -147,7 +129,8 @@ async fn boot(
                 }
                 PreambleScan::NotYet if upload.is_none() => {
                     if let Some(architecture) = line_after(scanner.foreign(), WANTS) {
-                        upload = Some(upload_bytes(target, &architecture).map_err(Attempt::Fatal)?);
+                        let bytes = upload_bytes(target, &architecture);
+                        upload = Some(bytes.map_err(|error| Attempt::Fatal(*error))?);
                     }
                 }
                 PreambleScan::NotYet => {}
@@ -156,7 +139,7 @@ async fn boot(
                 errors.extend_from_slice(&bytes);
                 errors.truncate(KEPT_TEXT);
             }
-            LinkEvent::Exit(how, _) => ended = how,
+            LinkEvent::Exit(how) => ended = how,
             LinkEvent::Closed => break,
         }
     }
@@ -174,11 +157,7 @@ async fn boot(
 const KEPT_TEXT: usize = 2000;
 
 fn printed(ended: &str, output: &[u8], errors: &[u8]) -> String {
-    let ended = if ended.is_empty() {
-        "the channel was closed"
-    } else {
-        ended
-    };
+    let ended = if ended.is_empty() { "the channel was closed" } else { ended };
     let said: Vec<String> = [output, errors]
         .iter()
         .map(|bytes| {
@@ -189,35 +168,22 @@ fn printed(ended: &str, output: &[u8], errors: &[u8]) -> String {
         .filter(|text| !text.is_empty())
         .map(|text| text.chars().filter(|c| !c.is_control()).collect())
         .collect();
-    if said.is_empty() {
-        ended.to_owned()
-    } else {
-        format!("{ended}: {}", said.join("; "))
-    }
+    if said.is_empty() { ended.to_owned() } else { format!("{ended}: {}", said.join("; ")) }
 }
 
 /// The rest of the line behind `word`, once the line is whole.
 fn line_after(output: &[u8], word: &str) -> Option<String> {
-    let at = output
-        .windows(word.len())
-        .position(|window| window == word.as_bytes())?;
+    let at = output.windows(word.len()).position(|window| window == word.as_bytes())?;
     let rest = &output[at + word.len()..];
     let end = rest.iter().position(|byte| *byte == b'\n')?;
     Some(String::from_utf8_lossy(&rest[..end]).trim().to_owned())
 }
 
 /// What the script reads: digest and size on a line, then the program.
-fn upload_bytes(target: &Target, architecture: &str) -> Result<Vec<u8>, ConnectError> {
+fn upload_bytes(target: &Target, architecture: &str) -> Result<Vec<u8>, Box<ConnectError>> {
     let agent = agent_binary::for_architecture(architecture).ok_or_else(|| {
-        let architecture = architecture
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(40)
-            .collect();
-        ConnectError::Architecture {
-            host: target.name.clone(),
-            architecture,
-        }
+        let architecture = architecture.chars().filter(|c| !c.is_control()).take(40).collect();
+        ConnectError::Architecture { host: target.name.clone(), architecture }
     })?;
     let mut bytes = format!("{} {}\n", agent.sha256, agent.bytes.len()).into_bytes();
     bytes.extend_from_slice(&agent.bytes);
@@ -230,16 +196,11 @@ pub(super) async fn locally(
     target: &Target,
     options: &ConnectOptions,
 ) -> Result<Launched, ConnectError> {
-    let failed = |reason: String| ConnectError::AgentStart {
-        host: target.name.clone(),
-        reason,
-    };
+    let failed = |reason: String| ConnectError::AgentStart { host: target.name.clone(), reason };
     let architecture = std::env::consts::ARCH;
-    let agent =
-        agent_binary::for_architecture(architecture).ok_or_else(|| ConnectError::Architecture {
-            host: target.name.clone(),
-            architecture: architecture.into(),
-        })?;
+    let agent = agent_binary::for_architecture(architecture).ok_or_else(|| {
+        ConnectError::Architecture { host: target.name.clone(), architecture: architecture.into() }
+    })?;
     let mut reasons = Vec::new();
     for directory in &options.agent_directories {
         let spawned = install(Path::new(directory), &agent).and_then(|path| {
@@ -276,18 +237,13 @@ pub(super) async fn locally(
 /// Puts the agent into `directory`, unless the right bytes are there already.
 fn install(directory: &Path, agent: &AgentBinary) -> io::Result<PathBuf> {
     let directory = directory.join("agents");
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
     let meta = fs::symlink_metadata(&directory)?;
     if meta.uid() != rustix::process::geteuid().as_raw()
         || meta.mode() & 0o022 != 0
         || !meta.is_dir()
     {
-        return Err(io::Error::other(
-            "it belongs to another user or others may write to it",
-        ));
+        return Err(io::Error::other("it belongs to another user or others may write to it"));
     }
     let path = directory.join(format!("strata-agent-{}", agent.sha256));
     if fs::read(&path).is_ok_and(|bytes| bytes == agent.bytes) {

@@ -35,10 +35,7 @@ pub(super) fn launch_command(
     root: bool,
 ) -> Result<String, String> {
     let harmless = |word: &str| {
-        !word.is_empty()
-            && word
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
     };
     for directory in directories {
         if !directory.starts_with('/') || !harmless(directory) {
@@ -51,12 +48,7 @@ pub(super) fn launch_command(
         return Err("there is no directory for the agent".into());
     }
     let forwards = directories.join(" ");
-    let backwards = directories
-        .iter()
-        .rev()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(" ");
+    let backwards = directories.iter().rev().map(String::as_str).collect::<Vec<_>>().join(" ");
     let mut script = String::from("umask 077; ");
     if existing == Existing::Use {
         // A file that is no ELF program must not reach exec: sh would take it for a script.
@@ -83,11 +75,7 @@ pub(super) fn launch_command(
          rm -f $u; done; rm -f $t; echo {FAILED}it runs from no directory of {forwards}; exit 1"
     );
     let shell = format!("/bin/sh -c '{script}'");
-    Ok(if root {
-        format!("exec {shell}")
-    } else {
-        format!("exec sudo -n {shell}")
-    })
+    Ok(if root { format!("exec {shell}") } else { format!("exec sudo -n {shell}") })
 }
 
 #[cfg(test)]
@@ -99,11 +87,8 @@ mod tests {
         let directories = ["/var/lib/strata".to_owned(), "/run/strata".to_owned()];
         for existing in [Existing::Use, Existing::Replace] {
             let command = launch_command(&directories, &["abc123"], existing, true).unwrap();
-            let inner = command
-                .strip_prefix("exec /bin/sh -c '")
-                .unwrap()
-                .strip_suffix('\'')
-                .unwrap();
+            let inner =
+                command.strip_prefix("exec /bin/sh -c '").unwrap().strip_suffix('\'').unwrap();
             assert!(!inner.contains(['\'', '\\', '!', '\n', '`']), "{inner}");
             assert!(command.len() < 4096);
         }

@@ -14,7 +14,7 @@ pub(super) enum LinkEvent {
     /// Bytes of standard error.
     Stderr(Vec<u8>),
     /// How the program ended.
-    Exit(String, Option<u32>),
+    Exit(String),
     /// Nothing more will arrive.
     Closed,
 }
@@ -41,13 +41,13 @@ impl LinkReader {
                         return LinkEvent::Stderr(data.into());
                     }
                     Some(ChannelMsg::ExitStatus { exit_status }) => {
-                        return LinkEvent::Exit(format!("status {exit_status}"), Some(exit_status));
+                        return LinkEvent::Exit(format!("status {exit_status}"));
                     }
                     Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
-                        return LinkEvent::Exit(format!("signal {signal_name:?}"), None);
+                        return LinkEvent::Exit(format!("signal {signal_name:?}"));
                     }
                     Some(ChannelMsg::Failure) => {
-                        return LinkEvent::Exit("the server runs no commands".into(), None);
+                        return LinkEvent::Exit("the server runs no commands".into());
                     }
                     Some(_) => {}
                 }
@@ -58,22 +58,14 @@ impl LinkReader {
 
 /// The link to a child whose three pipes are piped. Its end is waited for in the background.
 pub(super) fn local(mut child: Child) -> Option<(LinkReader, LinkWriter)> {
-    let (stdin, stdout, stderr) = (
-        child.stdin.take()?,
-        child.stdout.take()?,
-        child.stderr.take()?,
-    );
+    let (stdin, stdout, stderr) = (child.stdin.take()?, child.stdout.take()?, child.stderr.take()?);
     let (events, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
         let output = pump(stdout, events.clone(), LinkEvent::Data);
         let errors = pump(stderr, events.clone(), LinkEvent::Stderr);
         tokio::join!(output, errors);
         if let Ok(status) = child.wait().await {
-            let code = status.code().and_then(|code| u32::try_from(code).ok());
-            events
-                .send(LinkEvent::Exit(status.to_string(), code))
-                .await
-                .ok();
+            events.send(LinkEvent::Exit(status.to_string())).await.ok();
         }
     });
     Some((LinkReader::Local(receiver), Box::pin(stdin)))

@@ -47,13 +47,7 @@ impl StreamState {
 
     pub(super) fn open_failed(&self, reason: String, refused: bool) {
         if let Some(opening) = self.lock().opening.take() {
-            opening
-                .send(Err(Refusal {
-                    reason,
-                    refused,
-                    lost: None,
-                }))
-                .ok();
+            opening.send(Err(Refusal { reason, refused, lost: None })).ok();
         }
     }
 
@@ -80,11 +74,8 @@ impl StreamState {
     /// The session is gone.
     pub(super) fn fail(&self, error: &SessionError) {
         if let Some(opening) = self.lock().opening.take() {
-            let refusal = Refusal {
-                reason: String::new(),
-                refused: false,
-                lost: Some(error.clone()),
-            };
+            let refusal =
+                Refusal { reason: String::new(), refused: false, lost: Some(error.clone()) };
             opening.send(Err(refusal)).ok();
         }
         let mut inner = self.lock();
@@ -129,41 +120,21 @@ impl RelayStream {
         timeout: Duration,
     ) -> Result<Self, OpenError> {
         let (sender, answer) = oneshot::channel();
-        let inner = Inner {
-            opening: Some(sender),
-            credit: u64::from(STREAM_WINDOW),
-            ..Inner::default()
-        };
-        let state = Arc::new(StreamState {
-            inner: Mutex::new(inner),
-        });
+        let inner =
+            Inner { opening: Some(sender), credit: u64::from(STREAM_WINDOW), ..Inner::default() };
+        let state = Arc::new(StreamState { inner: Mutex::new(inner) });
         let id = router.add_stream(Arc::clone(&state))?;
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        router.send(ToAgent::Open {
-            stream: id,
-            to,
-            timeout_ms,
-        });
+        router.send(ToAgent::Open { stream: id, to, timeout_ms });
         // From here on a drop closes the stream at the agent too.
-        let stream = Self {
-            router,
-            state,
-            id,
-            shut: false,
-        };
+        let stream = Self { router, state, id, shut: false };
         let host = stream.router.host().to_owned();
         match answer.await {
             Ok(Ok(())) => Ok(stream),
-            Ok(Err(Refusal {
-                lost: Some(error), ..
-            })) => Err(error.into()),
+            Ok(Err(Refusal { lost: Some(error), .. })) => Err(error.into()),
             Ok(Err(Refusal { refused: true, .. })) => Err(OpenError::Refused { host, to }),
             Ok(Err(Refusal { reason, .. })) if reason.contains("deadline") => {
-                Err(OpenError::Timeout {
-                    host,
-                    to,
-                    after: timeout,
-                })
+                Err(OpenError::Timeout { host, to, after: timeout })
             }
             Ok(Err(Refusal { reason, .. })) => Err(OpenError::Other { host, to, reason }),
             Err(_) => Err(stream.router.lost().into()),
@@ -199,10 +170,7 @@ impl AsyncRead for RelayStream {
         if inner.consumed >= STREAM_WINDOW / 4 && inner.end.is_none() {
             let bytes = std::mem::take(&mut inner.consumed);
             drop(inner);
-            self.router.send_urgent(ToAgent::Credit {
-                stream: self.id,
-                bytes,
-            });
+            self.router.send_urgent(ToAgent::Credit { stream: self.id, bytes });
         }
         Poll::Ready(Ok(()))
     }
@@ -219,25 +187,16 @@ impl AsyncWrite for RelayStream {
         }
         let mut inner = self.state.lock();
         if let Some(Err(reason)) = &inner.end {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::BrokenPipe,
-                reason.clone(),
-            )));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, reason.clone())));
         }
         if inner.credit == 0 {
             inner.writer = Some(context.waker().clone());
             return Poll::Pending;
         }
-        let count = bytes
-            .len()
-            .min(CHUNK)
-            .min(usize::try_from(inner.credit).unwrap_or(CHUNK));
+        let count = bytes.len().min(CHUNK).min(usize::try_from(inner.credit).unwrap_or(CHUNK));
         inner.credit -= count as u64;
         drop(inner);
-        self.router.send(ToAgent::Data {
-            stream: self.id,
-            bytes: bytes[..count].to_vec(),
-        });
+        self.router.send(ToAgent::Data { stream: self.id, bytes: bytes[..count].to_vec() });
         Poll::Ready(Ok(count))
     }
 

@@ -75,19 +75,8 @@ impl Router {
         let (urgent, urgent_queue) = mpsc::unbounded_channel();
         let (ordered, ordered_queue) = mpsc::unbounded_channel();
         let (ended, _) = watch::channel(false);
-        let router = Arc::new(Self {
-            host,
-            tables: Mutex::default(),
-            urgent,
-            ordered,
-            ended,
-        });
-        tokio::spawn(write_all(
-            Arc::clone(&router),
-            writer,
-            urgent_queue,
-            ordered_queue,
-        ));
+        let router = Arc::new(Self { host, tables: Mutex::default(), urgent, ordered, ended });
+        tokio::spawn(write_all(Arc::clone(&router), writer, urgent_queue, ordered_queue));
         tokio::spawn(Arc::clone(&router).read_all(reader, decoder));
         router
     }
@@ -154,10 +143,7 @@ impl Router {
 
     /// Why the session is over; a generic reason while it is not.
     pub(super) fn lost(&self) -> SessionError {
-        self.tables()
-            .broken
-            .clone()
-            .unwrap_or_else(|| self.error("the session has ended"))
+        self.tables().broken.clone().unwrap_or_else(|| self.error("the session has ended"))
     }
 
     /// Waits until the link is closed.
@@ -181,27 +167,15 @@ impl Router {
     }
 
     fn error(&self, reason: impl Into<String>) -> SessionError {
-        SessionError::LinkLost {
-            host: self.host.clone(),
-            reason: reason.into(),
-        }
+        SessionError::LinkLost { host: self.host.clone(), reason: reason.into() }
     }
 
     /// Ends everything that waits. The first reason stays.
     fn break_off(&self, reason: &str) {
         let mut tables = self.tables();
-        let said = String::from_utf8_lossy(&tables.stderr)
-            .trim()
-            .replace(['\r', '\n'], " ");
-        let reason = if said.is_empty() {
-            reason.to_owned()
-        } else {
-            format!("{reason}: {said}")
-        };
-        let error = tables
-            .broken
-            .get_or_insert_with(|| self.error(reason))
-            .clone();
+        let said = String::from_utf8_lossy(&tables.stderr).trim().replace(['\r', '\n'], " ");
+        let reason = if said.is_empty() { reason.to_owned() } else { format!("{reason}: {said}") };
+        let error = tables.broken.get_or_insert_with(|| self.error(reason)).clone();
         tables.batches.clear();
         tables.programs.clear();
         tables.locks.clear();
@@ -228,17 +202,12 @@ impl Router {
                 LinkEvent::Stderr(bytes) => {
                     let mut tables = self.tables();
                     let room = KEPT_STDERR.saturating_sub(tables.stderr.len());
-                    tables
-                        .stderr
-                        .extend_from_slice(&bytes[..bytes.len().min(room)]);
+                    tables.stderr.extend_from_slice(&bytes[..bytes.len().min(room)]);
                 }
-                LinkEvent::Exit(how, _) => ended = format!("the agent ended ({how})"),
+                LinkEvent::Exit(how) => ended = format!("the agent ended ({how})"),
                 LinkEvent::Closed => {
-                    let reason = if ended.is_empty() {
-                        "the connection was closed"
-                    } else {
-                        &ended
-                    };
+                    let reason =
+                        if ended.is_empty() { "the connection was closed" } else { &ended };
                     return self.break_off(reason);
                 }
             }
@@ -281,11 +250,7 @@ impl Router {
                 Self::answer_lock(&mut tables, LockNews::Failed(reason))
             }
             FromAgent::Opened { stream } => Self::with_stream(&tables, stream, StreamState::opened),
-            FromAgent::OpenFailed {
-                stream,
-                reason,
-                refused,
-            } => {
+            FromAgent::OpenFailed { stream, reason, refused } => {
                 if let Some(state) = tables.streams.remove(&stream) {
                     state.open_failed(reason, refused);
                 }
@@ -349,9 +314,7 @@ async fn write_all(
         };
         // The reading side knows better why the link is gone: it is asked first, with a limit.
         if let Err(error) = written {
-            tokio::time::timeout(Duration::from_secs(2), router.wait_for_end())
-                .await
-                .ok();
+            tokio::time::timeout(Duration::from_secs(2), router.wait_for_end()).await.ok();
             return router.break_off(&error.to_string());
         }
     }

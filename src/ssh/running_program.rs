@@ -37,13 +37,7 @@ impl RunningProgram {
     pub(super) fn start(router: Arc<Router>, spec: ExecSpec) -> Result<Self, SessionError> {
         let (id, news) = router.add_program()?;
         router.send(ToAgent::Exec { id, spec });
-        Ok(Self {
-            router,
-            id,
-            news,
-            taken: 0,
-            done: false,
-        })
+        Ok(Self { router, id, news, taken: 0, done: false })
     }
 
     /// The next event. Output that is not taken stops the program once a window of it has piled
@@ -65,8 +59,7 @@ impl RunningProgram {
                 self.taken += u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 if self.taken >= EXEC_WINDOW / 4 {
                     let bytes = std::mem::take(&mut self.taken);
-                    self.router
-                        .send_urgent(ToAgent::ExecCredit { id: self.id, bytes });
+                    self.router.send_urgent(ToAgent::ExecCredit { id: self.id, bytes });
                 }
                 Ok(ProgramEvent::Output(stream, bytes))
             }

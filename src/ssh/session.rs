@@ -56,9 +56,7 @@ pub struct AgentSession {
 
 impl std::fmt::Debug for AgentSession {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AgentSession")
-            .field("host", &self.target.name)
-            .finish_non_exhaustive()
+        f.debug_struct("AgentSession").field("host", &self.target.name).finish_non_exhaustive()
     }
 }
 
@@ -69,19 +67,11 @@ impl AgentSession {
     /// See [`ConnectError`]; each has a hint.
     pub async fn connect(target: &Target, options: &ConnectOptions) -> Result<Self, ConnectError> {
         let (launched, handle, half_round_trip) = match target.transport {
-            Transport::Local => (
-                launch::locally(target, options).await?,
-                None,
-                Duration::ZERO,
-            ),
+            Transport::Local => (launch::locally(target, options).await?, None, Duration::ZERO),
             Transport::Ssh => {
                 let connection = establish(target, options).await?;
                 let launched = launch::over_ssh(&connection.handle, target, options).await?;
-                (
-                    launched,
-                    Some(connection.handle),
-                    connection.half_round_trip,
-                )
+                (launched, Some(connection.handle), connection.half_round_trip)
             }
         };
         let greeting = greet(target, launched);
@@ -92,11 +82,7 @@ impl AgentSession {
         let sent = arrived.saturating_sub(half_round_trip);
         let controller_ms = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
         let host_ms = i64::try_from(hello.unix_time_ms).unwrap_or(i64::MAX);
-        let Launched {
-            reader,
-            writer,
-            decoder,
-        } = launched;
+        let Launched { reader, writer, decoder } = launched;
         Ok(Self {
             router: Router::start(target.name.clone(), reader, writer, decoder),
             target: Arc::new(target.clone()),
@@ -134,10 +120,7 @@ impl AgentSession {
         mut on_report: impl FnMut(ItemReport) + Send,
     ) -> Result<bool, SessionError> {
         let (batch, mut news) = self.router.add_batch()?;
-        let guard = BatchGuard {
-            router: &self.router,
-            batch,
-        };
+        let guard = BatchGuard { router: &self.router, batch };
         self.router.send(ToAgent::Converge { batch, work });
         loop {
             match news.recv().await {
@@ -186,19 +169,12 @@ impl AgentSession {
                     stderr.extend_from_slice(&bytes)
                 }
                 ProgramEvent::Done(outcome) => {
-                    return Ok(ExecResult {
-                        outcome,
-                        stdout,
-                        stderr,
-                    });
+                    return Ok(ExecResult { outcome, stdout, stderr });
                 }
             }
             if stdout.len() + stderr.len() > CAPTURE_LIMIT {
                 let host = self.target.name.clone();
-                return Err(SessionError::OutputTooLarge {
-                    host,
-                    limit: CAPTURE_LIMIT,
-                });
+                return Err(SessionError::OutputTooLarge { host, limit: CAPTURE_LIMIT });
             }
         }
     }
@@ -250,10 +226,7 @@ impl AgentSession {
         self.router.send(ToAgent::Goodbye);
         timeout(GOODBYE, self.router.wait_for_end()).await.ok();
         if let Some(handle) = self.handle {
-            handle
-                .disconnect(russh::Disconnect::ByApplication, "", "")
-                .await
-                .ok();
+            handle.disconnect(russh::Disconnect::ByApplication, "", "").await.ok();
         }
     }
 }
@@ -266,9 +239,7 @@ async fn greet(
     loop {
         match launched.decoder.next_message::<FromAgent>() {
             Ok(Some(FromAgent::Hello(hello))) if hello.protocol == PROTOCOL => {
-                let now = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 return Ok((*hello, now, launched));
             }
             Ok(Some(FromAgent::Hello(hello))) => {
@@ -276,17 +247,14 @@ async fn greet(
                 return Err(start_error(target, reason));
             }
             Ok(Some(_)) => {
-                return Err(start_error(
-                    target,
-                    "its first message is no greeting".into(),
-                ));
+                return Err(start_error(target, "its first message is no greeting".into()));
             }
             Err(error) => return Err(start_error(target, error.to_string())),
             Ok(None) => {}
         }
         match launched.reader.next().await {
             LinkEvent::Data(bytes) => launched.decoder.push(&bytes),
-            LinkEvent::Stderr(_) | LinkEvent::Exit(..) => {}
+            LinkEvent::Stderr(_) | LinkEvent::Exit(_) => {}
             LinkEvent::Closed => {
                 return Err(start_error(target, "it ended before its greeting".into()));
             }
@@ -295,10 +263,7 @@ async fn greet(
 }
 
 fn start_error(target: &Target, reason: String) -> ConnectError {
-    ConnectError::AgentStart {
-        host: target.name.clone(),
-        reason,
-    }
+    ConnectError::AgentStart { host: target.name.clone(), reason }
 }
 
 /// Stops the batch when nobody waits for it any more.
@@ -310,8 +275,7 @@ struct BatchGuard<'a> {
 impl Drop for BatchGuard<'_> {
     fn drop(&mut self) {
         if self.router.running_batches().contains(&self.batch) {
-            self.router
-                .send_urgent(ToAgent::StopBatch { batch: self.batch });
+            self.router.send_urgent(ToAgent::StopBatch { batch: self.batch });
             self.router.remove_batch(self.batch);
         }
     }

@@ -37,10 +37,7 @@ impl Target {
         }
         match self.address.port() {
             22 => names,
-            port => names
-                .into_iter()
-                .map(|name| format!("[{name}]:{port}"))
-                .collect(),
+            port => names.into_iter().map(|name| format!("[{name}]:{port}")).collect(),
         }
     }
 
@@ -87,20 +84,12 @@ impl ConnectOptions {
             auth_timeout: Duration::from_secs(15),
             start_timeout: Duration::from_secs(120),
             keepalive: Duration::from_secs(10),
-            identities: identities
-                .iter()
-                .map(|name| home.join(".ssh").join(name))
-                .collect(),
+            identities: identities.iter().map(|name| home.join(".ssh").join(name)).collect(),
             agent_socket: None,
             known_hosts,
-            agent_directories: [
-                "/var/lib/strata",
-                "/opt/strata",
-                "/root/.strata",
-                "/run/strata",
-            ]
-            .map(String::from)
-            .to_vec(),
+            agent_directories: ["/var/lib/strata", "/opt/strata", "/root/.strata", "/run/strata"]
+                .map(String::from)
+                .to_vec(),
         }
     }
 }

@@ -72,19 +72,13 @@ impl PreambleScanner {
     pub fn push(&mut self, bytes: &[u8]) -> PreambleScan {
         let from = self.seen.len().saturating_sub(PREAMBLE.len() - 1);
         self.seen.extend_from_slice(bytes);
-        let at = self.seen[from..]
-            .windows(PREAMBLE.len())
-            .position(|window| window == PREAMBLE);
+        let at = self.seen[from..].windows(PREAMBLE.len()).position(|window| window == PREAMBLE);
         if let Some(at) = at {
             let rest = self.seen.split_off(from + at + PREAMBLE.len());
             self.seen.truncate(from + at);
             return PreambleScan::Found(rest);
         }
-        if self.seen.len() > PREAMBLE_LIMIT {
-            PreambleScan::TooMuch
-        } else {
-            PreambleScan::NotYet
-        }
+        if self.seen.len() > PREAMBLE_LIMIT { PreambleScan::TooMuch } else { PreambleScan::NotYet }
     }
 
     /// What came before the preamble.
@@ -169,19 +163,13 @@ mod tests {
     fn a_length_above_the_limit_is_refused_before_it_is_allocated() {
         let mut decoder = FrameDecoder::default();
         decoder.push(&u32::MAX.to_le_bytes());
-        assert!(matches!(
-            decoder.next_message::<ToAgent>(),
-            Err(FrameError::TooLarge(_))
-        ));
+        assert!(matches!(decoder.next_message::<ToAgent>(), Err(FrameError::TooLarge(_))));
     }
 
     #[test]
     fn endless_foreign_output_is_given_up() {
         let mut scanner = PreambleScanner::default();
-        assert_eq!(
-            scanner.push(&vec![b'x'; PREAMBLE_LIMIT]),
-            PreambleScan::NotYet
-        );
+        assert_eq!(scanner.push(&vec![b'x'; PREAMBLE_LIMIT]), PreambleScan::NotYet);
         assert_eq!(scanner.push(b"x"), PreambleScan::TooMuch);
     }
 }

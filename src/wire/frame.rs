@@ -31,9 +31,7 @@ pub fn encode_frame<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
     if length > MAX_FRAME {
         return Err(FrameError::TooLarge(length));
     }
-    let prefix = u32::try_from(length)
-        .map_err(|_| FrameError::TooLarge(length))?
-        .to_le_bytes();
+    let prefix = u32::try_from(length).map_err(|_| FrameError::TooLarge(length))?.to_le_bytes();
     bytes[..4].copy_from_slice(&prefix);
     Ok(bytes)
 }

@@ -40,9 +40,7 @@ pub fn escape_path(path: &str) -> String {
 
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -126,16 +124,10 @@ pub fn undo(root: &Path, path: &str) -> Result<String, Failure> {
             validate: None,
             keep: true,
         })?;
-        return Ok(format!(
-            "restored {path} as it was before the change at {time} (unix ms)"
-        ));
+        return Ok(format!("restored {path} as it was before the change at {time} (unix ms)"));
     }
-    Err(Failure::new(format!(
-        "there is no last-good copy of {path} that differs from it"
-    ))
-    .hint(format!(
-        "copies are below {BACKUP_DIRECTORY}, at most {COPIES_KEPT} per file"
-    )))
+    Err(Failure::new(format!("there is no last-good copy of {path} that differs from it"))
+        .hint(format!("copies are below {BACKUP_DIRECTORY}, at most {COPIES_KEPT} per file")))
 }
 
 #[cfg(test)]

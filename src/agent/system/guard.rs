@@ -99,11 +99,7 @@ impl LocalSystem {
     fn record(&mut self, id: &str, plan: &GuardPlan) -> Result<(), Failure> {
         self.root.make_all(GUARD_DIRECTORY, 0o700)?;
         let pid = std::process::id();
-        let record = Record {
-            revert: plan.revert.clone(),
-            pid,
-            started: start_time(pid),
-        };
+        let record = Record { revert: plan.revert.clone(), pid, started: start_time(pid) };
         let bytes = postcard::to_allocvec(&record)
             .map_err(|error| Failure::new(format!("cannot record the way back: {error}")))?;
         self.write_file(&FileWrite {
@@ -134,8 +130,7 @@ impl LocalSystem {
             keep: false,
             ..FileWrite::of_root(&unit_path(id), boot.as_bytes())
         })?;
-        self.root
-            .make_all("/etc/systemd/system/sysinit.target.wants", 0o755)?;
+        self.root.make_all("/etc/systemd/system/sysinit.target.wants", 0o755)?;
         self.place_link(&wants_path(id), &unit_path(id))?;
         let timer = Program::new([
             "systemd-run".to_owned(),
@@ -218,25 +213,12 @@ impl LocalSystem {
         for step in &record.revert {
             // After a boot nothing runs yet that would have to read the files again, and a reload
             // would wait for a service that waits for us.
-            if rebooted
-                && matches!(
-                    step,
-                    RevertStep::Run {
-                        required: false,
-                        ..
-                    }
-                )
-            {
+            if rebooted && matches!(step, RevertStep::Run { required: false, .. }) {
                 continue;
             }
             match (self.revert_step(step), step) {
                 (Ok(()), _) => {}
-                (
-                    Err(failure),
-                    RevertStep::Run {
-                        required: false, ..
-                    },
-                ) => {
+                (Err(failure), RevertStep::Run { required: false, .. }) => {
                     notes.push(failure.message);
                 }
                 (Err(failure), _) => {
@@ -254,10 +236,7 @@ impl LocalSystem {
     fn revert_step(&mut self, step: &RevertStep) -> Result<(), Failure> {
         match step {
             RevertStep::File { path, was: None } => self.remove_file(path, true),
-            RevertStep::File {
-                path,
-                was: Some(saved),
-            } => self.write_file(&FileWrite {
+            RevertStep::File { path, was: Some(saved) } => self.write_file(&FileWrite {
                 path,
                 content: &saved.content,
                 mode: saved.mode,
@@ -314,9 +293,7 @@ impl LocalSystem {
                 continue;
             }
             let notes = self.take_back(&id)?;
-            done.push(format!(
-                "reverted the guarded change {id}, which was never proved"
-            ));
+            done.push(format!("reverted the guarded change {id}, which was never proved"));
             done.extend(notes);
         }
         Ok(done)
@@ -335,18 +312,12 @@ impl LocalSystem {
 /// # Errors
 /// When the change cannot be taken back; the record stays for another try.
 pub fn revert(root: &Path, id: &str) -> Result<String, Failure> {
-    if id.is_empty()
-        || !id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    {
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
         return Err(Failure::new(format!("`{id}` is not the name of a guard")));
     }
     let mut system = LocalSystem::new(root, Box::new(|_| false))?;
     if system.root.metadata(&record_path(id))?.is_none() {
-        return Ok(format!(
-            "nothing to revert: the change {id} was proved or taken back"
-        ));
+        return Ok(format!("nothing to revert: the change {id} was proved or taken back"));
     }
     let _lock = system.lock_guards()?;
     let mut done = vec![format!("reverted {id}")];
@@ -360,10 +331,7 @@ fn unreachable() -> Failure {
 
 fn and(first: Failure, second: &Failure) -> Failure {
     let hint = format!("the change could NOT be taken back: {}", second.message);
-    Failure {
-        hint: Some(hint),
-        ..first
-    }
+    Failure { hint: Some(hint), ..first }
 }
 
 /// When a process started, in ticks since boot, with the boot's id: a number that the next process

@@ -68,11 +68,8 @@ impl LocalSystem {
     /// # Errors
     /// When the directory cannot be opened.
     pub fn new(root: &Path, prove: Prove) -> Result<Self, Failure> {
-        let runner = if root == Path::new("/") {
-            Runner::Here
-        } else {
-            Runner::Chroot(root.to_owned())
-        };
+        let runner =
+            if root == Path::new("/") { Runner::Here } else { Runner::Chroot(root.to_owned()) };
         Self::with_runner(root, runner, prove)
     }
 
@@ -146,10 +143,7 @@ impl System for LocalSystem {
 
     fn write_kernel(&mut self, path: &str, value: &str) -> Result<(), Failure> {
         let fail = |error| cannot("set", path, error);
-        let handle = self
-            .root
-            .open_path(path, OFlags::WRONLY | OFlags::TRUNC)
-            .map_err(fail)?;
+        let handle = self.root.open_path(path, OFlags::WRONLY | OFlags::TRUNC).map_err(fail)?;
         File::from(handle)
             .write_all(value.as_bytes())
             .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
@@ -246,26 +240,15 @@ impl System for LocalSystem {
             return Ok(None);
         };
         let pid = pid.as_raw_nonzero().get();
-        let name = self
-            .root
-            .read(&format!("/proc/{pid}/comm"), 4096)?
-            .unwrap_or_default();
-        Ok(Some(LockOwner {
-            pid,
-            name: String::from_utf8_lossy(&name).trim().to_owned(),
-        }))
+        let name = self.root.read(&format!("/proc/{pid}/comm"), 4096)?.unwrap_or_default();
+        Ok(Some(LockOwner { pid, name: String::from_utf8_lossy(&name).trim().to_owned() }))
     }
 
     fn hostname(&mut self) -> Result<Option<String>, Failure> {
         if !self.is_host() {
             return Ok(None);
         }
-        Ok(Some(
-            rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
-        ))
+        Ok(Some(rustix::system::uname().nodename().to_string_lossy().into_owned()))
     }
 
     fn set_hostname(&mut self, name: &str) -> Result<(), Failure> {
@@ -277,37 +260,25 @@ impl System for LocalSystem {
     }
 
     fn connect(&mut self, to: SocketAddr, timeout: Duration) -> Result<(), String> {
-        TcpStream::connect_timeout(&to, timeout)
-            .map(|_| ())
-            .map_err(|error| words(&error))
+        TcpStream::connect_timeout(&to, timeout).map(|_| ()).map_err(|error| words(&error))
     }
 
     fn http_status(&mut self, to: SocketAddr, target: &str, wait: Duration) -> Result<u16, String> {
         let deadline = Instant::now() + wait;
         let left = || {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                Err("no complete answer in time".to_owned())
-            } else {
-                Ok(left)
-            }
+            if left.is_zero() { Err("no complete answer in time".to_owned()) } else { Ok(left) }
         };
         let mut stream = TcpStream::connect_timeout(&to, wait).map_err(|error| words(&error))?;
-        stream
-            .set_write_timeout(Some(left()?))
-            .map_err(|error| words(&error))?;
+        stream.set_write_timeout(Some(left()?)).map_err(|error| words(&error))?;
         let request = format!(
             "GET {target} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: strata-agent\r\nConnection: close\r\n\r\n"
         );
-        stream
-            .write_all(request.as_bytes())
-            .map_err(|error| words(&error))?;
+        stream.write_all(request.as_bytes()).map_err(|error| words(&error))?;
         let mut head = Vec::new();
         let mut buffer = [0; 4096];
         while head.len() < 64 * 1024 {
-            stream
-                .set_read_timeout(Some(left()?))
-                .map_err(|error| words(&error))?;
+            stream.set_read_timeout(Some(left()?)).map_err(|error| words(&error))?;
             let count = stream.read(&mut buffer).map_err(|error| words(&error))?;
             if count == 0 {
                 return Err("the connection closed before a complete answer".to_owned());

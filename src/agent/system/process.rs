@@ -28,16 +28,8 @@ pub(super) fn run(program: &Program, chroot: Option<&Path>) -> Result<Output, Fa
     if let Some(user) = &program.user {
         // setpriv belongs to util-linux, which Debian cannot be without; it knows further groups.
         let numeric = user.parse::<u32>().is_ok();
-        let groups = if numeric {
-            "--clear-groups"
-        } else {
-            "--init-groups"
-        };
-        let mut setpriv = vec![
-            "setpriv".to_owned(),
-            format!("--reuid={user}"),
-            groups.to_owned(),
-        ];
+        let groups = if numeric { "--clear-groups" } else { "--init-groups" };
+        let mut setpriv = vec!["setpriv".to_owned(), format!("--reuid={user}"), groups.to_owned()];
         if numeric {
             setpriv.push(format!("--regid={user}"));
         } else {
@@ -60,31 +52,19 @@ pub(super) fn run(program: &Program, chroot: Option<&Path>) -> Result<Output, Fa
         .env("HOME", "/root")
         .envs(program.env.iter().map(|(name, value)| (name, value)))
         .current_dir(program.cwd.as_deref().unwrap_or("/"))
-        .stdin(if program.stdin.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        })
+        .stdin(if program.stdin.is_empty() { Stdio::null() } else { Stdio::piped() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
     let shown = program.argv.first().map_or("", String::as_str);
-    let mut child = command
-        .spawn()
-        .map_err(|error| cannot_start(shown, &error))?;
+    let mut child = command.spawn().map_err(|error| cannot_start(shown, &error))?;
     let input = child.stdin.take().map(|mut pipe| {
         let bytes = program.stdin.clone();
         // A program that does not read its input ends the write with a broken pipe.
         thread::spawn(move || drop(pipe.write_all(&bytes)))
     });
-    let stdout = child
-        .stdout
-        .take()
-        .map(|pipe| collect(pipe, program.output_limit));
-    let stderr = child
-        .stderr
-        .take()
-        .map(|pipe| collect(pipe, program.output_limit));
+    let stdout = child.stdout.take().map(|pipe| collect(pipe, program.output_limit));
+    let stderr = child.stderr.take().map(|pipe| collect(pipe, program.output_limit));
     let (code, signal, timed_out) = wait(&mut child, program.timeout, shown)?;
     drop(input);
     let until = Instant::now() + DRAIN;
@@ -101,9 +81,7 @@ fn cannot_start(name: &str, error: &std::io::Error) -> Failure {
     let errno = Errno::from_io_error(error).unwrap_or(Errno::IO);
     let failure = Failure::new(format!("cannot start `{name}`: {}", reason(errno)));
     if errno == Errno::NOENT {
-        failure.hint(format!(
-            "install the package that brings `{name}` in a step before this one"
-        ))
+        failure.hint(format!("install the package that brings `{name}` in a step before this one"))
     } else {
         failure
     }
@@ -188,9 +166,7 @@ fn collect(mut pipe: impl Read + Send + 'static, limit: usize) -> Tail {
 
 fn drained(tail: &Tail, until: Instant, limit: usize) -> Vec<u8> {
     // Both answers are fine: the pipe ended, or something in the background still holds it.
-    let _ = tail
-        .ended
-        .recv_timeout(until.saturating_duration_since(Instant::now()));
+    let _ = tail.ended.recv_timeout(until.saturating_duration_since(Instant::now()));
     let mut bytes = std::mem::take(&mut *tail.bytes.lock().unwrap_or_else(PoisonError::into_inner));
     if bytes.len() > limit {
         bytes.drain(..bytes.len() - limit);
@@ -214,10 +190,7 @@ mod tests {
     #[test]
     fn output_is_bounded_and_the_end_wins() {
         let program = Program::new(["seq", "1", "100000"]).output_limit(7);
-        assert_eq!(
-            run(&program, None).unwrap().stdout,
-            b"\n100000\n"[1..].to_vec()
-        );
+        assert_eq!(run(&program, None).unwrap().stdout, b"\n100000\n"[1..].to_vec());
     }
 
     #[test]

@@ -46,9 +46,7 @@ pub(super) fn reason(error: Errno) -> String {
     let text = std::io::Error::from(error).to_string();
     let text = text.split(" (os error").next().unwrap_or(&text);
     let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(letters).collect()
-    })
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
 impl Root {
@@ -64,13 +62,7 @@ impl Root {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let mut attempts = 0;
         loop {
-            match fs::openat2(
-                &self.handle,
-                path,
-                flags | OFlags::CLOEXEC,
-                Mode::empty(),
-                resolve,
-            ) {
+            match fs::openat2(&self.handle, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 // The kernel gives up when a rename elsewhere races with the walk.
                 Err(Errno::AGAIN) if attempts < 64 => attempts += 1,
                 result => return result,
@@ -82,10 +74,7 @@ impl Root {
     pub(super) fn place(&self, path: &str) -> Result<Option<Place>, Failure> {
         let (parent, name) = split(path)?;
         match self.open_path(parent, OFlags::PATH | OFlags::DIRECTORY) {
-            Ok(directory) => Ok(Some(Place {
-                directory,
-                name: name.to_owned(),
-            })),
+            Ok(directory) => Ok(Some(Place { directory, name: name.to_owned() })),
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(cannot("open", parent, error)),
         }
@@ -96,14 +85,11 @@ impl Root {
     pub(super) fn existing_place(&self, path: &str) -> Result<Place, Failure> {
         let (parent, name) = split(path)?;
         match self.open_path(parent, OFlags::RDONLY | OFlags::DIRECTORY) {
-            Ok(directory) => Ok(Place {
-                directory,
-                name: name.to_owned(),
-            }),
-            Err(Errno::NOENT) => Err(Failure::new(format!(
-                "the directory {parent} does not exist"
-            ))
-            .hint("add a `directory` step before this one")),
+            Ok(directory) => Ok(Place { directory, name: name.to_owned() }),
+            Err(Errno::NOENT) => {
+                Err(Failure::new(format!("the directory {parent} does not exist"))
+                    .hint("add a `directory` step before this one"))
+            }
             Err(error) => Err(cannot("open", parent, error)),
         }
     }
@@ -131,13 +117,12 @@ impl Root {
             Err(error) => return Err(cannot("read", path, error)),
         };
         let mut bytes = Vec::new();
-        File::from(handle)
-            .take(limit.saturating_add(1))
-            .read_to_end(&mut bytes)
-            .map_err(|error| {
+        File::from(handle).take(limit.saturating_add(1)).read_to_end(&mut bytes).map_err(
+            |error| {
                 let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
                 cannot("read", path, errno)
-            })?;
+            },
+        )?;
         if bytes.len() as u64 > limit {
             return Err(Failure::new(format!("{path} is larger than {limit} bytes")));
         }
@@ -161,9 +146,7 @@ impl Root {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(cannot("list", path, error)),
         };
-        list_handle(&handle)
-            .map(Some)
-            .map_err(|error| cannot("list", path, error))
+        list_handle(&handle).map(Some).map_err(|error| cannot("list", path, error))
     }
 
     pub(super) fn make_directory(
@@ -185,10 +168,7 @@ impl Root {
 
     /// Makes a directory of root's and its parents where they do not exist.
     pub(super) fn make_all(&self, path: &str, mode: u32) -> Result<(), Failure> {
-        for (end, _) in path
-            .char_indices()
-            .filter(|(index, c)| *c == '/' && *index > 0)
-        {
+        for (end, _) in path.char_indices().filter(|(index, c)| *c == '/' && *index > 0) {
             let parent = &path[..end];
             if self.metadata(parent)?.is_none() {
                 self.make_directory(parent, 0o755, own_uid(), own_gid())?;
@@ -202,11 +182,7 @@ impl Root {
 
     pub(super) fn remove(&self, path: &str, directory: bool) -> Result<(), Failure> {
         let place = self.existing_place(path)?;
-        let flags = if directory {
-            AtFlags::REMOVEDIR
-        } else {
-            AtFlags::empty()
-        };
+        let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
         match fs::unlinkat(&place.directory, &place.name, flags) {
             Ok(()) => fs::fsync(&place.directory).map_err(|error| cannot("remove", path, error)),
             Err(Errno::NOENT) => Ok(()),
@@ -226,14 +202,8 @@ impl Root {
     pub(super) fn set_owner(&self, path: &str, uid: u32, gid: u32) -> Result<(), Failure> {
         let place = self.existing_place(path)?;
         let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fs::chownat(
-            &place.directory,
-            &place.name,
-            uid,
-            gid,
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-        .map_err(|error| cannot("set the owner of", path, error))
+        fs::chownat(&place.directory, &place.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| cannot("set the owner of", path, error))
     }
 }
 
@@ -241,9 +211,7 @@ impl Root {
 pub(super) fn list_handle(handle: &OwnedFd) -> Result<Vec<String>, Errno> {
     let mut names = Vec::new();
     for entry in fs::Dir::read_from(handle)? {
-        let name = OsStr::from_bytes(entry?.file_name().to_bytes())
-            .to_string_lossy()
-            .into_owned();
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_string_lossy().into_owned();
         if name != "." && name != ".." {
             names.push(name);
         }
@@ -284,8 +252,6 @@ fn split(path: &str) -> Result<(&str, &str), Failure> {
         Some((parent, name)) if !matches!(name, "" | "." | "..") => {
             Ok((if parent.is_empty() { "/" } else { parent }, name))
         }
-        _ => Err(Failure::new(format!(
-            "`{path}` is not an absolute path to a name"
-        ))),
+        _ => Err(Failure::new(format!("`{path}` is not an absolute path to a name"))),
     }
 }

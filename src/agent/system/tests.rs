@@ -56,20 +56,12 @@ fn links_do_not_lead_out_of_the_root() {
     symlink("/etc", host.path("/inside")).unwrap();
     let out = outside.path().display();
     assert_eq!(host.system.read("/etc/absolute/secret", 100).unwrap(), None);
-    assert_eq!(
-        host.system
-            .read(&format!("/etc/relative{out}/secret"), 100)
-            .unwrap(),
-        None
-    );
+    assert_eq!(host.system.read(&format!("/etc/relative{out}/secret"), 100).unwrap(), None);
     host.write("/etc/relative/etc/a", "x").unwrap();
     assert_eq!(fs::read(host.path("/etc/a")).unwrap(), b"x");
     assert!(host.write("/etc/absolute/b", "x").is_err());
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1);
-    assert_eq!(
-        host.system.read("/inside/a", 100).unwrap().as_deref(),
-        Some(&b"x"[..])
-    );
+    assert_eq!(host.system.read("/inside/a", 100).unwrap().as_deref(), Some(&b"x"[..]));
 }
 
 #[test]
@@ -86,10 +78,7 @@ fn a_refused_file_leaves_the_old_one_and_nothing_else() {
             ..FileWrite::of_root("/etc/a", b"new")
         })
         .unwrap_err();
-    assert!(
-        failure.message.contains("refuse refuses the new /etc/a"),
-        "{failure:?}"
-    );
+    assert!(failure.message.contains("refuse refuses the new /etc/a"), "{failure:?}");
     assert_eq!(failure.output.as_deref(), Some("line 3: bad"));
     assert_eq!(fs::read(host.path("/etc/a")).unwrap(), b"old");
     assert_eq!(host.names("/etc"), ["a"]);
@@ -101,17 +90,10 @@ fn leftovers_of_a_killed_agent_go() {
     // No process has this number: it is above the kernel's largest.
     fs::write(host.path("/etc/.strata-4194305-1"), "half").unwrap();
     fs::write(host.path("/etc/.strata-cluster"), "a marker").unwrap();
-    fs::write(
-        host.path(&format!("/etc/.strata-{}-999", std::process::id())),
-        "in use",
-    )
-    .unwrap();
+    fs::write(host.path(&format!("/etc/.strata-{}-999", std::process::id())), "in use").unwrap();
     host.write("/etc/a", "x").unwrap();
     let names = host.names("/etc");
-    assert!(
-        !names.contains(&".strata-4194305-1".to_owned()),
-        "{names:?}"
-    );
+    assert!(!names.contains(&".strata-4194305-1".to_owned()), "{names:?}");
     assert_eq!(names.len(), 3, "{names:?}");
 }
 
@@ -124,26 +106,14 @@ fn copies_are_kept_and_undo_goes_back_and_forth() {
     }
     let copies = format!("{BACKUP_DIRECTORY}/{}", escape_path("/etc/a"));
     assert_eq!(host.names(&copies).len(), COPIES_KEPT);
-    assert_eq!(
-        host.system
-            .metadata(BACKUP_DIRECTORY)
-            .unwrap()
-            .unwrap()
-            .mode,
-        0o700
-    );
+    assert_eq!(host.system.metadata(BACKUP_DIRECTORY).unwrap().unwrap().mode, 0o700);
     let root = host.directory.path().to_owned();
     undo(&root, "/etc/a").unwrap();
     assert_eq!(fs::read(host.path("/etc/a")).unwrap(), b"version 6");
     assert_eq!(host.system.metadata("/etc/a").unwrap().unwrap().mode, 0o640);
     undo(&root, "/etc/a").unwrap();
     assert_eq!(fs::read(host.path("/etc/a")).unwrap(), b"version 7");
-    assert!(
-        undo(&root, "/etc/unknown")
-            .unwrap_err()
-            .message
-            .contains("no last-good copy")
-    );
+    assert!(undo(&root, "/etc/unknown").unwrap_err().message.contains("no last-good copy"));
 }
 
 #[test]
@@ -208,15 +178,9 @@ fn a_guard_keeps_what_is_proved_and_reverts_the_rest() {
 
     let mut cut_off = host(false);
     let failure = guarded_write(&mut cut_off).unwrap_err();
-    assert!(
-        failure.message.contains("the change was reverted"),
-        "{failure:?}"
-    );
+    assert!(failure.message.contains("the change was reverted"), "{failure:?}");
     assert_eq!(fs::read(cut_off.path("/etc/a")).unwrap(), b"old");
-    assert_eq!(
-        cut_off.system.metadata("/etc/a").unwrap().unwrap().mode,
-        0o600
-    );
+    assert_eq!(cut_off.system.metadata("/etc/a").unwrap().unwrap().mode, 0o600);
     assert_eq!(cut_off.system.guards(), Vec::<String>::new());
 }
 
@@ -231,18 +195,11 @@ fn a_guard_of_a_killed_agent_is_reverted_at_the_next_start() {
     let ids = host.system.guards();
     assert_eq!(ids.len(), 1);
     // This process still lives, so its guard is not stale.
-    assert_eq!(
-        host.system.revert_stale_guards().unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(host.system.revert_stale_guards().unwrap(), Vec::<String>::new());
     let root = host.directory.path().to_owned();
     assert!(revert(&root, &ids[0]).unwrap().starts_with("reverted"));
     assert_eq!(fs::read(host.path("/etc/a")).unwrap(), b"old");
-    assert!(
-        revert(&root, &ids[0])
-            .unwrap()
-            .starts_with("nothing to revert")
-    );
+    assert!(revert(&root, &ids[0]).unwrap().starts_with("nothing to revert"));
     assert!(revert(&root, "../../etc").is_err());
 }
 
@@ -255,8 +212,5 @@ fn kinds_of_paths() {
     assert_eq!(kind(&mut host, "/"), Some(PathKind::Directory));
     assert_eq!(kind(&mut host, "/etc/link"), Some(PathKind::Link));
     assert_eq!(kind(&mut host, "/etc/none/below"), None);
-    assert_eq!(
-        host.system.read_link("/etc/link").unwrap().as_deref(),
-        Some("nowhere")
-    );
+    assert_eq!(host.system.read_link("/etc/link").unwrap().as_deref(), Some("nowhere"));
 }

@@ -14,12 +14,7 @@ impl LocalSystem {
         if !names.iter().any(|expected| expected == name) {
             names.push(name.to_owned());
         }
-        let mut argv = vec![
-            "systemctl".to_owned(),
-            "show".into(),
-            PROPERTIES.into(),
-            "--".into(),
-        ];
+        let mut argv = vec!["systemctl".to_owned(), "show".into(), PROPERTIES.into(), "--".into()];
         argv.extend(names.iter().cloned());
         let output = self.run(&Program::new(argv).output_limit(8 * 1024 * 1024))?;
         if !output.success() {
@@ -73,9 +68,6 @@ mod tests {
         );
         assert_eq!(units.len(), 2);
         assert_eq!(units[0].active, "active");
-        assert_eq!(
-            (units[1].load.as_str(), units[1].file.as_str()),
-            ("not-found", "")
-        );
+        assert_eq!((units[1].load.as_str(), units[1].file.as_str()), ("not-found", ""));
     }
 }

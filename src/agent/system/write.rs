@@ -51,21 +51,13 @@ impl LocalSystem {
             OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let handle =
             fs::openat(&place.directory, &name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
-        let mut temporary = Temporary {
-            place: &place,
-            name,
-            placed: false,
-        };
+        let mut temporary = Temporary { place: &place, name, placed: false };
         let mut handle = File::from(handle);
         handle
             .write_all(file.content)
             .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        fs::fchown(
-            &handle,
-            Some(Uid::from_raw(file.uid)),
-            Some(Gid::from_raw(file.gid)),
-        )
-        .map_err(fail)?;
+        fs::fchown(&handle, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))
+            .map_err(fail)?;
         fs::fchmod(&handle, Mode::from_raw_mode(file.mode)).map_err(fail)?;
         fs::fsync(&handle).map_err(fail)?;
         // A program that runs or reads the file must not find it open for writing.
@@ -76,13 +68,8 @@ impl LocalSystem {
         if file.keep {
             self.keep_copy(file.path)?;
         }
-        fs::renameat(
-            &place.directory,
-            &temporary.name,
-            &place.directory,
-            &place.name,
-        )
-        .map_err(fail)?;
+        fs::renameat(&place.directory, &temporary.name, &place.directory, &place.name)
+            .map_err(fail)?;
         temporary.placed = true;
         fs::fsync(&place.directory).map_err(fail)
     }
@@ -90,10 +77,8 @@ impl LocalSystem {
     fn validate_file(&mut self, path: &str, name: &str, argv: &[String]) -> Result<(), Failure> {
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);
         let temporary = format!("{parent}/{name}");
-        let argv: Vec<String> = argv
-            .iter()
-            .map(|part| part.replace("{file}", &temporary))
-            .collect();
+        let argv: Vec<String> =
+            argv.iter().map(|part| part.replace("{file}", &temporary)).collect();
         let output = self.run(&Program::new(argv.clone()))?;
         if output.success() {
             return Ok(());
@@ -110,18 +95,9 @@ impl LocalSystem {
         let fail = |error| cannot("make the link", path, error);
         let name = self.temporary_name();
         fs::symlinkat(target, &place.directory, &name).map_err(fail)?;
-        let mut temporary = Temporary {
-            place: &place,
-            name,
-            placed: false,
-        };
-        fs::renameat(
-            &place.directory,
-            &temporary.name,
-            &place.directory,
-            &place.name,
-        )
-        .map_err(fail)?;
+        let mut temporary = Temporary { place: &place, name, placed: false };
+        fs::renameat(&place.directory, &temporary.name, &place.directory, &place.name)
+            .map_err(fail)?;
         temporary.placed = true;
         fs::fsync(&place.directory).map_err(fail)
     }
@@ -169,13 +145,7 @@ mod tests {
     #[test]
     fn only_own_names_are_leftovers() {
         assert_eq!(writer_of(".strata-12-3"), Some(12));
-        for foreign in [
-            ".strata-cluster",
-            ".strata-",
-            ".strata-a-1",
-            "strata-1-1",
-            ".strata-1-x",
-        ] {
+        for foreign in [".strata-cluster", ".strata-", ".strata-a-1", "strata-1-1", ".strata-1-x"] {
             assert_eq!(writer_of(foreign), None, "{foreign}");
         }
     }

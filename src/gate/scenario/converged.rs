@@ -33,8 +33,7 @@ pub fn plan_of(
     let host = context.site.hosts.get(host).ok_or_else(|| format!("no host {host}"))?;
     let mut problems = Diagnostics::new();
     let facts = &session.hello().facts;
-    let plan =
-        context.resolver.host(host, context.layer, &[], facts, Mode::Check, &mut problems);
+    let plan = context.resolver.host(host, context.layer, &[], facts, Mode::Check, &mut problems);
     match problems.iter().next() {
         Some(problem) => Err(problem.message.clone()),
         None => Ok(plan),

@@ -50,7 +50,11 @@ pub async fn settings(surroundings: Surroundings<'_>, wanted: Settings) -> Findi
                 let info: Info = serde_json::from_str(&text)
                     .map_err(|error| format!("docker info cannot be read: {error}"))?;
                 let pairs = [
-                    ("live-restore", info.live_restore.to_string(), wanted.live_restore.to_string()),
+                    (
+                        "live-restore",
+                        info.live_restore.to_string(),
+                        wanted.live_restore.to_string(),
+                    ),
                     ("logging driver", info.logging_driver, wanted.logging_driver.clone()),
                     ("storage driver", info.storage_driver, wanted.storage_driver.clone()),
                 ];
@@ -79,17 +83,38 @@ pub async fn restart(surroundings: Surroundings<'_>, bounds: Restart) -> Finding
                 let archive = probe_image(&architecture)?;
                 let entry = "ENTRYPOINT [\"/strata-agent\",\"park\"]";
                 probe::run(&session, &["docker", "rm", "-f", PROBE], Vec::new()).await?;
-                probe::output_of(&session, &["docker", "import", "--change", entry, "-", image], archive)
-                    .await?;
-                let run =
-                    ["docker", "run", "-d", "--name", PROBE, "--restart", "always", "--network", "none", image];
+                probe::output_of(
+                    &session,
+                    &["docker", "import", "--change", entry, "-", image],
+                    archive,
+                )
+                .await?;
+                let run = [
+                    "docker",
+                    "run",
+                    "-d",
+                    "--name",
+                    PROBE,
+                    "--restart",
+                    "always",
+                    "--network",
+                    "none",
+                    image,
+                ];
                 let result = async {
                     probe::output(&session, &run).await?;
-                    let state = ["docker", "inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", PROBE];
+                    let state = [
+                        "docker",
+                        "inspect",
+                        "-f",
+                        "{{.State.Running}} {{.State.StartedAt}}",
+                        PROBE,
+                    ];
                     let before = probe::output(&session, &state).await?;
                     probe::output(&session, &["systemctl", "restart", "docker"]).await?;
                     let deadline = Duration::from_secs(bounds.back_within);
-                    let after = probe::wait_until(deadline, || probe::output(&session, &state)).await?;
+                    let after =
+                        probe::wait_until(deadline, || probe::output(&session, &state)).await?;
                     if before == after && before.starts_with("true ") {
                         Ok(Vec::new())
                     } else {

@@ -148,7 +148,9 @@ fn wrong(attempt: &Attempt, answer: &Port) -> Option<String> {
         (true, Port::Open | Port::Refused) | (false, Port::Filtered) => return None,
         (true, Port::Filtered) => "is filtered, the site opens it".to_owned(),
         (false, Port::Open) => "is OPEN, the site closes it".to_owned(),
-        (false, Port::Refused) => "refuses instead of dropping: the firewall lets it through".to_owned(),
+        (false, Port::Refused) => {
+            "refuses instead of dropping: the firewall lets it through".to_owned()
+        }
         (_, Port::Other(reason)) => reason.clone(),
     };
     Some(format!("{} → {} {}: {word}", attempt.from, attempt.to, attempt.address))

@@ -97,11 +97,7 @@ fn set<T: ToString>(items: &[T]) -> String {
         .map(|item| {
             let text = item.to_string();
             // Interface names are words only between quotes.
-            if text.parse::<Ipv4Addr>().is_ok() {
-                text
-            } else {
-                format!("\"{text}\"")
-            }
+            if text.parse::<Ipv4Addr>().is_ok() { text } else { format!("\"{text}\"") }
         })
         .collect();
     format!("{{ {} }}", words.join(", "))
@@ -135,13 +131,7 @@ mod tests {
     #[test]
     fn an_isolated_host_keeps_the_operators_ssh() {
         let one = side(&[("a", None)]);
-        let text = rules(
-            "c",
-            &one,
-            &Side::default(),
-            Direction::Back,
-            &[[10, 0, 0, 250].into()],
-        );
+        let text = rules("c", &one, &Side::default(), Direction::Back, &[[10, 0, 0, 250].into()]);
         insta::assert_snapshot!(text, @r#"
         table bridge fault_c {
             chain forward {

@@ -73,12 +73,7 @@ pub(super) fn install(
             continue;
         }
         let ports = Ports::of(host, network);
-        let Ports {
-            own,
-            detour,
-            inner,
-            outer,
-        } = &ports;
+        let Ports { own, detour, inner, outer } = &ports;
         let (mtu, bridge) = (network.mtu(), network.bridge());
         let links = format!(
             "link add {detour} mtu {mtu} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
@@ -103,12 +98,7 @@ pub(super) fn install(
 pub(super) fn remove(paths: &Paths, host: &str) -> Result<()> {
     let switch = paths.namespace(SWITCH);
     for network in Network::ALL {
-        let Ports {
-            own,
-            detour,
-            inner,
-            outer,
-        } = Ports::of(host, network);
+        let Ports { own, detour, inner, outer } = Ports::of(host, network);
         if !network::has_link(paths, SWITCH, &detour) {
             continue;
         }
@@ -132,20 +122,12 @@ fn attach(paths: &Paths, name: &str) -> Result<File> {
         let opened = scope.spawn(|| {
             network::enter(paths, SWITCH)?;
             let path = "/dev/net/tun";
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .open(path)
-                .at("cannot open", path)?;
+            let file = File::options().read(true).write(true).open(path).at("cannot open", path)?;
             let mut request = [0_u8; 40];
             for (to, from) in request.iter_mut().take(15).zip(name.bytes()) {
                 *to = from;
             }
-            for (to, from) in request
-                .iter_mut()
-                .skip(16)
-                .zip(TAP_WITHOUT_HEADER.to_ne_bytes())
-            {
+            for (to, from) in request.iter_mut().skip(16).zip(TAP_WITHOUT_HEADER.to_ne_bytes()) {
                 *to = from;
             }
             // SAFETY: TUNSETIFF reads a `struct ifreq`, which has 40 bytes: a name that ends with

@@ -38,11 +38,7 @@ pub(super) struct Effect {
 pub(super) fn apply(paths: &Paths, file: &LabFile, id: &str, fault: &Fault) -> Result<Effect> {
     let mut effect = Effect::default();
     match fault {
-        Fault::KillProcess {
-            host,
-            target,
-            signal: wanted,
-        } => {
+        Fault::KillProcess { host, target, signal: wanted } => {
             let pids = processes(paths, host, target)?;
             for pid in &pids {
                 signal(*pid, wanted.number());
@@ -73,12 +69,7 @@ pub(super) fn apply(paths: &Paths, file: &LabFile, id: &str, fault: &Fault) -> R
             leader(paths, host)?;
             Cgroups::detect()?.freeze(&paths.host_group(host), true)?;
         }
-        Fault::CutNetwork {
-            between,
-            and,
-            direction,
-            keep_ssh_from,
-        } => {
+        Fault::CutNetwork { between, and, direction, keep_ssh_from } => {
             let operator: Vec<_> = keep_ssh_from
                 .iter()
                 .filter_map(|name| file.spec.host(name))
@@ -90,27 +81,16 @@ pub(super) fn apply(paths: &Paths, file: &LabFile, id: &str, fault: &Fault) -> R
             filter(paths, &text)?;
         }
         Fault::DelayNetwork { host, milliseconds } => {
-            let public = file
-                .spec
-                .host(host)
-                .is_some_and(|host| host.public.is_some());
+            let public = file.spec.host(host).is_some_and(|host| host.public.is_some());
             let each = Duration::from_millis(u64::from(*milliseconds));
             effect.cost = Some(delay::install(paths, host, public, each)?);
         }
-        Fault::FillDisk {
-            host,
-            path,
-            leave_bytes,
-        } => {
+        Fault::FillDisk { host, path, leave_bytes } => {
             let free = free_bytes(paths, host, path)?;
             let size = free.saturating_sub(*leave_bytes).saturating_sub(OWN_BLOCKS);
             if size > 0 {
                 let file = fill_file(path, id);
-                run(
-                    paths,
-                    host,
-                    &["fallocate", "-l", &size.to_string(), "--", &file],
-                )?;
+                run(paths, host, &["fallocate", "-l", &size.to_string(), "--", &file])?;
             }
         }
     }
@@ -155,10 +135,7 @@ pub(super) fn undo(
         Fault::CutNetwork { .. } => {
             // Made first, so that removing it never fails for want of it.
             let table = table_name(id);
-            filter(
-                paths,
-                &format!("table bridge {table} {{}}\ndelete table bridge {table}\n"),
-            )
+            filter(paths, &format!("table bridge {table} {{}}\ndelete table bridge {table}\n"))
         }
         Fault::DelayNetwork { host, .. } => delay::remove(paths, host),
         Fault::FillDisk { host, path, .. } => {
@@ -194,46 +171,29 @@ fn filter(paths: &Paths, text: &str) -> Result<()> {
     let net = super::super::enter::net_option(&paths.namespace_file(SWITCH));
     let mut command = program("nsenter", [net]);
     command.args(["nft", "-f", "-"]);
-    check_with_input(
-        "cannot change the switch's packet filter",
-        &mut command,
-        text.as_bytes(),
-    )
-    .map(drop)
+    check_with_input("cannot change the switch's packet filter", &mut command, text.as_bytes())
+        .map(drop)
 }
 
 /// Runs a program of the host that a frozen host does not stop.
 fn run(paths: &Paths, host: &str, words: &[&str]) -> Result<std::process::Output> {
     let words: Vec<OsString> = words.iter().map(OsString::from).collect();
-    check(
-        &format!("on {host}"),
-        &mut command_beside_host(paths, host, &words)?,
-    )
+    check(&format!("on {host}"), &mut command_beside_host(paths, host, &words)?)
 }
 
 /// The processes a target means, by their ids on the machine.
 fn processes(paths: &Paths, host: &str, target: &KillTarget) -> Result<Vec<u32>> {
     let inside = match target {
         KillTarget::Unit(unit) => {
-            let asked = [
-                "systemctl",
-                "show",
-                "--property=MainPID",
-                "--value",
-                "--",
-                unit,
-            ];
+            let asked = ["systemctl", "show", "--property=MainPID", "--value", "--", unit];
             let output = run(paths, host, &asked)?;
             let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-            Some(
-                text.parse::<u32>()
-                    .ok()
-                    .filter(|pid| *pid != 0)
-                    .ok_or_else(|| LabError::Fault {
-                        id: unit.clone(),
-                        reason: format!("the unit has no main process on {host}; is it running?"),
-                    })?,
-            )
+            Some(text.parse::<u32>().ok().filter(|pid| *pid != 0).ok_or_else(|| {
+                LabError::Fault {
+                    id: unit.clone(),
+                    reason: format!("the unit has no main process on {host}; is it running?"),
+                }
+            })?)
         }
         KillTarget::Pid(pid) => Some(*pid),
         KillTarget::Pattern(_) => None,
@@ -270,18 +230,13 @@ fn boots(paths: &Paths, host: &str) -> Result<u32> {
 }
 
 fn wait_stopped(paths: &Paths, host: &str) -> Result<()> {
-    wait_until(
-        &format!("the end of {host}"),
-        HOST_DEADLINE,
-        Duration::from_millis(20),
-        || {
-            if is_supervised(&paths.host(host).supervisor_lock()) {
-                Err("its supervisor is still cleaning up".to_owned())
-            } else {
-                Ok(())
-            }
-        },
-    )
+    wait_until(&format!("the end of {host}"), HOST_DEADLINE, Duration::from_millis(20), || {
+        if is_supervised(&paths.host(host).supervisor_lock()) {
+            Err("its supervisor is still cleaning up".to_owned())
+        } else {
+            Ok(())
+        }
+    })
 }
 
 fn fill_file(path: &str, id: &str) -> String {
@@ -290,11 +245,7 @@ fn fill_file(path: &str, id: &str) -> String {
 
 /// Bytes that may still be written.
 fn free_bytes(paths: &Paths, host: &str, path: &str) -> Result<u64> {
-    let output = run(
-        paths,
-        host,
-        &["stat", "--file-system", "--format=%a %S", "--", path],
-    )?;
+    let output = run(paths, host, &["stat", "--file-system", "--format=%a %S", "--", path])?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut words = text.split_whitespace().map(str::parse::<u64>);
     match (words.next(), words.next()) {

@@ -89,10 +89,7 @@ pub(in super::super) fn inject(
         None => Ok(id),
         Some(reason) => {
             finish(paths, &id)?;
-            Err(LabError::Fault {
-                id: id.0.clone(),
-                reason,
-            })
+            Err(LabError::Fault { id: id.0.clone(), reason })
         }
     }
 }
@@ -129,10 +126,7 @@ pub(in super::super) fn hold(lab: &str, name: &str) -> Result<()> {
     record.until = now().saturating_add(lasts.as_secs());
     state::write(&path, &record)?;
     let cost = effect.cost.as_ref().map(Arc::clone);
-    while let Some(left) = lasts
-        .checked_sub(started.elapsed())
-        .filter(|left| !left.is_zero())
-    {
+    while let Some(left) = lasts.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
         match &cost {
             None => std::thread::sleep(left),
             Some(cost) => {
@@ -208,10 +202,7 @@ pub(in super::super) fn active(paths: &Paths) -> Result<Vec<ActiveFault>> {
 fn finish(paths: &Paths, id: &FaultId) -> Result<()> {
     let path = record_file(paths, id);
     let lock = lock_file(paths, id);
-    if let Some(Record {
-        keeper: Some(keeper),
-        ..
-    }) = state::read(&path)?
+    if let Some(Record { keeper: Some(keeper), .. }) = state::read(&path)?
         && Lock::is_held(&lock)
     {
         signal(keeper, rustix::process::Signal::KILL);

@@ -163,10 +163,7 @@ impl FromStr for KillTarget {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = |what| Err(ParseFaultError(text.to_owned(), what));
         if let Some(pid) = text.strip_prefix("pid:") {
-            return pid
-                .parse()
-                .map(Self::Pid)
-                .or_else(|_| refuse("a process id"));
+            return pid.parse().map(Self::Pid).or_else(|_| refuse("a process id"));
         }
         if let Some(unit) = text.strip_prefix("unit:") {
             let fits = |c: char| c.is_ascii_alphanumeric() || "@._-\\:".contains(c);
@@ -239,17 +236,9 @@ impl Fault {
             | Self::FreezeHost { host }
             | Self::DelayNetwork { host, .. }
             | Self::FillDisk { host, .. } => vec![host],
-            Self::CutNetwork {
-                between,
-                and,
-                keep_ssh_from,
-                ..
-            } => between
-                .iter()
-                .chain(and)
-                .chain(keep_ssh_from)
-                .map(String::as_str)
-                .collect(),
+            Self::CutNetwork { between, and, keep_ssh_from, .. } => {
+                between.iter().chain(and).chain(keep_ssh_from).map(String::as_str).collect()
+            }
         }
     }
 }
@@ -257,11 +246,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KillProcess {
-                host,
-                target,
-                signal,
-            } => {
+            Self::KillProcess { host, target, signal } => {
                 let what = match target {
                     KillTarget::Pattern(text) => format!("processes matching {text:?}"),
                     KillTarget::Pid(pid) => format!("process {pid}"),
@@ -272,27 +257,14 @@ impl fmt::Display for Fault {
             Self::StopHost { host } => write!(formatter, "{host} without power"),
             Self::RebootHost { host } => write!(formatter, "{host} reboots"),
             Self::FreezeHost { host } => write!(formatter, "{host} hangs"),
-            Self::CutNetwork {
-                between,
-                and,
-                direction,
-                keep_ssh_from,
-            } => {
-                let others = if and.is_empty() {
-                    "all others".to_owned()
-                } else {
-                    and.join(",")
-                };
+            Self::CutNetwork { between, and, direction, keep_ssh_from } => {
+                let others = if and.is_empty() { "all others".to_owned() } else { and.join(",") };
                 let arrow = match direction {
                     Direction::Both => "and",
                     Direction::Forth => "to",
                     Direction::Back => "from",
                 };
-                write!(
-                    formatter,
-                    "no frames between {} {arrow} {others}",
-                    between.join(",")
-                )?;
+                write!(formatter, "no frames between {} {arrow} {others}", between.join(","))?;
                 match keep_ssh_from {
                     Some(operator) => write!(formatter, ", but ssh from {operator}"),
                     None => Ok(()),
@@ -301,11 +273,7 @@ impl fmt::Display for Fault {
             Self::DelayNetwork { host, milliseconds } => {
                 write!(formatter, "{host} {milliseconds} ms further away")
             }
-            Self::FillDisk {
-                host,
-                path,
-                leave_bytes,
-            } => {
+            Self::FillDisk { host, path, leave_bytes } => {
                 write!(formatter, "{host}:{path} full but for {leave_bytes} bytes")
             }
         }
@@ -314,16 +282,8 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for ActiveFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}: {}, heals in {} s",
-            self.id, self.fault, self.seconds_left
-        )?;
-        if self.note.is_empty() {
-            Ok(())
-        } else {
-            write!(formatter, " ({})", self.note)
-        }
+        write!(formatter, "{}: {}, heals in {} s", self.id, self.fault, self.seconds_left)?;
+        if self.note.is_empty() { Ok(()) } else { write!(formatter, " ({})", self.note) }
     }
 }
 
@@ -334,24 +294,15 @@ mod tests {
     #[test]
     fn targets_and_signals_are_read() {
         assert_eq!("pid:12".parse(), Ok(KillTarget::Pid(12)));
-        assert_eq!(
-            "unit:docker.service".parse(),
-            Ok(KillTarget::Unit("docker.service".into()))
-        );
-        assert_eq!(
-            "redis-server".parse(),
-            Ok(KillTarget::Pattern("redis-server".into()))
-        );
+        assert_eq!("unit:docker.service".parse(), Ok(KillTarget::Unit("docker.service".into())));
+        assert_eq!("redis-server".parse(), Ok(KillTarget::Pattern("redis-server".into())));
         for bad in ["", "pid:x", "unit:", "unit:-H", "unit:a b"] {
             bad.parse::<KillTarget>().unwrap_err();
         }
         assert_eq!("sigkill".parse(), Ok(Signal::Kill));
         assert_eq!("STOP".parse(), Ok(Signal::Stop));
         let refusal = "usr1".parse::<Signal>().unwrap_err().to_string();
-        assert_eq!(
-            refusal,
-            "\"usr1\" is not one of the signals KILL, TERM, STOP, INT and HUP"
-        );
+        assert_eq!(refusal, "\"usr1\" is not one of the signals KILL, TERM, STOP, INT and HUP");
     }
 
     #[test]

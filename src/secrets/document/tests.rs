@@ -15,30 +15,19 @@ fn the_three_ways_to_write_a_value() {
         .iter()
         .map(|entry| (entry.name.as_str(), entry.value.expose().as_str()))
         .collect();
-    assert_eq!(
-        values,
-        [("A_A", "plain/1="), ("B_B", "a \"$`\\ b"), ("C_C", "it's")]
-    );
+    assert_eq!(values, [("A_A", "plain/1="), ("B_B", "a \"$`\\ b"), ("C_C", "it's")]);
 }
 
 #[test]
 fn setting_a_value_keeps_the_other_lines_and_fills_an_empty_one() {
     let (document, _) = parse("# one\nA_A=x1\nB_B=\n# two");
     let set = |name: &str, value: &str| {
-        document
-            .with_value(name, &Secret::new(value.into()))
-            .unwrap()
-            .expose()
-            .clone()
+        document.with_value(name, &Secret::new(value.into())).unwrap().expose().clone()
     };
     assert_eq!(set("A_A", "y z"), "# one\nA_A='y z'\nB_B=\n# two");
     assert_eq!(set("B_B", "y"), "# one\nA_A=x1\nB_B=y\n# two");
     assert_eq!(set("C_C", "y"), "# one\nA_A=x1\nB_B=\n# two\nC_C=y\n");
-    assert!(
-        document
-            .with_value("A_A", &Secret::new("'\"".into()))
-            .is_none()
-    );
+    assert!(document.with_value("A_A", &Secret::new("'\"".into())).is_none());
 }
 
 proptest! {

@@ -4,10 +4,8 @@ use proptest::prelude::*;
 use std::fmt::Write as _;
 
 fn redactor(values: &[(&str, &str)]) -> Redactor {
-    let values: Vec<(&str, Secret<String>)> = values
-        .iter()
-        .map(|(name, value)| (*name, Secret::new((*value).to_owned())))
-        .collect();
+    let values: Vec<(&str, Secret<String>)> =
+        values.iter().map(|(name, value)| (*name, Secret::new((*value).to_owned()))).collect();
     Redactor::new(values.iter().map(|(name, value)| (*name, value)))
 }
 
@@ -77,10 +75,7 @@ fn the_forms_of_one_value() {
     for line in lines {
         let shown = redactor.redact(&line);
         assert!(shown.contains("[secret:X_Y]"), "{line} -> {shown}");
-        assert!(
-            !shown.contains("ss \\\"w") && !shown.contains("ss%20"),
-            "{line} -> {shown}"
-        );
+        assert!(!shown.contains("ss \\\"w") && !shown.contains("ss%20"), "{line} -> {shown}");
     }
 }
 
@@ -138,9 +133,7 @@ fn a_panic_is_masked() {
 
 /// Values as operators and providers choose them; those that a label could contain are left out.
 fn value() -> impl Strategy<Value = String> {
-    "[ -~é€]{6,24}".prop_filter("part of a label", |value| {
-        !"[secret:A_A]".contains(value.as_str())
-    })
+    "[ -~é€]{6,24}".prop_filter("part of a label", |value| !"[secret:A_A]".contains(value.as_str()))
 }
 
 proptest! {
@@ -224,20 +217,11 @@ proptest! {
 #[ignore = "a measurement, not a test"]
 fn speed() {
     let values: Vec<(String, Secret<String>)> = (0..40)
-        .map(|number| {
-            (
-                format!("NAME_{number}"),
-                Secret::new(format!("{number:032}xYz")),
-            )
-        })
+        .map(|number| (format!("NAME_{number}"), Secret::new(format!("{number:032}xYz"))))
         .collect();
     let start = std::time::Instant::now();
     let redactor = Redactor::new(values.iter().map(|(name, value)| (name.as_str(), value)));
-    println!(
-        "{} patterns built in {:?}",
-        redactor.patterns(),
-        start.elapsed()
-    );
+    println!("{} patterns built in {:?}", redactor.patterns(), start.elapsed());
     let line = "Nov 21 07:00:00 db-01 patroni[812]: INFO: no action. I am (db-01), the leader\n";
     let text = line.repeat(16 * 1024 * 1024 / line.len());
     let start = std::time::Instant::now();
