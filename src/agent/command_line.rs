@@ -78,6 +78,9 @@ impl ServeOptions {
             eprintln!("strata-agent: this file is not the one that was uploaded");
             return ExitCode::from(EXIT_DAMAGED);
         }
+        // The upload's tight mask must not reach the programs that the agent runs: what a package's
+        // scripts create has to be readable as on any host. The agent gives every file its mode.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         serve(HostPaths::below(self.root), converge(), std::io::stdin(), std::io::stdout())
     }
 }

@@ -32,12 +32,21 @@ struct Queue {
     reports: VecDeque<Vec<u8>>,
     bulk: VecDeque<Vec<u8>>,
     bulk_bytes: usize,
+    preamble_sent: bool,
     writing: bool,
     broken: bool,
 }
 
+impl Queue {
+    /// Only the preamble waits: it goes with the first report.
+    fn preamble_only(&self) -> bool {
+        !self.preamble_sent && self.reports.len() == 1
+    }
+}
+
 impl FrameWriter {
-    /// Starts the writing thread. The preamble is the first thing it writes.
+    /// Starts the writing thread. The preamble is the first thing it writes, together
+    /// with the first report; bulk waits for it.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -141,11 +150,22 @@ impl Shared {
                 self.changed.notify_all();
                 return None;
             }
-            if let Some(frame) = queue.reports.pop_front() {
+            // Reports that wait leave in one piece, the preamble with the greeting: the SSH server
+            // makes a packet of each write, and a second small packet waits for the first one's
+            // delayed acknowledgement (40 ms).
+            if !queue.preamble_only()
+                && let Some(mut frame) = queue.reports.pop_front()
+            {
+                while let Some(next) = queue.reports.pop_front() {
+                    frame.extend_from_slice(&next);
+                }
+                queue.preamble_sent = true;
                 queue.writing = true;
                 return Some(frame);
             }
-            if let Some(frame) = queue.bulk.pop_front() {
+            if queue.preamble_sent
+                && let Some(frame) = queue.bulk.pop_front()
+            {
                 queue.bulk_bytes -= frame.len();
                 queue.writing = true;
                 self.changed.notify_all();
@@ -182,7 +202,11 @@ mod tests {
         let (sent, written) = mpsc::channel();
         let (leave, leaves) = mpsc::channel();
         let writer = FrameWriter::start(Gate(sent, leaves)).unwrap();
-        assert_eq!(written.recv().unwrap(), PREAMBLE);
+        writer.report(&FromAgent::Locked).unwrap();
+        assert!(
+            written.recv().unwrap().starts_with(&PREAMBLE),
+            "in one piece with the first report"
+        );
         for _ in 0..5 {
             writer
                 .bulk(&FromAgent::ExecOutput {

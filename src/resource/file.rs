@@ -16,7 +16,8 @@ use std::time::Duration;
 const SHOWN: u64 = 256 * 1024;
 
 /// A file. It is written to a temporary file in the same directory with its owner and mode, and
-/// takes its name in one step; the file that it replaces is kept as a last-good copy.
+/// takes its name in one step; the file that it replaces is kept as a last-good copy. Missing
+/// directories above it are made.
 ///
 /// ```toml
 /// file = { path = "/etc/ssh/sshd_config.d/00-site.conf", content = "MaxAuthTries 3\n", validate = ["sshd", "-t", "-f", "{file}"] }
@@ -266,11 +267,27 @@ impl Converge for File {
             return Err(Failure::new(format!("{} is a directory", self.path))
                 .hint("move it away by hand: a directory is never replaced by a file"));
         }
+        if self.state == Presence::Present && found.metadata.is_none() {
+            make_parents(&self.path, system)?;
+        }
         match &self.guard {
             Some(guard) => self.change_guarded(guard, found, system),
             None => self.change(found, system),
         }
     }
+}
+
+/// Makes the directories above a new file that are missing, for root with mode 0755: a file owns
+/// its way. A directory that needs more has its own step before.
+fn make_parents(path: &str, system: &mut dyn System) -> Result<(), Failure> {
+    let slashes: Vec<usize> = path.match_indices('/').map(|(at, _)| at).skip(1).collect();
+    for at in slashes {
+        let parent = &path[..at];
+        if system.metadata(parent)?.is_none() {
+            system.make_directory(parent, 0o755, 0, 0)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -297,6 +314,15 @@ mod tests {
         let what: Vec<_> = changes.iter().map(|change| change.what.as_str()).collect();
         assert_eq!(what, ["mode", "content"]);
         assert_eq!(changes[1].before.as_deref(), Some(&b"x"[..]));
+    }
+
+    #[test]
+    fn missing_directories_above_a_new_file_are_made() {
+        let mut host = Host::new();
+        let text = "[file]\npath='/etc/x/y/z.conf'\ncontent='x'\n";
+        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
+        assert_eq!(host.mode("/etc/x/y"), 0o755);
+        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
     }
 
     #[test]
@@ -327,7 +353,6 @@ mod tests {
         host.make_directory("/etc/dir");
         for (text, message) in [
             ("[file]\npath='/etc/dir'\n", "is a directory"),
-            ("[file]\npath='/no/such/dir/a'\n", "the directory /no/such/dir does not exist"),
             (
                 "[file]\npath='/etc/a'\nowner='nobody-here'\n",
                 "the user `nobody-here` does not exist",

@@ -47,6 +47,8 @@ async fn the_agent_is_uploaded_once_and_the_session_carries_everything() {
         session.clock_skew_ms()
     );
     works(&session).await;
+    let mask = session.exec(command(&["sh", "-c", "umask"])).await.unwrap();
+    assert_eq!(mask.stdout, b"0022\n", "programs create files as on any host");
     let batch =
         Batch { role: "base".into(), mode: Mode::Check, items: Vec::new(), handlers: Vec::new() };
     assert_eq!(session.converge(batch, |_| {}).await, Ok(true));
