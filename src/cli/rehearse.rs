@@ -158,8 +158,11 @@ fn rehearse(
     Ok(Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
+/// Runs a program on the operator host with some standard input.
+type RunThere<'a> = dyn Fn(&[&str], &[u8]) -> Result<std::process::Output, LabError> + 'a;
+
 /// Copies the journals of the rehearsal to the site's own `.strata/rehearsal/`.
-fn bring_back(root: &Path, run: &dyn Fn(&[&str], &[u8]) -> Result<std::process::Output, LabError>) {
+fn bring_back(root: &Path, run: &RunThere<'_>) {
     let folder = root.join(".strata/rehearsal");
     let archive = run(&["tar", "-C", "/opt/keybuzz-installer/.strata", "-c", "runs"], b"");
     let unpacked = archive.map_err(|error| error.to_string()).and_then(|output| {

@@ -81,28 +81,6 @@ kinds! {
     WaitFor, "wait_for", "a condition to wait for: port, HTTP, program or path";
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_sorted_and_those_of_serde() {
-        let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
-        let mut sorted = names.clone();
-        sorted.sort_unstable();
-        assert_eq!(names, sorted);
-        let resource: Resource =
-            toml::from_str("[wait_for]\nport = 22\n").expect("a role writes the kind's name");
-        assert_eq!(resource.kind(), "wait_for");
-        for name in names {
-            let error = toml::from_str::<Resource>(&format!("[{name}]\nno_such_key = 1\n"))
-                .expect_err("unknown keys are refused")
-                .to_string();
-            assert!(error.contains("no_such_key"), "{name}: {error}");
-        }
-    }
-}
-
 impl Resource {
     /// Paths that this resource alone writes: two resources of one host that own the same path
     /// would undo each other's work.
@@ -123,6 +101,28 @@ impl Resource {
             Self::File(file) => std::str::from_utf8(file.content.as_bytes()).ok(),
             Self::Unit(unit) => std::str::from_utf8(unit.content.as_bytes()).ok(),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_sorted_and_those_of_serde() {
+        let names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        assert_eq!(names, sorted);
+        let resource: Resource =
+            toml::from_str("[wait_for]\nport = 22\n").expect("a role writes the kind's name");
+        assert_eq!(resource.kind(), "wait_for");
+        for name in names {
+            let error = toml::from_str::<Resource>(&format!("[{name}]\nno_such_key = 1\n"))
+                .expect_err("unknown keys are refused")
+                .to_string();
+            assert!(error.contains("no_such_key"), "{name}: {error}");
         }
     }
 }
