@@ -148,7 +148,7 @@ cases! {
         s.replace("strata.toml", "port            = 22", "port            = ").replace(GROUPS, "expect = 28", "expect = = 28");
     };
     setting_unknown: |s| { s.replace("strata.toml", "connect_timeout", "conect_timeout"); };
-    setting_out_of_range: |s| { s.replace("strata.toml", "= 22 ", "= 0"); };
+    setting_out_of_range: |s| { s.replace("strata.toml", "= 22\n", "= 0\n"); };
     setting_wrong_type: |s| { s.replace("strata.toml", "step_timeout = 600", "step_timeout = \"ten minutes\""); };
     setting_bad_network: |s| { s.replace("strata.toml", "10.0.0.0/16", "10.0.0.0/66"); };
     layer_requires_unknown: |s| { s.replace("strata.toml", "name  = \"base\"", "name  = \"base\"\nrequires = [\"bsae\"]"); };
@@ -176,7 +176,7 @@ cases! {
     undefined_secret: |s| { s.replace("templates/base/limits.conf.j2", "# Managed", "{{ secrets.NO_SUCH_NAME }} # Managed"); };
     template_missing: |s| { s.remove("templates/base/limits.conf.j2"); };
     template_syntax: |s| { s.replace("templates/base/chrony.conf.j2", "{% endfor %}", ""); };
-    template_endless: |s| { s.replace("templates/base/chrony.conf.j2", "in ntp_servers", "in range(99999) if range(99999)"); };
+    template_endless: |s| { s.replace("templates/base/chrony.conf.j2", "{% for server", "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}\n{% for server"); };
     firewall_unknown_source: |s| { s.replace(BASE, "from  = [\"operator\"]", "from  = [\"operators\"]"); };
     sysctl_disagreement: |s| {
         s.edit("roles/docker/role.toml", |t| t.replacen("[[step]]", "[sysctl]\n\"net.core.somaxconn\" = 1\n\n[[step]]", 1));

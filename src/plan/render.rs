@@ -4,20 +4,23 @@ use crate::diag::{Code, Diagnostic, Source, Span};
 use crate::site::Site;
 use crate::site::tree::{Entry, Node, NodeValue};
 use minijinja::value::ValueKind;
+use std::collections::BTreeMap;
+
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
 
 /// Steps of the template engine that one template may take: a loop that never ends is an error.
-const FUEL: u64 = 5_000_000;
+const FUEL: u64 = 500_000;
 
 /// Renders with the site's templates.
 pub struct Templates<'site> {
     environment: Environment<'site>,
     site: &'site Site,
+    unparsed: BTreeMap<&'site str, Diagnostic>,
 }
 
 impl<'site> Templates<'site> {
-    /// An environment with every template of the site; those that cannot be parsed are reported.
-    pub fn new(site: &'site Site) -> (Self, Vec<Diagnostic>) {
+    /// An environment with every template of the site.
+    pub fn new(site: &'site Site) -> Self {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         // Lines that hold only a block vanish, and files keep their last line feed.
@@ -42,13 +45,18 @@ impl<'site> Templates<'site> {
             )),
             _ => minijinja::escape_formatter(out, state, value),
         });
-        let mut problems = Vec::new();
+        let mut unparsed = BTreeMap::new();
         for (name, source) in &site.templates {
             if let Err(error) = environment.add_template(name, source.text()) {
-                problems.push(problem(&error, source, None));
+                unparsed.insert(name.as_str(), problem(&error, source, None));
             }
         }
-        (Self { environment, site }, problems)
+        Self { environment, site, unparsed }
+    }
+
+    /// Templates that cannot be parsed.
+    pub fn unparsed(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.unparsed.values()
     }
 
     /// Renders a template file; `place` is where a role names it.
@@ -69,6 +77,9 @@ impl<'site> Templates<'site> {
                     .hint(crate::site::suggest::among(name, known)),
             ));
         };
+        if let Some(problem) = self.unparsed.get(name) {
+            return Err(Box::new(problem.clone()));
+        }
         self.environment
             .get_template(name)
             .and_then(|template| template.render(context.clone()))

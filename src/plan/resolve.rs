@@ -67,8 +67,8 @@ impl<'site> Resolver<'site> {
         secrets: Arc<dyn SecretLookup>,
         problems: &mut Diagnostics,
     ) -> Self {
-        let (templates, unparsed) = Templates::new(site);
-        unparsed.into_iter().for_each(|problem| problems.push(problem));
+        let templates = Templates::new(site);
+        templates.unparsed().for_each(|problem| problems.push(problem.clone()));
         Self {
             site,
             templates,

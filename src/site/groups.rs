@@ -69,8 +69,14 @@ pub struct Groups {
     pub balancers: Vec<Balancer>,
 }
 
-/// Reads the file against the hosts.
-pub fn read(source: &Source, hosts: &IndexMap<String, Host>, problems: &mut Diagnostics) -> Groups {
+/// Reads the file against the hosts. With `complete` false some hosts could not be read: what
+/// groups expect is then not checked, since the counts could only repeat the news.
+pub fn read(
+    source: &Source,
+    hosts: &IndexMap<String, Host>,
+    complete: bool,
+    problems: &mut Diagnostics,
+) -> Groups {
     let entries = tree::parse(source, problems);
     let mut top = TableReader::new(source, &entries, 0..0, problems);
     let group_node = top.node("group");
@@ -80,7 +86,9 @@ pub fn read(source: &Source, hosts: &IndexMap<String, Host>, problems: &mut Diag
     if let Some(table) = group_node.and_then(|node| TableReader::of(source, node, problems)) {
         for entry in table.all() {
             let span = source.span(entry.key_range.clone());
-            if let Some(group) = read_group(source, &entry.key, span, &entry.node, hosts, problems)
+            let inventory = Inventory { hosts, complete };
+            if let Some(group) =
+                read_group(source, &entry.key, span, &entry.node, &inventory, problems)
             {
                 read.groups.insert(entry.key.clone(), group);
             }
@@ -100,9 +108,11 @@ fn read_group(
     name: &str,
     span: Span,
     node: &tree::Node,
-    hosts: &IndexMap<String, Host>,
+    inventory: &Inventory<'_>,
     problems: &mut Diagnostics,
 ) -> Option<Group> {
+    let hosts = inventory.hosts;
+    let before = problems.count(crate::diag::Severity::Error);
     let mut table = TableReader::of(source, node, problems)?;
     let select = table.node("select");
     let named = table.strings("hosts");
@@ -144,7 +154,7 @@ fn read_group(
         members
             .extend(hosts.values().filter(|host| matches(host, &selector)).map(|h| h.name.clone()));
     }
-    if hosts.is_empty() {
+    if !inventory.complete || problems.count(crate::diag::Severity::Error) > before {
         return Some(Group { name: name.to_owned(), hosts: members, vars, span });
     }
     match expect {
@@ -152,7 +162,7 @@ fn read_group(
         Some(expect) => problems.push(
             Diagnostic::error(
                 Code::GROUP_EXPECTATION,
-                format!("group `{name}` expects {expect} hosts and holds {}", members.len()),
+                format!("group `{name}` expects {expect} and holds {}", members.len()),
             )
             .at(expect_span, listed(&members))
             .hint("mend the inventory, the selector or the expected count"),
@@ -192,8 +202,21 @@ fn read_group(
     Some(Group { name: name.to_owned(), hosts: members, vars, span })
 }
 
+/// The hosts as far as they could be read.
+struct Inventory<'a> {
+    hosts: &'a IndexMap<String, Host>,
+    complete: bool,
+}
+
 fn listed(members: &[String]) -> String {
-    if members.is_empty() { "none".to_owned() } else { members.join(", ") }
+    const SHOWN: usize = 6;
+    match members {
+        [] => "none".to_owned(),
+        _ if members.len() > SHOWN => {
+            format!("{} and {} more", members[..SHOWN].join(", "), members.len() - SHOWN)
+        }
+        _ => members.join(", "),
+    }
 }
 
 type Selector = Vec<(String, Vec<String>)>;

@@ -44,7 +44,7 @@ pub struct Host {
     pub user: String,
     /// Every column by its name, extra ones included; this is what groups select on.
     pub columns: BTreeMap<String, String>,
-    /// The host's line in the file.
+    /// The host's name in the file.
     pub span: Span,
 }
 
@@ -157,7 +157,7 @@ fn read_header<'a>(
                     missing.join(", ")
                 ),
             )
-            .at(header.span(source), "in this header row")
+            .at(first_cell(&cells, header, source), "in this header row")
             .hint("columns are separated by tabs and named in the first line"),
         );
     }
@@ -181,7 +181,7 @@ fn read_row(
                     columns.len()
                 ),
             )
-            .at(line.span(source), "")
+            .at(first_cell(&cells, line, source), "in this row")
             .hint("cells are separated by single tabs; an empty cell keeps its tab"),
         );
         return None;
@@ -193,7 +193,7 @@ fn read_row(
         if cell.is_empty() && !MAY_BE_EMPTY.contains(column) && COLUMNS.contains(column) {
             problems.push(
                 Diagnostic::error(Code::INVENTORY_EMPTY, format!("`{column}` is empty"))
-                    .at(line.span(source), format!("in this row, at column {}", span.position().1)),
+                    .at(span.clone(), "in this row"),
             );
         }
         if looks_like_secret(cell) {
@@ -239,8 +239,13 @@ fn read_row(
         public,
         user: user.to_owned(),
         columns: row.iter().map(|(k, (v, _))| ((*k).to_owned(), (*v).to_owned())).collect(),
-        span: line.span(source),
+        span: cell("HOSTNAME").1,
     })
+}
+
+/// A short place for a whole row.
+fn first_cell(cells: &[(&str, Span)], line: &Line<'_>, source: &Source) -> Span {
+    cells.first().map_or_else(|| line.span(source), |(_, span)| span.clone())
 }
 
 /// Names are what RFC 1123 allows; they go into `/etc/hosts`, unit names and file names.

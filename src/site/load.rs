@@ -8,7 +8,7 @@ use super::inventory::{self, Host};
 use super::role::{self, Role};
 use super::suggest;
 use super::versions::{self, Version};
-use crate::diag::{Code, Diagnostic, Diagnostics, Source};
+use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Source};
 use crate::resource;
 use indexmap::IndexMap;
 use std::path::{Path, PathBuf};
@@ -57,11 +57,13 @@ impl Site {
         let config =
             read("strata.toml", problems).and_then(|source| config::read(&source, problems));
         let extra = config.as_ref().map(|c| c.extra_columns.clone()).unwrap_or_default();
+        let before = problems.count(Severity::Error);
         let hosts = read("inventory/servers.tsv", problems)
             .map(|source| inventory::read(&source, &extra, problems))
             .unwrap_or_default();
+        let complete = problems.count(Severity::Error) == before;
         let groups = read("inventory/groups.toml", problems)
-            .map(|source| groups::read(&source, &hosts, problems))
+            .map(|source| groups::read(&source, &hosts, complete, problems))
             .unwrap_or_default();
         let versions_path = match profile {
             Profile::Production => "versions.yaml",
