@@ -3,6 +3,7 @@
 use super::authentication::authenticate;
 use super::error::ConnectError;
 use super::known_hosts::{HostKeyVerdict, KnownHosts};
+use super::prompt_stream::PromptStream;
 use super::target::{ConnectOptions, Target};
 use russh::keys::PublicKeyOrCertificate;
 use russh::keys::ssh_key::{Algorithm, EcdsaCurve, HashAlg, PublicKey};
@@ -162,7 +163,7 @@ pub(super) async fn handshake(
     let handler = HostKeyCheck { trust, presented };
     match tokio::time::timeout_at(
         deadline,
-        client::connect_stream(Arc::new(config), socket, handler),
+        client::connect_stream(Arc::new(config), PromptStream::new(socket), handler),
     )
     .await
     {

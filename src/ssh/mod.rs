@@ -10,6 +10,7 @@ mod known_hosts;
 mod launch;
 mod launch_command;
 mod link;
+mod prompt_stream;
 mod reachability;
 mod relay_stream;
 mod router;
