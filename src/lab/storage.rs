@@ -69,10 +69,14 @@ pub(super) fn unmount_below(directory: &Path) -> Result<()> {
 }
 
 /// Waits until no loop device uses an image below a directory, freeing those that stay behind.
+///
+/// A host of another lab that was started while these disks were mounted carries a copy of the
+/// mounts in its own mount namespace. Such a device frees itself with the last copy; nobody can
+/// reach the disk through it, and the image's name is free for a new one.
 pub(super) fn release_loop_devices(directory: &Path) -> Result<()> {
-    wait_until(
+    let released = wait_until(
         &format!("the release of the loop devices of {}", directory.display()),
-        Duration::from_secs(15),
+        Duration::from_secs(3),
         Duration::from_millis(20),
         || {
             let devices = loop_devices_of(directory);
@@ -80,14 +84,25 @@ pub(super) fn release_loop_devices(directory: &Path) -> Result<()> {
                 return Ok(());
             }
             for device in &devices {
-                let _going_by_itself = check("", &mut program("losetup", ["-d", device]));
+                let _going_by_itself =
+                    check("", &mut program("losetup", ["-d".as_ref(), device.as_os_str()]));
             }
-            Err(format!("still in use: {}", devices.join(" ")))
+            let names: Vec<String> =
+                devices.iter().map(|device| device.display().to_string()).collect();
+            Err(format!("still in use: {}", names.join(" ")))
         },
-    )
+    );
+    released.or_else(|error| {
+        let by_themselves = loop_devices_of(directory).iter().all(|device| {
+            let name = device.file_name().unwrap_or_default();
+            let flag = Path::new("/sys/block").join(name).join("loop/autoclear");
+            fs::read_to_string(flag).is_ok_and(|text| text.trim() == "1")
+        });
+        if by_themselves { Ok(()) } else { Err(error) }
+    })
 }
 
-fn loop_devices_of(directory: &Path) -> Vec<String> {
+fn loop_devices_of(directory: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/sys/block") else {
         return Vec::new();
     };
@@ -97,7 +112,7 @@ fn loop_devices_of(directory: &Path) -> Vec<String> {
             fs::read_to_string(entry.path().join("loop/backing_file"))
                 .is_ok_and(|file| Path::new(file.trim_end()).starts_with(directory))
         })
-        .map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy()))
+        .map(|entry| Path::new("/dev").join(entry.file_name()))
         .collect()
 }
 

@@ -131,8 +131,11 @@ async fn try_all(
             wrong(&attempt, &answer)
         }
     });
-    let mut found: Vec<String> =
-        stream::iter(tries).buffer_unordered(256).filter_map(|line| async { line }).collect().await;
+    let mut found: Vec<String> = stream::iter(tries)
+        .buffer_unordered(2048)
+        .filter_map(|line| async { line })
+        .collect()
+        .await;
     found.sort();
     let mut finding = Finding::of(expected, found);
     if finding.found.iter().any(|line| line.ends_with("is not connected")) {
