@@ -3,9 +3,11 @@
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::event::{TestKind, now_ms};
+use crate::gate;
 use crate::history::{GateRecord, Index, RecordState, Records, StateDir, read_journal};
 use crate::plan::layer_digest;
 use crate::report::{duration, line_of, plural};
+use crate::run::hosts_of;
 use clap::Args;
 use jiff::Timestamp;
 
@@ -121,14 +123,23 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
     let mut exit = Exit::Done;
     for layer in &site.config.layers {
         let digest = layer_digest(&site, layer);
+        let all: Vec<String> = site.hosts.keys().cloned().collect();
+        let hosts = hosts_of(&site, layer, &all);
         let state = |kind| {
             records
-                .state(&layer.name, kind, &digest, now_ms(), site.config.gate.max_age_days)
+                .state(&layer.name, kind, &digest, &hosts, now_ms(), site.config.gate.max_age_days)
                 .unwrap_or_else(|error| RecordState::Forged(error.to_string()))
         };
-        let states =
-            [TestKind::Diag, TestKind::Failover, TestKind::Perf].map(|kind| (kind, state(kind)));
-        if !matches!(states[0].1, RecordState::Green(_)) {
+        let states: Vec<(TestKind, RecordState)> =
+            [TestKind::Diag, TestKind::Failover, TestKind::Perf]
+                .into_iter()
+                .filter(|kind| gate::has_tests(&site, layer, *kind))
+                .map(|kind| (kind, state(kind)))
+                .collect();
+        let proved = states
+            .iter()
+            .any(|(kind, s)| *kind == TestKind::Diag && matches!(s, RecordState::Green(_)));
+        if !proved {
             exit = Exit::Differences;
         }
         if settings.json {
@@ -146,7 +157,7 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         for (kind, state) in &states {
             println!("  {:9} {}", kind.word(), proof(state, settings));
         }
-        if exit != Exit::Done {
+        if !proved {
             println!("  next      strata install --layer {}", layer.name);
         }
     }

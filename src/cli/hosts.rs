@@ -120,6 +120,10 @@ fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings
         }
     }
     eprintln!("{pinned} hosts pinned in {}", settings.known_hosts().display());
+    if pinned == 0 {
+        eprintln!("error: the file has no key of a selected host");
+        return Exit::InvalidInput;
+    }
     Exit::Done
 }
 

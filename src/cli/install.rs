@@ -2,18 +2,23 @@
 
 use super::check;
 use super::{Exit, Settings};
-use crate::diag::Diagnostics;
+use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
 use crate::plan::{HostSelector, select_hosts, select_layers};
 use crate::report::{Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, Connection, Events, GateChoice, Request, Stop};
-use crate::site::Site;
+use crate::site::{Layer, Profile, Site, suggest};
 use crate::ssh::ConnectOptions;
 use crate::wire::LockHolder;
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// Only the operator host of a rehearsal has this file.
+pub const REHEARSAL_MARKER: &str = "/etc/strata-rehearsal";
 
 /// Arguments of `strata install`.
 #[derive(Debug, Args)]
@@ -183,6 +188,9 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         }
         None => (Vec::new(), Vec::new()),
     };
+    if let Some(site) = &site {
+        check_selection(site, &layers, &hosts, work.tags, &mut problems);
+    }
     let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
         eprintln!("error: the site has errors; no host was touched");
@@ -222,13 +230,14 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     };
     let run_id = StateDir::new_run_id();
     let summary = Summary::default();
-    let consumers = match consumers(&state, &run_id, settings, &summary) {
-        Ok(consumers) => consumers,
+    let journal = match Journal::create(&state.journal(&run_id)) {
+        Ok(journal) => journal,
         Err(error) => {
             eprintln!("error: the journal cannot be written: {error}; no host was touched");
             return Exit::Internal;
         }
     };
+    let consumers = consumers(&state, settings, &summary);
     let records = match Records::open(state.path()) {
         Ok(records) => records,
         Err(error) => {
@@ -237,8 +246,10 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         }
     };
     let redactor = secrets.redactor();
-    let (events, thread) =
-        Events::start(Box::new(Redacting::new(Box::new(move |text| redactor(text)), consumers)));
+    let redacting =
+        Redacting::new(Box::new(move |text| redactor(text)), Box::new(journal), consumers);
+    let stop = Stop::new();
+    let (events, thread) = Events::start(Box::new(redacting), stop.clone());
     let start = Instant::now();
     events.emit(EventKind::RunStarted {
         schema: SCHEMA,
@@ -246,7 +257,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         site: site.config.name.clone(),
         command: command.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        rehearsal: settings.profile == crate::site::Profile::Rehearsal,
+        rehearsal: settings.profile == Profile::Rehearsal,
         hosts: hosts.clone(),
         layers: layers.iter().map(|layer| layer.name.clone()).collect(),
     });
@@ -270,7 +281,6 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         run: run_id,
     };
     let outcome = super::runtime::block_on(async {
-        let stop = Stop::new();
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
         let result = match &work.kinds {
             None => run::install(&request, &events, &stop).await,
@@ -294,11 +304,50 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     exit
 }
 
+/// A selection that holds nothing is a mistake, not a success.
+fn check_selection(
+    site: &Site,
+    layers: &[&Layer],
+    hosts: &[String],
+    tags: &[String],
+    problems: &mut Diagnostics,
+) {
+    for layer in layers {
+        if !hosts.is_empty() && run::hosts_of(site, layer, hosts).is_empty() && layers.len() == 1 {
+            problems.push(
+                Diagnostic::error(
+                    Code::SELECTION,
+                    format!("none of the selected hosts is in layer `{}`", layer.name),
+                )
+                .hint("`strata hosts list` shows hosts and groups"),
+            );
+        }
+    }
+    let known: BTreeSet<&str> = layers
+        .iter()
+        .flat_map(|layer| &layer.place)
+        .filter_map(|placement| site.roles.get(&placement.role))
+        .flat_map(|role| &role.steps)
+        .flat_map(|step| step.tags.iter().map(String::as_str))
+        .collect();
+    for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
+        problems.push(
+            Diagnostic::error(Code::SELECTION, format!("no step has the tag `{tag}`"))
+                .hint(suggest::among(tag, known.iter().copied())),
+        );
+    }
+}
+
 /// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
 /// a test bench).
 fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(), String> {
+    if settings.profile == Profile::Rehearsal && !Path::new(REHEARSAL_MARKER).exists() {
+        return Err(
+            "this is no host of a rehearsal: production runs with its own versions\nhint: use `strata rehearse`".to_owned(),
+        );
+    }
     let allowed = !work.faults
-        || settings.profile == crate::site::Profile::Rehearsal
+        || settings.profile == Profile::Rehearsal
         || site.config.gate.allow_full
         || work.confirm == Some(site.config.name.as_str());
     if allowed {
@@ -310,16 +359,14 @@ fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(
     ))
 }
 
-fn consumers(
-    state: &StateDir,
-    run: &str,
-    settings: &Settings,
-    summary: &Summary,
-) -> std::io::Result<Vec<Box<dyn Consumer>>> {
-    let index = Index::open(state)?;
-    let journal = Journal::create(&state.journal(run))?;
-    let mut consumers: Vec<Box<dyn Consumer>> =
-        vec![Box::new(journal), Box::new(index), Box::new(summary.clone())];
+/// What shows and indexes a run beside its journal.
+fn consumers(state: &StateDir, settings: &Settings, summary: &Summary) -> Vec<Box<dyn Consumer>> {
+    let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(summary.clone())];
+    match Index::open(state) {
+        Ok(index) => consumers.push(Box::new(index)),
+        // Only an index: the journal has everything, and the next command rebuilds it.
+        Err(error) => eprintln!("warning: the index of runs cannot be written: {error}"),
+    }
     if settings.json {
         consumers.push(Box::new(Json::new(std::io::stdout())));
     } else if settings.progress {
@@ -327,7 +374,7 @@ fn consumers(
     } else {
         consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, settings.verbose)));
     }
-    Ok(consumers)
+    consumers
 }
 
 /// How this site's hosts are reached.

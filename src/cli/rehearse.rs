@@ -1,6 +1,7 @@
 //! `strata rehearse`: the same inventory on local hosts, strata inside the operator host, before
 //! production is touched.
 
+use super::install::REHEARSAL_MARKER;
 use super::lab::{self, DEFAULT_LAB};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
@@ -98,41 +99,46 @@ fn rehearse(
         let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
         lab.run(&operator, &argv, stdin)
     };
+    let must = |words: &[&str], stdin: &[u8]| {
+        let output = run(words, stdin)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(LabError::Tool {
+            what: format!("cannot prepare {operator}"),
+            program: words.join(" "),
+            status: output.status.to_string(),
+            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
+    };
     // This very program, also when the hosts have been up since an older one.
     let this = std::env::current_exe().and_then(std::fs::read);
     let Ok(program) = this else {
         eprintln!("error: strata's own program cannot be read");
         return Ok(Exit::Internal);
     };
-    run(&["tee", "/usr/local/bin/strata.new"], &program)?;
-    run(&["chmod", "0755", "/usr/local/bin/strata.new"], b"")?;
-    run(&["mv", "/usr/local/bin/strata.new", "/usr/local/bin/strata"], b"")?;
+    must(&["tee", "/usr/local/bin/strata.new"], &program)?;
+    must(&["chmod", "0755", "/usr/local/bin/strata.new"], b"")?;
+    must(&["mv", "/usr/local/bin/strata.new", "/usr/local/bin/strata"], b"")?;
+    must(&["tee", REHEARSAL_MARKER], b"This host belongs to a rehearsal.\n")?;
     // The site as it is now; journals and throw-away secrets of earlier rehearsals stay.
     let target = Path::new(SITE_ON_OPERATOR);
-    run(&["mkdir", "-p", SITE_ON_OPERATOR], b"")?;
+    must(&["mkdir", "-p", SITE_ON_OPERATOR], b"")?;
     for part in SITE_PARTS {
         let (here, there) = (settings.root.join(part), target.join(part));
-        run(&["rm", "-rf", &there.to_string_lossy()], b"")?;
-        match std::fs::read(&here) {
-            Ok(content) => {
-                run(&["tee", &there.to_string_lossy()], &content)?;
-            }
-            Err(_) => lab.copy_in(&operator, &here, &there)?,
+        must(&["rm", "-rf", &there.to_string_lossy()], b"")?;
+        if here.is_dir() {
+            lab.copy_in(&operator, &here, &there)?;
+        } else if let Ok(content) = std::fs::read(&here) {
+            must(&["tee", &there.to_string_lossy()], &content)?;
         }
     }
     let keys = lab.hostkeys()?.join("\n") + "\n";
-    run(&["tee", "/root/lab-host-keys"], keys.as_bytes())?;
-    for words in [
-        &["strata", "--site", SITE_ON_OPERATOR, "secrets", "init"][..],
-        &["strata", "--site", SITE_ON_OPERATOR, "hosts", "trust", "--from", "/root/lab-host-keys"],
-    ] {
-        let output = run(words, b"")?;
-        if !output.status.success() {
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            eprintln!("error: `{}` failed on {operator}", words.join(" "));
-            return Ok(Exit::Internal);
-        }
-    }
+    must(&["tee", "/root/lab-host-keys"], keys.as_bytes())?;
+    must(&["strata", "--site", SITE_ON_OPERATOR, "secrets", "init"], b"")?;
+    let trust =
+        ["strata", "--site", SITE_ON_OPERATOR, "hosts", "trust", "--from", "/root/lab-host-keys"];
+    must(&trust, b"")?;
     let mut argv: Vec<OsString> =
         ["strata", "--site", SITE_ON_OPERATOR, "--rehearsal"].map(OsString::from).to_vec();
     if settings.json {

@@ -2,6 +2,7 @@
 
 use crate::run::Stop;
 use std::future::Future;
+use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a future on a runtime of its own.
@@ -32,11 +33,13 @@ pub async fn watch_interrupts(stop: Stop) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        if stop.wished() {
-            eprintln!("stopping now; agents finish the resource in hand");
+        let text = if stop.wished() {
+            "stopping now; agents finish the resource in hand"
         } else {
-            eprintln!("stopping after the resources in hand; once more to stop now");
-        }
+            "stopping after the resources in hand; once more to stop now"
+        };
         stop.wish();
+        // The terminal may be what was lost.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 }

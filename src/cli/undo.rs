@@ -36,12 +36,11 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
     }
     let connection = connection(&site, settings, None);
     let done = super::runtime::block_on(async {
-        let (events, _thread) = Events::start(Box::new(crate::report::Plain::new(
-            std::io::stderr(),
-            settings.palette,
-            false,
-        )));
-        let mut fleet = Fleet::default();
+        let (events, _thread) = Events::start(
+            Box::new(crate::report::Plain::new(std::io::stderr(), settings.palette, false)),
+            Stop::new(),
+        );
+        let fleet = Fleet::default();
         fleet.connect(&site, &hosts, &connection, &events, &Stop::new()).await;
         let Some(session) = fleet.session(&hosts[0]) else { return Err(Exit::Unreachable) };
         let spec = ExecSpec {

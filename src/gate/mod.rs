@@ -9,5 +9,5 @@ mod probe;
 mod runner;
 mod scenario;
 
-pub use runner::{Context, check, run};
+pub use runner::{Context, check, has_tests, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};

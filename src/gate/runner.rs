@@ -6,8 +6,9 @@ use crate::event::{EventKind, GateVerdict, TestKind, Verdict, now_ms};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
 use crate::run::{Connection, Events, Fleet, Stop};
-use crate::site::{GateTest, Layer, Site, suggest};
-use std::time::{Duration, Instant};
+use crate::site::{GateTest, Group, Layer, Site, suggest};
+use std::io;
+use std::time::Instant;
 
 /// What a gate works on.
 pub struct Context<'a> {
@@ -46,39 +47,62 @@ pub fn check(site: &Site, problems: &mut Diagnostics) {
             problems.push(problem);
         }
     }
+    for layer in &site.config.layers {
+        if !layer.place.is_empty() && !has_tests(site, layer, TestKind::Diag) {
+            problems.push(
+                Diagnostic::error(Code::GATE, format!("layer `{}` has no diag test", layer.name))
+                    .at(layer.span.clone(), "it could never be proved")
+                    .hint("name tests in roles/<role>/gate.toml of one of its roles"),
+            );
+        }
+    }
 }
 
-/// Runs the tests of these kinds and keeps the verdict of each kind.
+/// True when the gates of the layer's roles have a test of this kind.
+pub fn has_tests(site: &Site, layer: &Layer, kind: TestKind) -> bool {
+    !tests_of(site, layer, kind).is_empty()
+}
+
+/// Runs the tests of these kinds and keeps the verdict of each kind that has tests.
+///
+/// # Errors
+/// When a verdict cannot be kept: an old one would then still be believed.
 pub async fn run(
     context: &Context<'_>,
     kinds: Vec<TestKind>,
-    fleet: &mut Fleet,
+    fleet: &Fleet,
     events: &Events,
     stop: &Stop,
-) -> GateVerdict {
+) -> io::Result<GateVerdict> {
     let start = Instant::now();
     let layer = &context.layer.name;
     events.emit(EventKind::GateStarted { layer: layer.clone(), kinds: kinds.clone() });
     let mut counts = [0_u32; 4];
     let mut overall = GateVerdict::Green;
+    let mut kept = Ok(());
     for kind in kinds {
+        let tests = tests_of(context.site, context.layer, kind);
         let mut verdict = GateVerdict::Green;
-        for (role, test) in tests_of(context, kind) {
-            let finding = if overall == GateVerdict::Green && !stop.wished() {
-                one_test(context, role, test, kind, fleet, events).await
-            } else if kind == TestKind::Diag && !stop.wished() {
-                // Diag only looks: after a failure the rest is still worth knowing.
-                one_test(context, role, test, kind, fleet, events).await
+        let mut failed = false;
+        for (role, test) in &tests {
+            // Diag only looks: after a failure the rest is still worth knowing. A fault is injected
+            // only into what is known to be whole.
+            let why_not = if stop.wished() {
+                Some("stopped by the operator")
+            } else if kind != TestKind::Diag && overall_of(overall, verdict) != GateVerdict::Green {
+                Some("an earlier test failed")
             } else {
-                let why = if stop.wished() {
-                    "stopped by the operator"
-                } else {
-                    "an earlier test failed"
-                };
-                let finding = Finding::not_run(why);
-                emit_finished(context, test, kind, &finding, 0, events);
-                finding
+                None
             };
+            let finding = match why_not {
+                Some(why) => {
+                    let finding = Finding::not_run(why);
+                    emit_finished(context, test, kind, &finding, 0, events);
+                    finding
+                }
+                None => one_test(context, role, test, kind, fleet, events, stop).await,
+            };
+            failed |= finding.verdict == Verdict::Fail;
             let slot = match finding.verdict {
                 Verdict::Pass => 0,
                 Verdict::Fail => 1,
@@ -86,20 +110,16 @@ pub async fn run(
                 Verdict::NotApplicable => 3,
             };
             counts[slot] += 1;
-            if finding.not_healed {
-                verdict = GateVerdict::NotHealed;
-            } else if matches!(finding.verdict, Verdict::Fail | Verdict::NotRun)
-                && verdict == GateVerdict::Green
-            {
-                verdict = GateVerdict::Red;
-            }
+            verdict = overall_of(verdict, finding_verdict(&finding));
         }
-        keep(context, kind, verdict, events);
-        overall = match (overall, verdict) {
-            (GateVerdict::NotHealed, _) | (_, GateVerdict::NotHealed) => GateVerdict::NotHealed,
-            (GateVerdict::Red, _) | (_, GateVerdict::Red) => GateVerdict::Red,
-            _ => GateVerdict::Green,
-        };
+        let ran =
+            !tests.is_empty() && (failed || verdict == GateVerdict::NotHealed || !stop.wished());
+        let blocked = kind != TestKind::Diag && overall != GateVerdict::Green;
+        // An interrupt, or a failure of another kind, says nothing about this kind's last proof.
+        if ran && !blocked {
+            kept = kept.and(keep(context, kind, verdict));
+        }
+        overall = overall_of(overall, verdict);
     }
     events.emit(EventKind::GateFinished {
         layer: layer.clone(),
@@ -107,17 +127,37 @@ pub async fn run(
         counts,
         took_ms: elapsed_ms(start),
     });
-    overall
+    kept.map(|()| overall)
 }
 
-fn tests_of<'a>(context: &Context<'a>, kind: TestKind) -> Vec<(&'a str, &'a GateTest)> {
+const fn finding_verdict(finding: &Finding) -> GateVerdict {
+    match finding.verdict {
+        _ if finding.not_healed => GateVerdict::NotHealed,
+        Verdict::Fail | Verdict::NotRun => GateVerdict::Red,
+        Verdict::Pass | Verdict::NotApplicable => GateVerdict::Green,
+    }
+}
+
+/// The worse of two verdicts.
+const fn overall_of(left: GateVerdict, right: GateVerdict) -> GateVerdict {
+    match (left, right) {
+        (GateVerdict::NotHealed, _) | (_, GateVerdict::NotHealed) => GateVerdict::NotHealed,
+        (GateVerdict::Red, _) | (_, GateVerdict::Red) => GateVerdict::Red,
+        (GateVerdict::Green, GateVerdict::Green) => GateVerdict::Green,
+    }
+}
+
+/// The tests of the layer's roles, each role's once, with the role.
+fn tests_of<'a>(site: &'a Site, layer: &'a Layer, kind: TestKind) -> Vec<(&'a str, &'a GateTest)> {
+    let mut roles: Vec<&str> = Vec::new();
     let mut tests = Vec::new();
-    for placement in &context.layer.place {
-        for test in context.site.gates.get(&placement.role).into_iter().flatten() {
-            let is_kind = SCENARIOS.iter().any(|s| s.name == test.name && s.kind == kind);
-            if is_kind
-                && !tests.iter().any(|(_, other): &(&str, &GateTest)| other.name == test.name)
-            {
+    for placement in &layer.place {
+        if roles.contains(&placement.role.as_str()) {
+            continue;
+        }
+        roles.push(&placement.role);
+        for test in site.gates.get(&placement.role).into_iter().flatten() {
+            if SCENARIOS.iter().any(|s| s.name == test.name && s.kind == kind) {
                 tests.push((placement.role.as_str(), test));
             }
         }
@@ -130,8 +170,9 @@ async fn one_test(
     role: &str,
     test: &GateTest,
     kind: TestKind,
-    fleet: &mut Fleet,
+    fleet: &Fleet,
     events: &Events,
+    stop: &Stop,
 ) -> Finding {
     let start = Instant::now();
     let layer = context.layer.name.clone();
@@ -141,29 +182,42 @@ async fn one_test(
         (_, Some(reason)) => Finding::not_applicable(format!("left out in rehearsal: {reason}")),
         (None, None) => Finding::not_run("there is no such test"),
         (Some(scenario), None) => {
-            let hosts: Vec<String> = context
-                .layer
-                .place
-                .iter()
-                .filter(|placement| placement.role == role)
-                .filter_map(|placement| context.site.groups.get(&placement.group))
-                .flat_map(|group| group.hosts.iter().cloned())
-                .filter(|host| context.hosts.contains(host))
-                .collect();
+            let hosts = hosts_of(context, role);
             if hosts.is_empty() {
                 Finding::not_applicable(format!("no selected host has the role {role}"))
             } else {
-                let surroundings = Surroundings { context, hosts, test, fleet, events };
-                let limit = Duration::from_secs(3_600);
-                match tokio::time::timeout(limit, (scenario.run)(surroundings)).await {
-                    Ok(finding) => finding,
-                    Err(_) => Finding::not_run("it did not end within an hour"),
+                let faults = std::cell::Cell::new(0);
+                let surroundings =
+                    Surroundings { context, hosts, test, fleet, events, stop, faults: &faults };
+                tokio::select! {
+                    finding = (scenario.run)(surroundings) => finding,
+                    () = stop.now() => Finding {
+                        not_healed: faults.get() > 0,
+                        ..Finding::not_run("stopped at once by the operator")
+                    },
                 }
             }
         }
     };
     emit_finished(context, test, kind, &finding, elapsed_ms(start), events);
     finding
+}
+
+/// The selected hosts that have the role, each once.
+fn hosts_of(context: &Context<'_>, role: &str) -> Vec<String> {
+    let groups: Vec<&Group> = context
+        .layer
+        .place
+        .iter()
+        .filter(|placement| placement.role == role)
+        .filter_map(|placement| context.site.groups.get(&placement.group))
+        .collect();
+    context
+        .hosts
+        .iter()
+        .filter(|host| groups.iter().any(|group| group.hosts.contains(host)))
+        .cloned()
+        .collect()
 }
 
 fn emit_finished(
@@ -185,8 +239,8 @@ fn emit_finished(
     });
 }
 
-fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict, events: &Events) {
-    let record = GateRecord {
+fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict) -> io::Result<()> {
+    context.records.write(&GateRecord {
         layer: context.layer.name.clone(),
         kind,
         verdict,
@@ -194,12 +248,7 @@ fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict, events: &Ev
         hosts: context.hosts.to_vec(),
         at_ms: now_ms(),
         run: context.run.to_owned(),
-    };
-    if let Err(error) = context.records.write(&record) {
-        events.emit(EventKind::Note {
-            text: format!("the verdict of {} {} was not kept: {error}", record.layer, kind.word()),
-        });
-    }
+    })
 }
 
 fn elapsed_ms(start: Instant) -> u64 {

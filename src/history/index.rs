@@ -12,7 +12,7 @@ const VERSION: i64 = 1;
 #[derive(Debug)]
 pub struct Index {
     database: Connection,
-    run: Option<String>,
+    current: Option<RunSummary>,
 }
 
 /// One line of `strata history`.
@@ -45,7 +45,7 @@ impl Index {
     /// When the database cannot be opened or a journal cannot be read.
     pub fn open(state: &StateDir) -> io::Result<Self> {
         let path = state.path().join("index.sqlite");
-        let mut index = Self { database: Connection::open(&path).map_err(other)?, run: None };
+        let mut index = Self { database: Connection::open(&path).map_err(other)?, current: None };
         let version: i64 = index
             .database
             .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -98,6 +98,8 @@ impl Index {
         rows.collect::<Result<_, _>>().map_err(other)
     }
 
+    /// Reads the journals that are not in the index, or were cut short when they were read. One
+    /// that is damaged is left out: it must not keep the operator from the others.
     fn catch_up(&mut self, state: &StateDir) -> io::Result<()> {
         let known: Vec<String> = self
             .runs(u32::MAX)?
@@ -109,56 +111,73 @@ impl Index {
             if known.contains(&run) {
                 continue;
             }
-            self.database.execute("DELETE FROM runs WHERE run = ?1", [&run]).map_err(other)?;
-            for event in read_journal(&state.journal(&run))? {
-                self.event(&event)?;
+            match read_journal(&state.journal(&run)) {
+                Ok(events) => {
+                    for event in &events {
+                        self.event(event)?;
+                    }
+                    self.write()?;
+                }
+                Err(error) => tracing::warn!(%run, %error, "a journal cannot be read"),
             }
         }
-        self.run = None;
+        self.current = None;
         Ok(())
     }
 
-    fn count(&self, column: &str) -> io::Result<()> {
-        if let Some(run) = &self.run {
-            let sql = format!("UPDATE runs SET {column} = {column} + 1 WHERE run = ?1");
-            self.database.execute(&sql, [run]).map_err(other)?;
-        }
+    /// Writes the row of the run in hand.
+    fn write(&self) -> io::Result<()> {
+        let Some(run) = &self.current else { return Ok(()) };
+        self.database
+            .execute(
+                "INSERT OR REPLACE INTO runs
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                params![
+                    run.run,
+                    run.command,
+                    run.started_ms,
+                    run.took_ms,
+                    run.exit_code,
+                    run.hosts,
+                    run.changed,
+                    run.failed,
+                    run.unreachable
+                ],
+            )
+            .map_err(other)?;
         Ok(())
     }
 }
 
 impl Consumer for Index {
+    /// Counts in memory; a row is written at the start and at the end of a run only.
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        if let EventKind::RunStarted { run, command, hosts, .. } = &event.kind {
+            self.current = Some(RunSummary {
+                run: run.clone(),
+                command: command.clone(),
+                started_ms: event.at_ms,
+                took_ms: None,
+                exit_code: None,
+                hosts: u32::try_from(hosts.len()).unwrap_or(u32::MAX),
+                changed: 0,
+                failed: 0,
+                unreachable: 0,
+            });
+            return self.write();
+        }
+        let Some(run) = &mut self.current else { return Ok(()) };
         match &event.kind {
-            EventKind::RunStarted { run, command, hosts, .. } => {
-                self.run = Some(run.clone());
-                self.database
-                    .execute(
-                        "INSERT OR REPLACE INTO runs (run, command, started_ms, hosts)
-                         VALUES (?1, ?2, ?3, ?4)",
-                        params![run, command, event.at_ms, hosts.len()],
-                    )
-                    .map_err(other)?;
-            }
             EventKind::StepFinished { outcome: StepOutcome::Changed { .. }, .. } => {
-                self.count("changed")?;
+                run.changed += 1;
             }
-            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
-                self.count("failed")?;
-            }
+            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => run.failed += 1,
             EventKind::HostUnusable { .. }
-            | EventKind::HostFinished { state: HostState::Lost, .. } => {
-                self.count("unreachable")?;
-            }
+            | EventKind::HostFinished { state: HostState::Lost, .. } => run.unreachable += 1,
             EventKind::RunFinished { exit_code, took_ms, .. } => {
-                if let Some(run) = &self.run {
-                    self.database
-                        .execute(
-                            "UPDATE runs SET exit_code = ?2, took_ms = ?3 WHERE run = ?1",
-                            params![run, exit_code, took_ms],
-                        )
-                        .map_err(other)?;
-                }
+                run.exit_code = Some(*exit_code);
+                run.took_ms = Some(*took_ms);
+                return self.write();
             }
             _ => {}
         }

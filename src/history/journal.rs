@@ -2,7 +2,7 @@
 
 use crate::event::{Consumer, Event, EventKind};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -31,7 +31,12 @@ impl Consumer for Journal {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
+        let whole = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&line) {
+            // A full disk may have taken half a line; the next one must not stick to it.
+            self.file.set_len(whole)?;
+            return Err(error);
+        }
         // What decides about a resume or a verdict is on disk at once; the rest follows with it.
         let decisive = !matches!(
             event.kind,
@@ -51,21 +56,21 @@ impl Consumer for Journal {
 /// Reads a journal. A last line cut by a power loss is left out.
 ///
 /// # Errors
-/// When the file cannot be read, or a line other than the last is not an event.
+/// When the file cannot be read, or a whole line is not an event.
 pub fn read_journal(path: &Path) -> io::Result<Vec<Event>> {
-    let lines: Vec<String> = BufReader::new(File::open(path)?).lines().collect::<Result<_, _>>()?;
+    let bytes = std::fs::read(path)?;
+    let mut lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    // The text after the last line feed: nothing, or a line that was cut.
+    lines.pop();
     let mut events = Vec::with_capacity(lines.len());
-    for (index, line) in lines.iter().enumerate() {
-        match serde_json::from_str(line) {
-            Ok(event) => events.push(event),
-            Err(_) if index + 1 == lines.len() => {}
-            Err(error) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    format!("{}:{}: {error}", path.display(), index + 1),
-                ));
-            }
-        }
+    for (index, line) in lines.into_iter().enumerate() {
+        let event = serde_json::from_slice(line).map_err(|error| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}:{}: {error}", path.display(), index + 1),
+            )
+        })?;
+        events.push(event);
     }
     Ok(events)
 }

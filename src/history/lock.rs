@@ -36,7 +36,10 @@ impl SiteLock {
             .truncate(false)
             .mode(0o600)
             .open(state.join("lock"))?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(io::Error::from(error).into());
+            }
             let mut holder = String::new();
             file.read_to_string(&mut holder)?;
             return Err(LockError::Held(holder.trim().to_owned()));

@@ -87,11 +87,14 @@ impl Records {
         Ok(Self { folder: state.join("gates"), key })
     }
 
-    /// Writes a record in place of the last one of its layer and kind.
+    /// Writes a record in place of the last one of its layer and kind. A green one of a part of the
+    /// hosts joins a green one of the same digest, and never hides a red one of other hosts.
     ///
     /// # Errors
     /// When the disk does not take it; the last record then still stands.
     pub fn write(&self, record: &GateRecord) -> io::Result<()> {
+        let last = self.last(&record.layer, record.kind)?;
+        let record = &joined(record, last);
         let signed = Signed { hmac: self.sign(record)?, record: record.clone() };
         let path = self.path(&record.layer, record.kind);
         let temporary = path.with_extension("new");
@@ -107,7 +110,8 @@ impl Records {
         std::fs::File::open(&self.folder)?.sync_all()
     }
 
-    /// What the last record of a layer and kind is worth against the layer's digest of now.
+    /// What the last record of a layer and kind is worth for these hosts, against the layer's digest
+    /// of now.
     ///
     /// # Errors
     /// When the file exists and cannot be read.
@@ -116,6 +120,7 @@ impl Records {
         layer: &str,
         kind: TestKind,
         digest: &str,
+        hosts: &[String],
         now_ms: u64,
         max_age_days: u32,
     ) -> io::Result<RecordState> {
@@ -133,7 +138,14 @@ impl Records {
         if self.sign(&record)? != hmac {
             return Ok(RecordState::Forged("the record was changed or copied".to_owned()));
         }
-        Ok(worth(record, digest, now_ms, max_age_days))
+        Ok(worth(record, digest, hosts, now_ms, max_age_days))
+    }
+
+    /// The last genuine record.
+    fn last(&self, layer: &str, kind: TestKind) -> io::Result<Option<GateRecord>> {
+        let Ok(bytes) = std::fs::read(self.path(layer, kind)) else { return Ok(None) };
+        let Ok(Signed { record, hmac }) = serde_json::from_slice(&bytes) else { return Ok(None) };
+        Ok((self.sign(&record)? == hmac).then_some(record))
     }
 
     fn sign(&self, record: &GateRecord) -> io::Result<String> {
@@ -147,13 +159,42 @@ impl Records {
     }
 }
 
+/// A new record together with what the last one says of other hosts.
+fn joined(new: &GateRecord, last: Option<GateRecord>) -> GateRecord {
+    let mut record = new.clone();
+    let Some(last) = last.filter(|last| last.digest == new.digest) else { return record };
+    let others: Vec<String> =
+        last.hosts.iter().filter(|host| !new.hosts.contains(host)).cloned().collect();
+    if others.is_empty() {
+        return record;
+    }
+    if last.verdict != GateVerdict::Green && new.verdict == GateVerdict::Green {
+        // Nothing tells which of its hosts made the last one red.
+        record.verdict = last.verdict;
+    }
+    record.hosts.extend(others);
+    record.at_ms = record.at_ms.min(last.at_ms);
+    record
+}
+
 /// What a genuine record is worth.
-fn worth(record: GateRecord, digest: &str, now_ms: u64, max_age_days: u32) -> RecordState {
+fn worth(
+    record: GateRecord,
+    digest: &str,
+    hosts: &[String],
+    now_ms: u64,
+    max_age_days: u32,
+) -> RecordState {
     if record.verdict != GateVerdict::Green {
         return RecordState::Red(record);
     }
     if record.digest != digest {
         return RecordState::Stale(record, "the layer's files have changed since".to_owned());
+    }
+    let missing = hosts.iter().filter(|host| !record.hosts.contains(host)).count();
+    if missing > 0 {
+        let why = format!("{missing} of {} hosts were not looked at", hosts.len());
+        return RecordState::Stale(record, why);
     }
     let age_days = now_ms.saturating_sub(record.at_ms) / 86_400_000;
     if age_days > u64::from(max_age_days) {
@@ -183,8 +224,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("gates")).unwrap();
         let records = Records::open(folder.path()).unwrap();
-        let state =
-            |digest: &str, now| records.state("base", TestKind::Diag, digest, now, 30).unwrap();
+        let hosts = ["h".to_owned()];
+        let state = |digest: &str, now| {
+            records.state("base", TestKind::Diag, digest, &hosts, now, 30).unwrap()
+        };
         assert_eq!(state("d", 2_000), RecordState::Missing);
         records.write(&record()).unwrap();
         assert_eq!(state("d", 2_000), RecordState::Green(record()));
@@ -197,8 +240,22 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_the_hosts_is_not_the_layer() {
+        let both = ["h".to_owned(), "i".to_owned()];
+        assert!(matches!(worth(record(), "d", &both, 2_000, 30), RecordState::Stale(..)));
+        let other = GateRecord { hosts: vec!["i".into()], at_ms: 5_000, ..record() };
+        let union = joined(&other, Some(record()));
+        assert_eq!((union.hosts.len(), union.at_ms), (2, 1_000));
+        assert!(matches!(worth(union, "d", &both, 6_000, 30), RecordState::Green(_)));
+        let red = GateRecord { verdict: GateVerdict::Red, ..record() };
+        assert_eq!(joined(&other, Some(red)).verdict, GateVerdict::Red);
+        let changed = GateRecord { digest: "e".into(), ..other };
+        assert_eq!(joined(&changed, Some(record())).hosts.len(), 1);
+    }
+
+    #[test]
     fn red_is_red_whatever_its_digest() {
         let red = GateRecord { verdict: GateVerdict::Red, ..record() };
-        assert!(matches!(worth(red, "x", 0, 1), RecordState::Red(_)));
+        assert!(matches!(worth(red, "x", &[], 0, 1), RecordState::Red(_)));
     }
 }

@@ -3,19 +3,22 @@
 use crate::event::{Consumer, Event};
 use std::io;
 
-/// Redacts each event before it reaches the consumers (KB-H11, E9).
+/// Redacts each event before it reaches the consumers (KB-H11, E9). The journal comes first and
+/// decides: a display that cannot be written to any more never stops a run.
 pub struct Redacting {
     redact: Box<dyn Fn(&str) -> String + Send>,
-    consumers: Vec<Box<dyn Consumer>>,
+    journal: Box<dyn Consumer>,
+    others: Vec<Box<dyn Consumer>>,
 }
 
 impl Redacting {
-    /// `redact` is applied to every string of every event.
+    /// `redact` is applied to every free text of every event.
     pub fn new(
         redact: Box<dyn Fn(&str) -> String + Send>,
-        consumers: Vec<Box<dyn Consumer>>,
+        journal: Box<dyn Consumer>,
+        others: Vec<Box<dyn Consumer>>,
     ) -> Self {
-        Self { redact, consumers }
+        Self { redact, journal, others }
     }
 }
 
@@ -24,14 +27,15 @@ impl Consumer for Redacting {
         let mut value = serde_json::to_value(event)?;
         redact_strings(&mut value, &self.redact);
         let event: Event = serde_json::from_value(value)?;
-        // Every consumer sees the event even when one of them fails.
-        let mut result = Ok(());
-        for consumer in &mut self.consumers {
-            result = result.and(consumer.event(&event));
-        }
-        result
+        let kept = self.journal.event(&event);
+        self.others.retain_mut(|consumer| consumer.event(&event).is_ok());
+        kept
     }
 }
+
+/// Keys whose values are words of the vocabulary: a secret that happens to be such a word would
+/// make the event unreadable, and the word tells nothing.
+const VOCABULARY: [&str; 7] = ["event", "result", "state", "verdict", "kind", "kinds", "class"];
 
 fn redact_strings(value: &mut serde_json::Value, redact: &dyn Fn(&str) -> String) {
     match value {
@@ -45,8 +49,48 @@ fn redact_strings(value: &mut serde_json::Value, redact: &dyn Fn(&str) -> String
             values.iter_mut().for_each(|value| redact_strings(value, redact));
         }
         serde_json::Value::Object(map) => {
-            map.values_mut().for_each(|value| redact_strings(value, redact));
+            map.iter_mut()
+                .filter(|(key, _)| !VOCABULARY.contains(&key.as_str()))
+                .for_each(|(_, value)| redact_strings(value, redact));
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::EventKind;
+    use std::sync::{Arc, Mutex};
+
+    struct Kept(Arc<Mutex<Vec<Event>>>);
+
+    impl Consumer for Kept {
+        fn event(&mut self, event: &Event) -> io::Result<()> {
+            self.0.lock().unwrap().push(event.clone());
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Consumer for Broken {
+        fn event(&mut self, _: &Event) -> io::Result<()> {
+            Err(io::Error::other("a closed terminal"))
+        }
+    }
+
+    #[test]
+    fn texts_are_redacted_words_are_not_and_a_broken_display_stops_nothing() {
+        let kept = Arc::default();
+        let redact = Box::new(|text: &str| text.replace("note", "[secret]"));
+        let journal = Box::new(Kept(Arc::clone(&kept)));
+        let mut redacting = Redacting::new(redact, journal, vec![Box::new(Broken)]);
+        let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };
+        redacting.event(&event).unwrap();
+        redacting.event(&event).unwrap();
+        let kept = kept.lock().unwrap();
+        assert_eq!(kept.len(), 2);
+        assert_eq!(kept[0].kind, EventKind::Note { text: "a [secret]".into() });
     }
 }

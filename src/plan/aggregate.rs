@@ -93,6 +93,7 @@ pub fn sources(site: &Site, from: &str) -> Vec<Ipv4Net> {
     match from {
         "any" => vec![Ipv4Net::default()],
         "private" => site.config.private.clone(),
+        "admin" => site.config.admin.clone(),
         "operator" => site.operator().map(|host| Ipv4Net::from(host.address)).into_iter().collect(),
         name => match (site.groups.get(name), name.parse::<Ipv4Net>()) {
             (Some(group), _) => group

@@ -171,6 +171,7 @@ impl<'site> Resolver<'site> {
         let shared = Shared {
             hosts: aggregate::hosts_entries(self.site),
             firewall: aggregate::firewall(self.site, host),
+            keep_logins: host.name == self.site.config.operator.0,
             sysctl: settings,
             sysctl_file_only: file_only,
         };

@@ -25,6 +25,8 @@ pub struct Shared {
     pub firewall: Vec<OpenPort>,
     /// Kernel settings.
     pub sysctl: BTreeMap<String, String>,
+    /// True on the operator host: whoever is logged in there must be let in again.
+    pub keep_logins: bool,
     /// Kernel settings that are written and not set: the lab's exceptions.
     pub sysctl_file_only: Vec<String>,
 }
@@ -55,7 +57,10 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
     let mut items = vec![
         item("Names of all hosts", Resource::Hosts(Hosts { entries })),
         item("Packet filter tools", Resource::Package(tools)),
-        item("Packet filter", Resource::Firewall(firewall(host, facts, &shared.firewall))),
+        item(
+            "Packet filter",
+            Resource::Firewall(firewall(host, facts, &shared.firewall, shared.keep_logins)),
+        ),
     ];
     if !shared.sysctl.is_empty() {
         let sysctl = Sysctl {
@@ -70,7 +75,7 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
 
 /// The packet filter. Ports that containers publish are guarded on the public interface by the
 /// same rules as the host's own (X19).
-fn firewall(host: &Host, facts: &Facts, open: &[OpenPort]) -> Firewall {
+fn firewall(host: &Host, facts: &Facts, open: &[OpenPort], keep_logins: bool) -> Firewall {
     let rules: Vec<FirewallRule> = open
         .iter()
         .map(|port| FirewallRule {
@@ -93,7 +98,7 @@ fn firewall(host: &Host, facts: &Facts, open: &[OpenPort]) -> Firewall {
         rules: if public.is_empty() { Vec::new() } else { rules.clone() },
         interfaces: public,
     };
-    Firewall { rules, published, ping: true, revert_after: REVERT_AFTER }
+    Firewall { rules, published, ping: true, keep_logins, revert_after: REVERT_AFTER }
 }
 
 fn source(net: &Ipv4Net) -> String {

@@ -8,7 +8,7 @@ use super::style::Palette;
 use crate::event::{Consumer, Event, EventKind, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write};
 use std::time::Duration;
 
 /// Hosts shown at the same time: terminals flicker with more.
@@ -85,7 +85,7 @@ impl Consumer for Progress {
             _ => {}
         }
         if let Some(line) = line_of(event, &self.palette, self.verbose) {
-            self.bars.suspend(|| eprintln!("{line}"));
+            return self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
         }
         Ok(())
     }

@@ -6,7 +6,8 @@
 
 use super::converge::{Converge, Progress};
 use super::firewall_rules::{
-    FirewallRule, Published, TABLE, remember, script, validate, validate_interfaces, without_older,
+    FirewallRule, Published, TABLE, remember, script, shut_out, validate, validate_interfaces,
+    without_older,
 };
 use super::outcome::{Change, Failure};
 use super::system::{
@@ -39,6 +40,10 @@ pub struct Firewall {
     /// Whether everybody may ping the host over IPv4 (at most 100 a second). Default: true.
     #[serde(default = "yes")]
     pub ping: bool,
+    /// Refuse rules that would not let in again those who are logged in over SSH now: for the host
+    /// from which strata runs, where a connection to itself proves nothing. Default: false.
+    #[serde(default)]
+    pub keep_logins: bool,
     /// Seconds within which the host must be reachable over a new connection. Default: 30.
     #[serde(default = "default_revert_after")]
     pub revert_after: u32,
@@ -112,6 +117,14 @@ impl Firewall {
     fn change_live(&self, found: &FirewallFound, system: &mut dyn System) -> Result<(), Failure> {
         let mut script = self.script();
         let connections = text(system, "/proc/net/tcp")?.unwrap_or_default();
+        if self.keep_logins
+            && let Some(shut) = shut_out(&self.rules, &connections)
+        {
+            return Err(Failure::new(format!(
+                "{shut} is logged in over SSH and would not be let in again; nothing was changed"
+            ))
+            .hint("add its network to `admin` in strata.toml"));
+        }
         script.push_str(&remember(&connections));
         accepts(system, &script)?;
         let back = way_back(found, system)?;

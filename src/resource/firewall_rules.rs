@@ -45,6 +45,45 @@ fn older(line: &str) -> Option<(Ipv4Addr, u16, u16)> {
     (!address.is_loopback()).then_some((address, port(remote)?, port(local)?))
 }
 
+/// The first remote address of an SSH login that no rule would let in again.
+pub(super) fn shut_out(rules: &[FirewallRule], proc_net_tcp: &str) -> Option<Ipv4Addr> {
+    const SSH: u16 = 22;
+    let lets_in = |address: Ipv4Addr| {
+        rules.iter().any(|rule| {
+            let port = rule.ports.is_empty()
+                || rule
+                    .ports
+                    .iter()
+                    .filter_map(|text| ports(text))
+                    .any(|(first, last)| (first..=last).contains(&SSH));
+            rule.protocol == Protocol::Tcp
+                && port
+                && rule.interface.is_none()
+                && rule.from.iter().any(|from| covers(from, address))
+        })
+    };
+    proc_net_tcp
+        .lines()
+        .skip(1)
+        .filter_map(older)
+        .filter(|(_, _, local)| *local == SSH)
+        .map(|(remote, _, _)| remote)
+        .find(|remote| !lets_in(*remote))
+}
+
+/// Whether a source of a rule covers an address.
+fn covers(from: &str, address: Ipv4Addr) -> bool {
+    if from == "any" {
+        return true;
+    }
+    let (net, length) = from.split_once('/').unwrap_or((from, "32"));
+    let (Ok(net), Ok(length)) = (net.parse::<Ipv4Addr>(), length.parse::<u32>()) else {
+        return false;
+    };
+    let mask = u32::MAX.checked_shl(32 - length.min(32)).unwrap_or(0);
+    u32::from(net) & mask == u32::from(address) & mask
+}
+
 /// A listing of the table without the remembered connections, which come and go by themselves.
 pub(super) fn without_older(listing: &str) -> String {
     let mut text = String::with_capacity(listing.len());
@@ -354,6 +393,20 @@ mod tests {
             assert_eq!(remember(text), expected);
         }
         assert_eq!(remember("header only\n"), "");
+    }
+
+    #[test]
+    fn a_login_that_would_be_shut_out_is_named() {
+        let text =
+            "header\n 0: FA00000A:0016 097100CB:C350 01 0\n 1: FA00000A:AD16 0B00000A:0016 01 0\n";
+        if cfg!(target_endian = "big") {
+            return;
+        }
+        let rule = |from: &str| rule(&format!("name='a'\nports=['22']\nfrom=['{from}']"));
+        assert_eq!(shut_out(&[rule("10.0.0.0/8")], text), Some(Ipv4Addr::new(203, 0, 113, 9)));
+        for lets_in in ["203.0.113.0/24", "203.0.113.9", "any", "0.0.0.0/0"] {
+            assert_eq!(shut_out(&[rule(lets_in)], text), None, "{lets_in}");
+        }
     }
 
     #[test]

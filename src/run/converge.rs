@@ -18,6 +18,14 @@ pub struct Tally {
     waiting: Vec<String>,
 }
 
+impl Tally {
+    /// Adds another host's counts.
+    pub fn add(&mut self, other: &Self) {
+        self.changed += other.changed;
+        self.steps += other.steps;
+    }
+}
+
 /// Converges one host; its end is reported as [`EventKind::HostFinished`].
 pub async fn host(
     session: &AgentSession,

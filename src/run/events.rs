@@ -1,5 +1,6 @@
 //! The way of events to their consumers: one thread, in order, off the async runtime.
 
+use super::Stop;
 use crate::event::{Consumer, Event, EventKind, now_ms};
 use std::io;
 use std::sync::mpsc;
@@ -17,16 +18,20 @@ pub struct Events {
 }
 
 impl Events {
-    /// Starts the consumers' thread. The thread ends when every clone of [`Events`] is dropped.
-    pub fn start(mut consumer: Box<dyn Consumer>) -> (Self, JoinHandle<()>) {
+    /// Starts the consumers' thread. The thread ends when every clone of [`Events`] is dropped. When
+    /// an event cannot be kept, `stop` is wished: nothing may change without a journal.
+    pub fn start(mut consumer: Box<dyn Consumer>, stop: Stop) -> (Self, JoinHandle<()>) {
         let (sender, receiver) = mpsc::channel::<Message>();
         let thread = std::thread::spawn(move || {
             let mut failure: Option<String> = None;
             for message in receiver {
                 match message {
                     Message::Event(event) => {
-                        if let Err(error) = consumer.event(&event) {
-                            failure.get_or_insert_with(|| error.to_string());
+                        if let Err(error) = consumer.event(&event)
+                            && failure.is_none()
+                        {
+                            failure = Some(error.to_string());
+                            stop.wish();
                         }
                     }
                     Message::Flush(done) => {

@@ -6,9 +6,9 @@ use crate::site::{Host, Site};
 use crate::ssh::{AgentSession, ConnectOptions, LockError, Target, Transport};
 use crate::wire::LockHolder;
 use futures::stream::{self, StreamExt};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How to reach the hosts of a site.
@@ -20,120 +20,131 @@ pub struct Connection {
     pub port: u16,
     /// Who holds the hosts' locks, `None` to take none.
     pub holder: Option<LockHolder>,
-    /// Connections at the same time.
+    /// Hosts at work at the same time.
     pub parallel: usize,
 }
 
 /// Connected hosts by name, and those that could not be used.
 #[derive(Default)]
-pub struct Fleet {
+pub struct Fleet(Mutex<State>);
+
+#[derive(Default)]
+struct State {
     sessions: BTreeMap<String, Arc<AgentSession>>,
     unusable: BTreeMap<String, HostProblem>,
+    /// Machine ids by host: two hosts with the same one are clones.
+    machines: BTreeMap<String, String>,
 }
 
 impl Fleet {
-    /// The session of a host.
-    pub fn session(&self, host: &str) -> Option<&Arc<AgentSession>> {
-        self.sessions.get(host)
+    /// The session of a host, if it is connected.
+    pub fn session(&self, host: &str) -> Option<Arc<AgentSession>> {
+        self.state().sessions.get(host).map(Arc::clone)
     }
 
     /// Why a host could not be used.
     pub fn problem(&self, host: &str) -> Option<HostProblem> {
-        self.unusable.get(host).copied()
+        self.state().unusable.get(host).copied()
     }
 
-    /// Hosts that could not be used.
-    pub const fn unusable(&self) -> &BTreeMap<String, HostProblem> {
-        &self.unusable
+    /// Forgets a host's session or problem, so that it is connected anew.
+    pub fn forget(&self, host: &str) {
+        let mut state = self.state();
+        state.sessions.remove(host);
+        state.unusable.remove(host);
+        state.machines.retain(|_, name| name != host);
     }
 
-    /// Forgets a host's session, so that [`Fleet::connect`] opens a new one.
-    pub fn forget(&mut self, host: &str) {
-        self.sessions.remove(host);
+    /// The session of a host: the one that it has, else a new one, with the host's lock. A host
+    /// that cannot be used is reported once and stays unusable for this run.
+    pub async fn obtain(
+        &self,
+        site: &Site,
+        name: &str,
+        connection: &Connection,
+        events: &Events,
+        stop: &Stop,
+    ) -> Option<Arc<AgentSession>> {
+        if let Some(session) = self.session(name) {
+            return Some(session);
+        }
+        let host = site.hosts.get(name).filter(|_| self.problem(name).is_none())?;
+        let transport = transport_of(host, &site.config.operator.0);
+        let attempt = tokio::select! {
+            attempt = connect_one(host, transport, connection) => attempt,
+            () = stop.soon() => Err(Refusal::stopped()),
+        };
+        let attempt = attempt.and_then(|(session, took_ms)| {
+            let machine = session.hello().facts.machine_id.clone();
+            match self.state().machines.entry(machine) {
+                std::collections::btree_map::Entry::Occupied(other) if other.get() != name => {
+                    Err(Refusal::clone_of(other.get()))
+                }
+                entry => {
+                    entry.or_insert_with(|| name.to_owned());
+                    Ok((session, took_ms))
+                }
+            }
+        });
+        match attempt {
+            Ok((session, took_ms)) => {
+                let facts = &session.hello().facts;
+                events.emit(EventKind::HostConnected {
+                    host: name.to_owned(),
+                    took_ms,
+                    skew_ms: session.clock_skew_ms(),
+                    machine_id: facts.machine_id.clone(),
+                    boot_id: facts.boot_id.clone(),
+                });
+                let session = Arc::new(session);
+                self.state().sessions.insert(name.to_owned(), Arc::clone(&session));
+                Some(session)
+            }
+            Err(refusal) => {
+                self.state().unusable.insert(name.to_owned(), refusal.class);
+                events.emit(EventKind::HostUnusable {
+                    host: name.to_owned(),
+                    class: refusal.class,
+                    reason: refusal.reason,
+                    hint: refusal.hint,
+                });
+                None
+            }
+        }
     }
 
-    /// Lets [`Fleet::connect`] try a host again that could not be used.
-    pub fn retry(&mut self, host: &str) {
-        self.unusable.remove(host);
-    }
-
-    /// Connects to every host of the list that is not connected yet, all at once, and takes their
-    /// locks. Hosts that cannot be used are reported and kept in [`Fleet::unusable`].
+    /// Connects to every host of the list, all at once.
     pub async fn connect(
-        &mut self,
+        &self,
         site: &Site,
         hosts: &[String],
         connection: &Connection,
         events: &Events,
         stop: &Stop,
     ) {
-        let wanted: Vec<&Host> = hosts
-            .iter()
-            .filter(|host| !self.sessions.contains_key(*host) && !self.unusable.contains_key(*host))
-            .filter_map(|host| site.hosts.get(host))
-            .collect();
-        let operator = site.config.operator.0.as_str();
-        let attempts = stream::iter(wanted)
-            .map(|host| async move {
-                let transport = transport_of(host, operator);
-                let result = tokio::select! {
-                    result = connect_one(host, transport, connection) => result,
-                    () = stop.soon() => Err(Refusal::stopped()),
-                };
-                (host, result)
-            })
-            .buffer_unordered(connection.parallel.max(1));
-        let mut attempts = std::pin::pin!(attempts);
-        let mut machines: BTreeMap<String, String> = self
-            .sessions
-            .iter()
-            .map(|(name, session)| (session.hello().facts.machine_id.clone(), name.clone()))
-            .collect();
-        while let Some((host, result)) = attempts.next().await {
-            let result = result.and_then(|(session, took_ms)| {
-                let machine = session.hello().facts.machine_id.clone();
-                match machines.insert(machine, host.name.clone()) {
-                    Some(other) => Err(Refusal::clone_of(&other)),
-                    None => Ok((session, took_ms)),
-                }
-            });
-            match result {
-                Ok((session, took_ms)) => {
-                    let facts = &session.hello().facts;
-                    events.emit(EventKind::HostConnected {
-                        host: host.name.clone(),
-                        took_ms,
-                        skew_ms: session.clock_skew_ms(),
-                        machine_id: facts.machine_id.clone(),
-                        boot_id: facts.boot_id.clone(),
-                    });
-                    self.sessions.insert(host.name.clone(), Arc::new(session));
-                }
-                Err(refusal) => {
-                    self.unusable.insert(host.name.clone(), refusal.class);
-                    events.emit(EventKind::HostUnusable {
-                        host: host.name.clone(),
-                        class: refusal.class,
-                        reason: refusal.reason,
-                        hint: refusal.hint,
-                    });
-                }
-            }
-        }
+        stream::iter(hosts)
+            .map(|host| self.obtain(site, host, connection, events, stop))
+            .buffer_unordered(connection.parallel.max(1))
+            .for_each(|_| std::future::ready(()))
+            .await;
     }
 
     /// Closes every session; the hosts' locks go with them.
     pub async fn close(self) {
-        let names: BTreeSet<String> = self.sessions.keys().cloned().collect();
-        tracing::debug!(hosts = names.len(), "closing sessions");
-        let closing = self.sessions.into_values().map(|session| async move {
-            // Nobody else uses the session any more, else it closes with its last user. A host that
-            // does not answer needs no goodbye.
+        let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let closing = state.sessions.into_values().map(|session| async move {
+            // A session that somebody still uses closes with its last user. A host that does not
+            // answer needs no goodbye.
             if let Some(session) = Arc::into_inner(session) {
                 let _ = tokio::time::timeout(Duration::from_secs(2), session.close()).await;
             }
         });
         futures::future::join_all(closing).await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic elsewhere leaves maps as they were before or after an insertion: both are whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,18 +6,19 @@ use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, now_ms};
 use crate::gate;
 use crate::history::{RecordState, Records};
-use crate::plan::{HostPlan, Resolver, SecretLookup, layer_digest};
+use crate::plan::{Resolver, SecretLookup, Skipped, layer_digest};
 use crate::resource::Mode;
-use crate::site::{Layer, Site};
+use crate::site::{Layer, Profile, Site};
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// Which kinds of tests an install runs after a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GateChoice {
-    /// Diag always; failover and perf when the layer was never proved before.
+    /// Diag always. Tests that inject faults only in a rehearsal, and only until they passed:
+    /// production is not a test bench, and nothing tells that a base host carries no traffic yet.
     Formed,
     /// Every kind.
     Full,
@@ -53,34 +54,59 @@ pub struct Request<'a> {
 
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
 pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
-    if let Err(error) = events.flush().await {
-        return (
-            Exit::Internal,
-            format!("the journal cannot be written ({error}); no host was touched"),
-        );
-    }
     if let Some(refusal) = requirements(request) {
         return (Exit::Refused, refusal);
     }
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-    let mut fleet = Fleet::default();
+    let fleet = Fleet::default();
     let mut exit = Exit::Done;
-    let mut reason = "everything is as wanted".to_owned();
+    let mut reasons: Vec<String> = Vec::new();
     for layer in &request.layers {
+        // A journal that cannot be written stops the run before its next change.
+        if let Err(error) = events.flush().await {
+            exit = exit.worse(Exit::Internal);
+            reasons.push(format!("the journal cannot be written: {error}"));
+            break;
+        }
+        let hosts = hosts_of(request.site, layer, &request.hosts);
+        if hosts.is_empty() {
+            continue;
+        }
         let (layer_exit, why) =
-            one_layer(request, layer, &resolver, &mut fleet, events, stop).await;
-        if layer_exit != Exit::Done {
-            exit = exit.worse(layer_exit);
-            reason = why;
+            one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
+        exit = exit.worse(layer_exit);
+        if !why.is_empty() {
+            reasons.push(why);
+        }
+        let looking_on = request.mode == Mode::Check && layer_exit == Exit::Differences;
+        if layer_exit != Exit::Done && !looking_on {
             break;
         }
     }
-    if stop.wished() {
-        exit = Exit::Interrupted;
-        reason = "stopped by the operator; run the same command again to go on".to_owned();
-    }
     fleet.close().await;
+    finish(exit, reasons, "everything is as wanted", events, stop).await
+}
+
+/// The end of a run: an interrupt and a journal that failed come before everything else.
+pub async fn finish(
+    exit: Exit,
+    reasons: Vec<String>,
+    done: &str,
+    events: &Events,
+    stop: &Stop,
+) -> (Exit, String) {
+    if let Err(error) = events.flush().await {
+        return (
+            exit.worse(Exit::Internal),
+            format!("the journal of this run is incomplete: {error}"),
+        );
+    }
+    if stop.wished() {
+        let reason = "stopped by the operator; run the same command again to go on".to_owned();
+        return (exit.worse(Exit::Interrupted), reason);
+    }
+    let reason = if reasons.is_empty() { done.to_owned() } else { reasons.join("; ") };
     (exit, reason)
 }
 
@@ -91,11 +117,11 @@ fn requirements(request: &Request<'_>) -> Option<String> {
     }
     for layer in &request.layers {
         for (name, _) in &layer.requires {
+            let Some(below) = request.site.layer(name) else { continue };
             if request.layers.iter().any(|other| other.name == *name) {
                 continue;
             }
-            let below = request.site.layer(name)?;
-            let why = match record_state(request, below) {
+            let why = match record_state(request, below, TestKind::Diag) {
                 RecordState::Green(_) => continue,
                 RecordState::Missing => "it was never proved".to_owned(),
                 RecordState::Red(_) => "its gate is red".to_owned(),
@@ -110,21 +136,17 @@ fn requirements(request: &Request<'_>) -> Option<String> {
     None
 }
 
-fn record_state(request: &Request<'_>, layer: &Layer) -> RecordState {
+fn record_state(request: &Request<'_>, layer: &Layer, kind: TestKind) -> RecordState {
+    let hosts = hosts_of(request.site, layer, &request.hosts);
     let digest = layer_digest(request.site, layer);
+    let max_age = request.site.config.gate.max_age_days;
     request
         .records
-        .state(
-            &layer.name,
-            TestKind::Diag,
-            &digest,
-            now_ms(),
-            request.site.config.gate.max_age_days,
-        )
+        .state(&layer.name, kind, &digest, &hosts, now_ms(), max_age)
         .unwrap_or_else(|error| RecordState::Forged(format!("its record cannot be read: {error}")))
 }
 
-/// The selected hosts that this layer has anything for.
+/// The selected hosts that this layer has anything for, each once.
 pub fn hosts_of(site: &Site, layer: &Layer, selected: &[String]) -> Vec<String> {
     let members: BTreeSet<&str> = layer
         .place
@@ -138,32 +160,17 @@ pub fn hosts_of(site: &Site, layer: &Layer, selected: &[String]) -> Vec<String> 
 async fn one_layer(
     request: &Request<'_>,
     layer: &Layer,
+    hosts: &[String],
     resolver: &Resolver<'_>,
-    fleet: &mut Fleet,
+    fleet: &Fleet,
     events: &Events,
     stop: &Stop,
 ) -> (Exit, String) {
     let start = Instant::now();
-    let hosts = hosts_of(request.site, layer, &request.hosts);
-    if hosts.is_empty() {
-        return (Exit::Done, String::new());
-    }
-    events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.clone() });
-    let never_proved = matches!(record_state(request, layer), RecordState::Missing);
-    fleet.connect(request.site, &hosts, &request.connection, events, stop).await;
-    let mut exit = unusable_exit(fleet, &hosts);
-    let plans = match resolve(request, layer, resolver, fleet, &hosts, events) {
-        Ok(plans) => plans,
-        Err(text) => {
-            events.emit(EventKind::Note { text });
-            return (
-                Exit::InvalidInput,
-                "a template does not fit the facts of a host; nothing was changed".to_owned(),
-            );
-        }
-    };
-    let (converged, total) = converge_all(request, layer, plans, fleet, events, stop).await;
-    exit = exit.worse(converged);
+    events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
+    let work =
+        LayerWork { request, layer, resolver, fleet, events, stop, left_out: Mutex::default() };
+    let (exit, total) = work.converge(hosts).await;
     let complete = exit == Exit::Done && !stop.wished();
     events.emit(EventKind::LayerFinished {
         layer: layer.name.clone(),
@@ -176,8 +183,10 @@ async fn one_layer(
         return (exit, reason);
     }
     if request.mode == Mode::Check {
-        let exit = if total.changed > 0 { Exit::Differences } else { Exit::Done };
-        return (exit, format!("{} differences found", total.changed));
+        return match total.changed {
+            0 => (Exit::Done, String::new()),
+            count => (Exit::Differences, format!("{count} differences in layer `{}`", layer.name)),
+        };
     }
     if !request.tags.is_empty() {
         events.emit(EventKind::Note {
@@ -185,14 +194,55 @@ async fn one_layer(
         });
         return (Exit::Done, String::new());
     }
-    let kinds = match request.gate {
-        GateChoice::Full => vec![TestKind::Diag, TestKind::Failover, TestKind::Perf],
-        GateChoice::Formed if never_proved => {
-            vec![TestKind::Diag, TestKind::Failover, TestKind::Perf]
+    let (exit, reason) =
+        prove(request, layer, hosts, kinds_to_run(request, layer), resolver, fleet, events, stop)
+            .await;
+    if exit == Exit::Done {
+        note_unproved(request, layer, events);
+    }
+    (exit, reason)
+}
+
+/// The kinds of tests that follow a converged layer.
+fn kinds_to_run(request: &Request<'_>, layer: &Layer) -> Vec<TestKind> {
+    let mut kinds = vec![TestKind::Diag];
+    for kind in [TestKind::Failover, TestKind::Perf] {
+        let unproved = !matches!(record_state(request, layer, kind), RecordState::Green(_));
+        let formed = request.gate == GateChoice::Formed
+            && request.site.profile == Profile::Rehearsal
+            && unproved;
+        if gate::has_tests(request.site, layer, kind)
+            && (request.gate == GateChoice::Full || formed)
+        {
+            kinds.push(kind);
         }
-        GateChoice::Formed | GateChoice::Diag => vec![TestKind::Diag],
-    };
-    prove(request, layer, &hosts, kinds, resolver, fleet, events, stop).await
+    }
+    kinds
+}
+
+/// Says which kinds of tests have no proof that counts, and the command that gives one.
+fn note_unproved(request: &Request<'_>, layer: &Layer, events: &Events) {
+    for kind in [TestKind::Failover, TestKind::Perf] {
+        if !gate::has_tests(request.site, layer, kind) {
+            continue;
+        }
+        let why = match record_state(request, layer, kind) {
+            RecordState::Green(_) => continue,
+            RecordState::Missing => "never run".to_owned(),
+            RecordState::Red(_) => "red".to_owned(),
+            RecordState::Stale(_, why) | RecordState::Forged(why) => format!("stale: {why}"),
+        };
+        events.emit(EventKind::Note {
+            text: format!(
+                "  {} of {}: {why}; renew it with `strata verify --layer {} --kind {} --confirm {}`",
+                kind.word(),
+                layer.name,
+                layer.name,
+                kind.word(),
+                request.site.config.name
+            ),
+        });
+    }
 }
 
 /// Runs the gate of a layer and turns its verdict into an exit.
@@ -203,7 +253,7 @@ pub async fn prove(
     hosts: &[String],
     kinds: Vec<TestKind>,
     resolver: &Resolver<'_>,
-    fleet: &mut Fleet,
+    fleet: &Fleet,
     events: &Events,
     stop: &Stop,
 ) -> (Exit, String) {
@@ -217,95 +267,129 @@ pub async fn prove(
         run: &request.run,
     };
     match gate::run(&context, kinds, fleet, events, stop).await {
-        GateVerdict::Green => (Exit::Done, "everything is as wanted and proved".to_owned()),
-        GateVerdict::Red => (Exit::GateRed, format!("the gate of `{}` is red", layer.name)),
-        GateVerdict::NotHealed => (
+        Ok(GateVerdict::Green) => (Exit::Done, String::new()),
+        Ok(GateVerdict::Red) => (Exit::GateRed, format!("the gate of `{}` is red", layer.name)),
+        Ok(GateVerdict::NotHealed) => (
             Exit::NotHealed,
             format!("a fault injected by the gate of `{}` could not be healed", layer.name),
+        ),
+        Err(error) => (
+            Exit::Internal,
+            format!("the verdict of the gate of `{}` could not be kept: {error}", layer.name),
         ),
     }
 }
 
-/// The plans of all connected hosts; the text of every problem when there is one.
-fn resolve(
-    request: &Request<'_>,
-    layer: &Layer,
-    resolver: &Resolver<'_>,
-    fleet: &Fleet,
-    hosts: &[String],
-    events: &Events,
-) -> Result<Vec<HostPlan>, String> {
-    let mut problems = Diagnostics::new();
-    let mut plans = Vec::new();
-    let mut left_out = BTreeSet::new();
-    for name in hosts {
-        let (Some(session), Some(host)) = (fleet.session(name), request.site.hosts.get(name))
-        else {
-            continue;
-        };
-        let facts = &session.hello().facts;
-        let plan = resolver.host(host, layer, &request.tags, facts, request.mode, &mut problems);
-        left_out.extend(plan.skipped.iter().cloned());
-        plans.push(plan);
-    }
-    if problems.has_errors() {
-        return Err(Renderer::new(false).all(&problems));
-    }
-    for skipped in left_out {
-        events.emit(EventKind::Excepted {
-            layer: layer.name.clone(),
-            what: format!("{} › {}", skipped.role, skipped.what),
-            reason: skipped.reason,
-        });
-    }
-    Ok(plans)
+/// One layer on all its hosts.
+struct LayerWork<'a> {
+    request: &'a Request<'a>,
+    layer: &'a Layer,
+    resolver: &'a Resolver<'a>,
+    fleet: &'a Fleet,
+    events: &'a Events,
+    stop: &'a Stop,
+    /// What was announced as left out.
+    left_out: Mutex<BTreeSet<Skipped>>,
 }
 
-async fn converge_all(
-    request: &Request<'_>,
-    layer: &Layer,
-    plans: Vec<HostPlan>,
-    fleet: &Fleet,
-    events: &Events,
-    stop: &Stop,
-) -> (Exit, Tally) {
-    let work = stream::iter(plans)
-        .filter_map(|plan| {
-            let session = fleet.session(&plan.host).cloned();
-            async move { session.map(|session| (session, plan)) }
-        })
-        .map(|(session, plan)| async move {
-            tokio::select! {
-                result = converge::host(&session, plan, &layer.name, events, stop) => result,
-                () = stop.now() => (HostState::Stopped, Tally::default()),
-            }
-        })
-        .buffer_unordered(request.connection.parallel.max(1));
-    let mut work = std::pin::pin!(work);
-    let mut exit = Exit::Done;
-    let mut total = Tally::default();
-    while let Some((state, tally)) = work.next().await {
-        total.changed += tally.changed;
-        total.steps += tally.steps;
-        exit = exit.worse(match state {
+impl LayerWork<'_> {
+    async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
+        let work = stream::iter(hosts)
+            .map(|host| async move {
+                tokio::select! {
+                    result = self.one_host(host) => result,
+                    () = self.stop.now() => self.stopped(host),
+                }
+            })
+            .buffer_unordered(self.request.connection.parallel.max(1));
+        let mut work = std::pin::pin!(work);
+        let mut exit = Exit::Done;
+        let mut total = Tally::default();
+        while let Some((host_exit, tally)) = work.next().await {
+            total.add(&tally);
+            exit = exit.worse(host_exit);
+        }
+        (exit, total)
+    }
+
+    /// From the connection to the last handler; no host waits for another.
+    async fn one_host(&self, name: &str) -> (Exit, Tally) {
+        let site = self.request.site;
+        let session =
+            self.fleet.obtain(site, name, &self.request.connection, self.events, self.stop).await;
+        let (Some(session), Some(host)) = (session, site.hosts.get(name)) else {
+            return (self.unusable(name), Tally::default());
+        };
+        let mut problems = Diagnostics::new();
+        let plan = self.resolver.host(
+            host,
+            self.layer,
+            &self.request.tags,
+            &session.hello().facts,
+            self.request.mode,
+            &mut problems,
+        );
+        if problems.has_errors() {
+            self.events.emit(EventKind::Note {
+                text: format!(
+                    "{name}: a template does not fit the facts of this host\n{}",
+                    Renderer::new(false).all(&problems)
+                ),
+            });
+            self.finished(name, HostState::Failed);
+            return (Exit::StepFailed, Tally::default());
+        }
+        self.announce(&plan.skipped);
+        let (state, tally) =
+            converge::host(&session, plan, &self.layer.name, self.events, self.stop).await;
+        let exit = match state {
             HostState::Converged => Exit::Done,
             HostState::Failed => Exit::StepFailed,
             HostState::Lost | HostState::Unusable => Exit::Unreachable,
             HostState::Stopped => Exit::Interrupted,
+        };
+        (exit, tally)
+    }
+
+    fn unusable(&self, name: &str) -> Exit {
+        match self.fleet.problem(name) {
+            Some(HostProblem::Locked) => Exit::Locked,
+            Some(HostProblem::Unfit) => Exit::Refused,
+            _ if self.stop.wished() => Exit::Interrupted,
+            _ => Exit::Unreachable,
+        }
+    }
+
+    fn stopped(&self, name: &str) -> (Exit, Tally) {
+        self.finished(name, HostState::Stopped);
+        (Exit::Interrupted, Tally::default())
+    }
+
+    fn finished(&self, name: &str, state: HostState) {
+        self.events.emit(EventKind::HostFinished {
+            host: name.to_owned(),
+            layer: self.layer.name.clone(),
+            state,
+            changed: 0,
+            steps: 0,
+            waiting_handlers: Vec::new(),
+            took_ms: 0,
         });
     }
-    (exit, total)
-}
 
-/// The exit that the unusable ones among these hosts ask for.
-pub fn unusable_exit(fleet: &Fleet, hosts: &[String]) -> Exit {
-    hosts.iter().filter_map(|host| fleet.problem(host)).fold(Exit::Done, |exit, problem| {
-        exit.worse(match problem {
-            HostProblem::Unreachable | HostProblem::Identity => Exit::Unreachable,
-            HostProblem::Locked => Exit::Locked,
-            HostProblem::Unfit => Exit::Refused,
-        })
-    })
+    /// Says what is left out, once for all hosts.
+    fn announce(&self, skipped: &[Skipped]) {
+        let mut announced = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in skipped {
+            if announced.insert(one.clone()) {
+                self.events.emit(EventKind::Excepted {
+                    layer: self.layer.name.clone(),
+                    what: format!("{} › {}", one.role, one.what),
+                    reason: one.reason.clone(),
+                });
+            }
+        }
+    }
 }
 
 /// Milliseconds since `start`.

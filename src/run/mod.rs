@@ -15,6 +15,6 @@ mod verify;
 pub use events::Events;
 pub use exit::Exit;
 pub use fleet::{Connection, Fleet};
-pub use install::{GateChoice, Request, install};
+pub use install::{GateChoice, Request, hosts_of, install};
 pub use stop::Stop;
 pub use verify::verify;

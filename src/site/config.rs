@@ -14,6 +14,8 @@ pub struct Config {
     pub operator: (String, Span),
     /// Networks that count as private: everything in them is a peer.
     pub private: Vec<ipnet::Ipv4Net>,
+    /// Networks from which people log in to the operator host.
+    pub admin: Vec<ipnet::Ipv4Net>,
     /// Columns allowed in the inventory beside the fixed ones.
     pub extra_columns: Vec<String>,
     /// SSH settings.
@@ -92,6 +94,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let name = top.required_string("site");
     let operator = top.required_string("operator");
     let private = top.strings("private").unwrap_or_default();
+    let admin = top.strings("admin").unwrap_or_default();
     let extra_columns = top.strings("extra_columns").unwrap_or_default();
     let ssh_node = top.node("ssh");
     let run_node = top.node("run");
@@ -106,7 +109,8 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let mut config = Config {
         name: String::new(),
         operator: (String::new(), source.span(0..0)),
-        private: Vec::new(),
+        private: networks(private, problems),
+        admin: networks(admin, problems),
         extra_columns: extra_columns.into_iter().map(|(text, _)| text.to_owned()).collect(),
         ssh: SshSettings {
             port: 22,
@@ -119,16 +123,6 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         vars: Variables::new(),
         layers: Vec::new(),
     };
-    for (text, span) in private {
-        match text.parse::<ipnet::Ipv4Net>() {
-            Ok(net) => config.private.push(net.trunc()),
-            Err(_) => problems.push(
-                Diagnostic::error(Code::SETTING, format!("`{text}` is not a network"))
-                    .at(span, "")
-                    .hint("for example 10.0.0.0/16"),
-            ),
-        }
-    }
     if let Some(mut table) = ssh_node.and_then(|node| TableReader::of(source, node, problems)) {
         if let Some(port) = table.integer("port", 1..=65_535) {
             config.ssh.port = u16::try_from(port).unwrap_or(22);
@@ -178,6 +172,21 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let (operator, operator_span) = operator?;
     config.operator = (operator.to_owned(), operator_span);
     Some(config)
+}
+
+fn networks(texts: Vec<(&str, Span)>, problems: &mut Diagnostics) -> Vec<ipnet::Ipv4Net> {
+    let mut nets = Vec::new();
+    for (text, span) in texts {
+        match text.parse::<ipnet::Ipv4Net>() {
+            Ok(net) => nets.push(net.trunc()),
+            Err(_) => problems.push(
+                Diagnostic::error(Code::SETTING, format!("`{text}` is not a network"))
+                    .at(span, "")
+                    .hint("for example 10.0.0.0/16"),
+            ),
+        }
+    }
+    nets
 }
 
 fn seconds(table: &mut TableReader<'_, '_>, key: &'static str, into: &mut u32) {

@@ -166,9 +166,16 @@ impl Site {
         }
         for role in self.roles.values() {
             for (from, span) in role.firewall.iter().flat_map(|rule| &rule.from) {
-                let named = matches!(from.as_str(), "operator" | "private" | "any")
+                let named = matches!(from.as_str(), "operator" | "private" | "admin" | "any")
                     || self.groups.contains_key(from)
                     || from.parse::<ipnet::IpNet>().is_ok();
+                if from == "admin" && self.config.admin.is_empty() {
+                    problems.push(
+                        Diagnostic::error(Code::FIREWALL_RULE, "the site names no `admin` networks")
+                            .at(span.clone(), "nobody would be let in")
+                            .hint("admin = [\"198.51.100.7/32\"] in strata.toml: from where people log in"),
+                    );
+                }
                 if !named {
                     let names = self.groups.keys().map(String::as_str);
                     problems.push(
@@ -177,7 +184,10 @@ impl Site {
                             format!("`{from}` is neither a group nor a network"),
                         )
                         .at(span.clone(), "")
-                        .hint(suggest::among(from, names.chain(["operator", "private", "any"]))),
+                        .hint(suggest::among(
+                            from,
+                            names.chain(["operator", "private", "admin", "any"]),
+                        )),
                     );
                 }
             }

@@ -13,7 +13,7 @@ use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
 use std::collections::BTreeSet;
 
 /// Keys of a step that are not its resource.
-const STEP_KEYS: [&str; 6] = ["name", "notify", "when", "tags", "timeout", "guard"];
+const STEP_KEYS: [&str; 5] = ["name", "notify", "when", "tags", "timeout"];
 
 /// One role.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +70,7 @@ pub struct FirewallRule {
     pub protocol: String,
     /// Ports.
     pub ports: Vec<u16>,
-    /// Who may connect: a group, `operator`, `private`, `any`, or a network.
+    /// Who may connect: a group, `operator`, `private`, `admin`, `any`, or a network.
     pub from: Vec<(String, Span)>,
 }
 
@@ -98,6 +98,15 @@ pub fn read(name: &str, source: &Source, kinds: &[&str], problems: &mut Diagnost
     check_names(&steps, "step", problems);
     check_names(&handlers, "handler", problems);
     check_notifications(&steps, &handlers, problems);
+    for handler in &handlers {
+        if let Some((_, span)) = handler.notify.first() {
+            problems.push(
+                Diagnostic::error(Code::ROLE_HANDLER, "a handler cannot notify another one")
+                    .at(span.clone(), "")
+                    .hint("let the step notify both; handlers run in the order of the file"),
+            );
+        }
+    }
     Role {
         name: name.to_owned(),
         description: description.unwrap_or_default(),

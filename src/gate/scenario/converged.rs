@@ -50,10 +50,22 @@ pub async fn differences(session: &AgentSession, plan: HostPlan) -> Result<Vec<S
         let work = batch.work;
         let mut lines = Vec::new();
         let described = work.clone();
-        session
-            .converge(work, |report| lines.extend(difference(&described, report)))
+        let mut seen = 0;
+        let complete = session
+            .converge(work, |report| {
+                let step = matches!(report.slot, ItemSlot::Step(_));
+                seen += usize::from(step && matches!(report.event, ItemEvent::Finished { .. }));
+                lines.extend(difference(&described, report));
+            })
             .await
             .map_err(|error| error.to_string())?;
+        if lines.is_empty() && (!complete || seen < described.items.len()) {
+            lines.push(format!(
+                "{}: only {seen} of {} steps were looked at",
+                described.role,
+                described.items.len()
+            ));
+        }
         wrong.extend(lines);
     }
     Ok(wrong)
@@ -61,8 +73,12 @@ pub async fn differences(session: &AgentSession, plan: HostPlan) -> Result<Vec<S
 
 /// What a report says is not as wanted.
 fn difference(work: &Batch, report: ItemReport) -> Option<String> {
-    let ItemSlot::Step(index) = report.slot else { return None };
-    let name = work.items.get(index as usize).map_or("", |item| item.name.as_str());
+    let (item, prefix) = match report.slot {
+        ItemSlot::Step(index) => (work.items.get(index as usize), ""),
+        // A handler is looked at only when a change still waits for it.
+        ItemSlot::Handler(index) => (work.handlers.get(index as usize), "waiting handler "),
+    };
+    let name = item.map_or("", |item| item.name.as_str());
     let ItemEvent::Finished { outcome, .. } = report.event else { return None };
     let what = match outcome {
         Outcome::Unchanged => return None,
@@ -71,5 +87,5 @@ fn difference(work: &Batch, report: ItemReport) -> Option<String> {
         }
         Outcome::Failed(failure) => failure.message,
     };
-    Some(format!("{} › {name}: {what}", work.role))
+    Some(format!("{} › {prefix}{name}: {what}", work.role))
 }

@@ -2,6 +2,7 @@
 
 use super::{Finding, Surroundings};
 use crate::gate::probe;
+use crate::ssh::AgentSession;
 use serde::Deserialize;
 use std::time::Duration;
 
@@ -71,71 +72,84 @@ pub async fn settings(surroundings: Surroundings<'_>, wanted: Settings) -> Findi
 /// The container of the test; removed at its end.
 const PROBE: &str = "strata_gate_probe";
 
-/// Starts a container, restarts the daemon, and finds the container untouched. Its image is made
-/// on the spot of strata's own static agent, so that no registry is needed.
+/// On one host after the other: starts a container, restarts the daemon, and finds the container
+/// untouched. Its image is made on the spot of strata's own static agent, so that no registry is
+/// needed. A daemon without live-restore is not restarted: its containers would die.
 pub async fn restart(surroundings: Surroundings<'_>, bounds: Restart) -> Finding {
-    let mut finding = surroundings
-        .on_each("the container's start time is the same after the restart", |_, session| {
-            let bounds = &bounds;
-            async move {
-                let image = concat!("strata.probe:", env!("CARGO_PKG_VERSION"));
-                let architecture = session.hello().facts.architecture.clone();
-                let archive = probe_image(&architecture)?;
-                let entry = "ENTRYPOINT [\"/strata-agent\",\"park\"]";
-                probe::run(&session, &["docker", "rm", "-f", PROBE], Vec::new()).await?;
-                probe::output_of(
-                    &session,
-                    &["docker", "import", "--change", entry, "-", image],
-                    archive,
-                )
-                .await?;
-                let run = [
-                    "docker",
-                    "run",
-                    "-d",
-                    "--name",
-                    PROBE,
-                    "--restart",
-                    "always",
-                    "--network",
-                    "none",
-                    image,
-                ];
-                let result = async {
-                    probe::output(&session, &run).await?;
-                    let state = [
-                        "docker",
-                        "inspect",
-                        "-f",
-                        "{{.State.Running}} {{.State.StartedAt}}",
-                        PROBE,
-                    ];
-                    let before = probe::output(&session, &state).await?;
-                    probe::output(&session, &["systemctl", "restart", "docker"]).await?;
-                    let deadline = Duration::from_secs(bounds.back_within);
-                    let after =
-                        probe::wait_until(deadline, || probe::output(&session, &state)).await?;
-                    if before == after && before.starts_with("true ") {
-                        Ok(Vec::new())
-                    } else {
-                        Ok(vec![format!("{} before, {} after", before.trim(), after.trim())])
-                    }
-                }
-                .await;
-                let removed = async {
-                    probe::output(&session, &["docker", "rm", "-f", PROBE]).await?;
-                    probe::output(&session, &["docker", "rmi", image]).await
-                }
-                .await;
-                match removed {
-                    Ok(_) => result,
-                    Err(error) => Err(format!("not healed: the test's container is left: {error}")),
-                }
+    let mut wrong = Vec::new();
+    let mut not_healed = false;
+    for host in &surroundings.hosts {
+        if surroundings.stop.wished() {
+            return Finding::not_run(format!("stopped by the operator before {host}"));
+        }
+        let Some(session) = surroundings.fleet.session(host) else {
+            return Finding::not_run(format!("{host} is not connected"));
+        };
+        let what = format!("restart of the container engine on {host}");
+        let result = match with_probe(&session).await {
+            Ok(()) => {
+                surroundings.fault(&what, false);
+                restarted(&session, &bounds).await
             }
-        })
-        .await;
-    finding.not_healed = finding.found.iter().any(|line| line.contains("not healed: "));
+            Err(error) => Err(error),
+        };
+        match removed(&session).await {
+            Ok(()) => surroundings.fault(&what, true),
+            Err(error) => {
+                not_healed = true;
+                wrong.push(format!("{host}: not healed: the test's container is left: {error}"));
+            }
+        }
+        match result {
+            Ok(None) => {}
+            Ok(Some(line)) | Err(line) => wrong.push(format!("{host}: {line}")),
+        }
+        if !wrong.is_empty() {
+            break;
+        }
+    }
+    let mut finding =
+        Finding::of("the container's start time is the same after the restart", wrong);
+    finding.not_healed = not_healed;
     finding
+}
+
+const IMAGE: &str = concat!("strata.probe:", env!("CARGO_PKG_VERSION"));
+
+/// The probe's state and start time.
+const STATE: [&str; 5] =
+    ["docker", "inspect", "-f", "{{.State.Running}} {{.State.StartedAt}}", PROBE];
+
+/// Starts the probe container, where its engine can be restarted without harm.
+async fn with_probe(session: &AgentSession) -> Result<(), String> {
+    let live = ["docker", "info", "--format", "{{.LiveRestoreEnabled}}"];
+    if probe::output(session, &live).await?.trim() != "true" {
+        return Err("live-restore is off: a restart would end every container".to_owned());
+    }
+    let archive = probe_image(&session.hello().facts.architecture)?;
+    let entry = "ENTRYPOINT [\"/strata-agent\",\"park\"]";
+    probe::run(session, &["docker", "rm", "-f", PROBE], Vec::new()).await?;
+    probe::output_of(session, &["docker", "import", "--change", entry, "-", IMAGE], archive)
+        .await?;
+    let run =
+        ["docker", "run", "-d", "--name", PROBE, "--restart", "always", "--network", "none", IMAGE];
+    probe::output(session, &run).await.map(|_| ())
+}
+
+/// Restarts the daemon; what is wrong afterwards.
+async fn restarted(session: &AgentSession, bounds: &Restart) -> Result<Option<String>, String> {
+    let before = probe::output(session, &STATE).await?;
+    probe::output(session, &["systemctl", "restart", "docker"]).await?;
+    let deadline = Duration::from_secs(bounds.back_within);
+    let after = probe::wait_until(deadline, || probe::output(session, &STATE)).await?;
+    let untouched = before == after && before.starts_with("true ");
+    Ok((!untouched).then(|| format!("{} before, {} after", before.trim(), after.trim())))
+}
+
+/// Removes the probe and its image.
+async fn removed(session: &AgentSession) -> Result<(), String> {
+    probe::output(session, &["docker", "rm", "-f", PROBE]).await?;
+    probe::run(session, &["docker", "rmi", "-f", IMAGE], Vec::new()).await.map(|_| ())
 }
 
 /// A root file system with nothing but the agent.

@@ -12,13 +12,14 @@ mod space;
 mod sshd;
 
 use super::runner::Context;
-use crate::event::{TestKind, Verdict};
-use crate::run::{Events, Fleet};
+use crate::event::{EventKind, TestKind, Verdict};
+use crate::run::{Events, Fleet, Stop};
 use crate::site::GateTest;
 use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;
 use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
+use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -31,9 +32,13 @@ pub struct Surroundings<'a> {
     /// Its entry in the gate file.
     pub test: &'a GateTest,
     /// Sessions.
-    pub fleet: &'a mut Fleet,
+    pub fleet: &'a Fleet,
     /// Where faults are announced.
     pub events: &'a Events,
+    /// The operator's wish to stop; looked at before each fault.
+    pub stop: &'a Stop,
+    /// Faults injected and not healed yet.
+    pub faults: &'a Cell<u32>,
 }
 
 /// What a scenario found.
@@ -132,6 +137,18 @@ impl Finding {
 }
 
 impl Surroundings<'_> {
+    /// Announces a fault, or its healing, and counts it.
+    pub fn fault(&self, what: &str, healed: bool) {
+        let open = self.faults.get();
+        self.faults.set(if healed { open.saturating_sub(1) } else { open + 1 });
+        self.events.emit(EventKind::Fault {
+            layer: self.context.layer.name.clone(),
+            test: self.test.name.clone(),
+            what: what.to_owned(),
+            healed,
+        });
+    }
+
     /// Looks at every host at the same time; `look` gives what is wrong there. A host without a
     /// session makes the test not run.
     pub async fn on_each<F>(
@@ -148,7 +165,7 @@ impl Surroundings<'_> {
             return Finding::not_run(format!("{host} is not connected"));
         }
         let looks = self.hosts.iter().filter_map(|host| {
-            let session = Arc::clone(self.fleet.session(host)?);
+            let session = self.fleet.session(host)?;
             let looking = look(host.clone(), session);
             Some(async move { (host.clone(), looking.await) })
         });

@@ -8,7 +8,6 @@ use futures::stream::{self, StreamExt};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Which ports are tried.
@@ -73,9 +72,14 @@ pub async fn from_outside(surroundings: Surroundings<'_>, bounds: Bounds) -> Fin
     let Some(operator) = site.operator() else {
         return Finding::not_run("the site has no operator host");
     };
-    if surroundings.fleet.session(&operator.name).is_none() {
+    let context = surroundings.context;
+    let session = surroundings
+        .fleet
+        .obtain(site, &operator.name, context.connection, surroundings.events, surroundings.stop)
+        .await;
+    let Some(session) = session else {
         return Finding::not_run(format!("{} is not connected", operator.name));
-    }
+    };
     let Some(source) = operator.public else {
         return Finding::not_applicable("the operator host has no public address to try from");
     };
@@ -96,6 +100,21 @@ pub async fn from_outside(surroundings: Surroundings<'_>, bounds: Bounds) -> Fin
     }
     if attempts.is_empty() {
         return Finding::not_applicable("no other selected host has a public address");
+    }
+    // A closed port and an address that nothing routes look the same: each host must answer a ping.
+    let mut silent = Vec::new();
+    let addresses: BTreeSet<IpAddr> = attempts.iter().map(|a| a.address.ip()).collect();
+    for address in addresses {
+        let argv = ["ping", "-c", "2", "-i", "0.2", "-W", "2", &address.to_string()];
+        if let Err(error) = probe::output(&session, &argv).await {
+            silent
+                .push(format!("{address} does not answer a ping, so nothing can be said: {error}"));
+        }
+    }
+    if !silent.is_empty() {
+        let mut finding = Finding::of("every public address answers", silent);
+        finding.verdict = crate::event::Verdict::NotRun;
+        return finding;
     }
     try_all(&surroundings, attempts, bounds.timeout_ms).await
 }
@@ -122,7 +141,7 @@ async fn try_all(
     let expected = format!("{} connections as the site says", attempts.len());
     let timeout = Duration::from_millis(timeout_ms);
     let tries = attempts.into_iter().map(|attempt| {
-        let session = surroundings.fleet.session(&attempt.from).map(Arc::clone);
+        let session = surroundings.fleet.session(&attempt.from);
         async move {
             let Some(session) = session else {
                 return Some(format!("{} is not connected", attempt.from));
@@ -166,8 +185,13 @@ pub async fn listeners(surroundings: Surroundings<'_>, bounds: Listeners) -> Fin
         .on_each("only known listeners", |host, session| {
             let open = site.hosts.get(&host).map(|host| open_ports(site, host)).unwrap_or_default();
             let allow = &bounds.allow;
+            let ssh = site.config.ssh.port;
             async move {
                 let text = probe::output(&session, &["ss", "-H", "-ltnp"]).await?;
+                // sshd listens on every host: a listing without it is none.
+                if !text.lines().any(|line| line.contains(&format!(":{ssh} "))) {
+                    return Err("the listing of ss does not even show sshd".to_owned());
+                }
                 Ok(unknown_listeners(&text, &open, allow))
             }
         })

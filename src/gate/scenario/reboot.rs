@@ -3,9 +3,10 @@
 
 use super::converged::{differences, plan_of};
 use super::{Finding, Surroundings};
-use crate::event::EventKind;
 use crate::gate::probe;
 use crate::run::Stop;
+use crate::ssh::AgentSession;
+use crate::wire::ExecOutcome;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,20 +22,22 @@ pub struct Bounds {
 }
 
 /// Reboots every host but the operator's.
-pub async fn run(mut surroundings: Surroundings<'_>, bounds: Bounds) -> Finding {
+pub async fn run(surroundings: Surroundings<'_>, bounds: Bounds) -> Finding {
     let expected = format!(
         "back within {} s, as it was within {} s more",
         bounds.back_within, bounds.settled_within
     );
-    let operator = surroundings.context.site.config.operator.0.clone();
-    let hosts: Vec<String> =
-        surroundings.hosts.iter().filter(|host| **host != operator).cloned().collect();
+    let operator = &surroundings.context.site.config.operator.0;
+    let hosts: Vec<&String> = surroundings.hosts.iter().filter(|host| *host != operator).collect();
     if hosts.is_empty() {
         return Finding::not_applicable("only the operator host is selected");
     }
     let mut times = Vec::new();
-    for host in &hosts {
-        match one(&mut surroundings, host, &bounds).await {
+    for host in hosts {
+        if surroundings.stop.wished() {
+            return Finding::not_run(format!("stopped by the operator before {host}"));
+        }
+        match one(&surroundings, host, &bounds).await {
             Ok(took) => times.push(format!("{host} {:.1} s", took.as_secs_f64())),
             Err((reason, healed)) => {
                 let mut finding = Finding::of(expected, vec![format!("{host}: {reason}")]);
@@ -50,55 +53,29 @@ pub async fn run(mut surroundings: Surroundings<'_>, bounds: Bounds) -> Finding 
 
 /// Reboots one host; the error says whether it is reachable again.
 async fn one(
-    surroundings: &mut Surroundings<'_>,
+    surroundings: &Surroundings<'_>,
     host: &str,
     bounds: &Bounds,
 ) -> Result<Duration, (String, bool)> {
-    let context = surroundings.context;
-    let announce = |healed: bool| EventKind::Fault {
-        layer: context.layer.name.clone(),
-        test: surroundings.test.name.clone(),
-        what: format!("reboot {host}"),
-        healed,
-    };
-    let session = surroundings
-        .fleet
-        .session(host)
-        .cloned()
-        .ok_or_else(|| ("it is not connected".to_owned(), true))?;
+    let fleet = surroundings.fleet;
+    let session = fleet.session(host).ok_or_else(|| ("it is not connected".to_owned(), true))?;
     let boot = session.hello().facts.boot_id.clone();
-    surroundings.events.emit(announce(false));
+    let what = format!("reboot {host}");
+    surroundings.fault(&what, false);
     let start = Instant::now();
-    // The connection may break before the answer; the boot id decides.
-    let _ = probe::run(&session, &["systemctl", "reboot"], Vec::new()).await;
-    surroundings.fleet.forget(host);
-    drop(session);
-    let name = host.to_owned();
-    let deadline = Duration::from_secs(bounds.back_within);
-    loop {
-        let names = [name.clone()];
-        let quiet = quiet_events();
-        surroundings
-            .fleet
-            .connect(context.site, &names, context.connection, &quiet, &Stop::new())
-            .await;
-        match surroundings.fleet.session(host) {
-            Some(session) if session.hello().facts.boot_id != boot => break,
-            Some(_) => surroundings.fleet.forget(host),
-            None => surroundings.fleet.retry(host),
-        }
-        if start.elapsed() > deadline {
-            return Err((format!("it did not come back within {} s", bounds.back_within), false));
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    // The connection may break before the answer; the boot id decides. A refusal is an answer.
+    if let Ok((outcome, _, stderr)) =
+        probe::run(&session, &["systemctl", "reboot"], Vec::new()).await
+        && !matches!(outcome, ExecOutcome::Exited(0) | ExecOutcome::Signaled(_))
+    {
+        surroundings.fault(&what, true);
+        return Err((format!("it refuses to reboot: {}", stderr.trim()), true));
     }
+    drop(session);
+    let session = back(surroundings, host, &boot, start, bounds).await?;
     let took = start.elapsed();
-    surroundings.events.emit(announce(true));
-    let Some(session) = surroundings.fleet.session(host).map(Arc::clone) else {
-        return Err(("its connection was lost again".to_owned(), false));
-    };
+    surroundings.fault(&what, true);
     let settled = Duration::from_secs(bounds.settled_within);
-    let surroundings = &*surroundings;
     probe::wait_until(settled, || async {
         let plan = plan_of(surroundings, host, &session)?;
         let wrong = differences(&session, plan).await?;
@@ -109,6 +86,32 @@ async fn one(
     Ok(took)
 }
 
+/// Waits until the host answers with another boot id.
+async fn back(
+    surroundings: &Surroundings<'_>,
+    host: &str,
+    boot: &str,
+    start: Instant,
+    bounds: &Bounds,
+) -> Result<Arc<AgentSession>, (String, bool)> {
+    let context = surroundings.context;
+    let (fleet, quiet) = (surroundings.fleet, quiet_events());
+    let deadline = Duration::from_secs(bounds.back_within);
+    loop {
+        fleet.forget(host);
+        let attempt =
+            fleet.obtain(context.site, host, context.connection, &quiet, &Stop::new()).await;
+        match attempt {
+            Some(session) if session.hello().facts.boot_id != boot => return Ok(session),
+            _ if start.elapsed() > deadline => {
+                let reason = format!("it did not come back within {} s", bounds.back_within);
+                return Err((reason, false));
+            }
+            _ => tokio::time::sleep(Duration::from_millis(300)).await,
+        }
+    }
+}
+
 /// Attempts to reach a rebooting host are no news.
 fn quiet_events() -> crate::run::Events {
     struct Nobody;
@@ -117,5 +120,5 @@ fn quiet_events() -> crate::run::Events {
             Ok(())
         }
     }
-    crate::run::Events::start(Box::new(Nobody)).0
+    crate::run::Events::start(Box::new(Nobody), Stop::new()).0
 }

@@ -34,16 +34,26 @@ pub async fn run(surroundings: Surroundings<'_>, bounds: Bounds) -> Finding {
 }
 
 fn too_full(text: &str, min_free: u32, min_free_inodes: u32) -> Vec<String> {
-    let used = |word: &str| word.trim_end_matches('%').parse::<u32>().unwrap_or(0);
     text.lines()
         .skip(1)
         .filter_map(|line| {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [blocks, inodes, target] = words[..] else { return None };
-            let full = used(blocks) + min_free > 100 || used(inodes) + min_free_inodes > 100;
+            let mut words = line.split_whitespace();
+            let (Some(blocks), Some(inodes)) = (words.next(), words.next()) else {
+                return Some(format!("`{line}` is no line of df"));
+            };
+            let target = words.collect::<Vec<_>>().join(" ");
+            let (Some(used), Some(used_inodes)) = (per_cent(blocks), per_cent(inodes)) else {
+                return Some(format!("{target}: `{blocks} {inodes}` are no per cents"));
+            };
+            let full = used + min_free > 100 || used_inodes + min_free_inodes > 100;
             full.then(|| format!("{target}: {blocks} of blocks and {inodes} of inodes are used"))
         })
         .collect()
+}
+
+/// `85%`, or `-` where a file system has no such limit.
+fn per_cent(word: &str) -> Option<u32> {
+    if word == "-" { Some(0) } else { word.strip_suffix('%')?.parse().ok() }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! sshd as it behaves, not as its files read (incident class: hardening that was never active).
+//! sshd: the settings that its files amount to, and what the running daemon offers (incident
+//! class: hardening that was never active).
 
 use super::{Finding, Surroundings};
 use crate::gate::probe;
@@ -17,6 +18,9 @@ pub struct Password {}
 
 /// Compares `sshd -T` with the wanted values.
 pub async fn effective(surroundings: Surroundings<'_>, wanted: Effective) -> Finding {
+    if wanted.0.is_empty() {
+        return Finding::not_run("the gate file names no setting");
+    }
     let expected = wanted.0.iter().map(|(k, v)| format!("{k} {v}")).collect::<Vec<_>>().join(", ");
     surroundings
         .on_each(&expected, |_, session| {
@@ -45,32 +49,39 @@ fn differences(text: &str, wanted: &BTreeMap<String, String>) -> Vec<String> {
 /// Asks sshd which ways to log in it offers.
 pub async fn password(surroundings: Surroundings<'_>, _: Password) -> Finding {
     surroundings
-        .on_each("only publickey is offered", |_, session| async move {
-            // The host asks itself: no key is checked since nothing is sent, only offered methods
-            // are read.
-            let argv = [
-                "ssh",
-                "-o",
-                "PreferredAuthentications=none",
-                "-o",
-                "StrictHostKeyChecking=no",
-                "-o",
-                "UserKnownHostsFile=/dev/null",
-                "-o",
-                "ConnectTimeout=10",
-                "root@127.0.0.1",
-                "true",
-            ];
-            let (_, _, stderr) = probe::run(&session, &argv, Vec::new()).await?;
-            let offered = stderr
-                .lines()
-                .find_map(|line| line.split_once("Permission denied (")?.1.split_once(')'))
-                .map(|(methods, _)| methods.to_owned());
-            Ok(match offered.as_deref() {
-                Some("publickey") => Vec::new(),
-                Some(methods) => vec![format!("{methods} are offered")],
-                None => vec![format!("no refusal, but: {}", stderr.trim())],
-            })
+        .on_each("only publickey is offered", |_, session| {
+            let port = surroundings.context.site.config.ssh.port.to_string();
+            async move {
+                // The host asks itself: no key is checked since nothing is sent, only offered methods
+                // are read.
+                let argv = [
+                    "ssh",
+                    "-F",
+                    "none",
+                    "-p",
+                    port.as_str(),
+                    "-o",
+                    "PreferredAuthentications=none",
+                    "-o",
+                    "StrictHostKeyChecking=no",
+                    "-o",
+                    "UserKnownHostsFile=/dev/null",
+                    "-o",
+                    "ConnectTimeout=10",
+                    "root@127.0.0.1",
+                    "true",
+                ];
+                let (_, _, stderr) = probe::run(&session, &argv, Vec::new()).await?;
+                let offered = stderr
+                    .lines()
+                    .find_map(|line| line.split_once("Permission denied (")?.1.split_once(')'))
+                    .map(|(methods, _)| methods.to_owned());
+                Ok(match offered.as_deref() {
+                    Some("publickey") => Vec::new(),
+                    Some(methods) => vec![format!("{methods} are offered")],
+                    None => vec![format!("no refusal, but: {}", stderr.trim())],
+                })
+            }
         })
         .await
 }
