@@ -93,7 +93,7 @@ fn error_codes() {
     let text = read("docs/errors.md");
     let mut rows: BTreeMap<&str, Vec<&str>> = text
         .lines()
-        .filter(|line| line.starts_with("| E") && line[3..].starts_with(|c: char| c == '0'))
+        .filter(|line| line.starts_with("| E") && line[3..].starts_with('0'))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
             (cells[0], cells)
