@@ -278,9 +278,9 @@ fn the_example_site_is_without_a_mistake() {
     assert!(said.contains("site example: 3 hosts, 1 layer, 1 role"), "{said}");
 
     // What the page says about a mistake, too: it shows the output of this one.
-    let role = site.path().join("roles/cache/role.toml");
-    let text = fs::read_to_string(&role).unwrap();
-    fs::write(&role, text.replace("{{ cache_port }}", "{{ cach_port }}")).unwrap();
+    let template = site.path().join("templates/cache/redis.conf.j2");
+    let text = fs::read_to_string(&template).unwrap();
+    fs::write(&template, text.replace("{{ cache_port }}", "{{ cach_port }}")).unwrap();
     let output = strata(&["check", "--site", folder]);
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
