@@ -195,10 +195,7 @@ pub fn run(arguments: &LabArguments, settings: &Settings) -> Exit {
             return passed_through(&lab, host, argv, settings);
         }
         LabCommand::Ssh { host, argv } => match lab.ssh_argv(host, argv) {
-            Ok(argv) => match lab.spec() {
-                Ok(spec) => return passed_through(&lab, &spec.operator, &argv, settings),
-                Err(error) => Err(error),
-            },
+            Ok(argv) => return on_this_machine(&argv),
             Err(error) => Err(error),
         },
         LabCommand::Fault { fault, seconds } => {
@@ -229,6 +226,21 @@ fn passed_through(lab: &Lab, host: &str, argv: &[OsString], settings: &Settings)
     match lab.exec(host, argv, terminal) {
         Ok(code) => Exit::Program(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => failed(&error),
+    }
+}
+
+/// Runs a program of this machine on this terminal; its exit status is ours.
+fn on_this_machine(argv: &[OsString]) -> Exit {
+    let Some((program, arguments)) = argv.split_first() else { return Exit::Internal };
+    match std::process::Command::new(program).args(arguments).status() {
+        Ok(status) => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            Exit::Program(code.unwrap_or(u8::MAX))
+        }
+        Err(error) => {
+            eprintln!("error: cannot run {}: {error}", program.display());
+            Exit::Internal
+        }
     }
 }
 

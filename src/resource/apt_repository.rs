@@ -13,14 +13,14 @@ use std::time::Duration;
 /// `/etc/apt/keyrings/NAME.asc`. The lists are read again after a change.
 ///
 /// ```toml
-/// apt_repository = { name = "vendor", content = "Types: deb\nURIs: …\nSuites: bookworm\nComponents: main\nSigned-By: /etc/apt/keyrings/vendor.asc\n", key = "-----BEGIN PGP…" }
+/// apt_repository = { name = "vendor", content = "Types: deb\nURIs: https://packages.example.org/debian\nSuites: bookworm\nComponents: main\nSigned-By: /etc/apt/keyrings/vendor.asc\n", key = "-----BEGIN PGP…" }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AptRepository {
     /// Name of the files, for example `"vendor"`.
     pub name: String,
-    /// The source in deb822 form. Not needed when absent.
+    /// The source in deb822 form. Not needed with `state = "absent"`.
     #[serde(default)]
     pub content: Content,
     /// The armored public key that signs it; `Signed-By` of the source must name its file.

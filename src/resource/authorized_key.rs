@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 /// modes 0700 and 0600, as sshd demands.
 ///
 /// ```toml
-/// authorized_key = { user = "root", keys = ["ssh-ed25519 AAAA… ops@install-01"] }
+/// authorized_key = { user = "root", keys = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK7tNdPk+b8f/0qSpFi5Ig3/BCRi9OOsHvJ+bDLOYkAv ops@install-01"] }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthorizedKey {
-    /// The user.
+    /// The user; it must exist.
     pub user: String,
     /// Whole lines: options, type, key, comment. A line with the same key is replaced.
     pub keys: Vec<String>,

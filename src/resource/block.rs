@@ -22,7 +22,7 @@ pub struct Block {
     pub path: String,
     /// Name of the block, unique within the file: letters, digits, `-`, `_`, `.` and spaces.
     pub name: String,
-    /// The lines between the markers.
+    /// The lines between the markers. Default: none.
     #[serde(default)]
     pub content: Content,
     /// `"present"` (default) or `"absent"`.

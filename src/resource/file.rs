@@ -27,7 +27,8 @@ const SHOWN: u64 = 256 * 1024;
 pub struct File {
     /// Absolute path, for example `/etc/motd`. A symbolic link there is replaced.
     pub path: String,
-    /// The whole content. Default: empty.
+    /// The whole content. Default: an empty file. In a role, `src = "ROLE/NAME.j2"` instead takes it
+    /// from a template.
     #[serde(default)]
     pub content: Content,
     /// Permission bits as an octal string. Default: `"0644"`.

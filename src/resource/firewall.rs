@@ -34,7 +34,7 @@ use std::time::Duration;
 pub struct Firewall {
     /// What may come in.
     pub rules: Vec<FirewallRule>,
-    /// Who may reach ports that containers publish.
+    /// Who may reach ports that containers publish. Default: those ports are not filtered.
     #[serde(default)]
     pub published: Published,
     /// Whether everybody may ping the host over IPv4 (at most 100 a second). Default: true.

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct Link {
     /// Absolute path of the link.
     pub path: String,
-    /// Where it points: absolute, or relative to the link's directory. Not needed when absent.
+    /// Where it points: absolute, or relative to the link's directory. Not needed with `state =
+    /// "absent"`.
     #[serde(default)]
     pub target: String,
     /// `"present"` (default) or `"absent"`.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// left alone and reported.
 ///
 /// ```toml
-/// mount = { path = "/var/lib/docker", device = "UUID=…", fstype = "ext4", options = "noatime" }
+/// mount = { path = "/var/lib/docker", device = "UUID=0f3a6c1e-7f55-4b52-9c3c-3f1c1d1f0a11", fstype = "ext4", options = "noatime" }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

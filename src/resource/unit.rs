@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 /// file restarts a unit that is to run. A timer is a `.timer` unit beside its `.service`.
 ///
 /// ```toml
-/// unit = { name = "thp.service", content = "…", enabled = true, state = "started" }
+/// unit = { name = "report.timer", content = "[Timer]\nOnCalendar=daily\n\n[Install]\nWantedBy=timers.target\n", enabled = true, state = "started" }
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
     /// Name with its suffix, for example `"redis-update-master.timer"`.
     pub name: String,
-    /// The whole unit file.
+    /// The whole unit file; in a role, `src = "ROLE/NAME.j2"` instead takes it from a template.
     pub content: Content,
     /// Whether it starts at boot. Default: left as it is.
     #[serde(default)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Bounds {
     /// Ports tried on every host beside those that the site opens there.
     ports: Vec<u16>,
-    /// Milliseconds after which a port counts as filtered.
+    /// Milliseconds after which a port counts as filtered. Default: 1000.
     #[serde(default = "default_timeout")]
     timeout_ms: u64,
 }
@@ -25,7 +25,7 @@ pub struct Bounds {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listeners {
-    /// TCP ports.
+    /// Ports that may listen although the site opens them to nobody. Default: none.
     #[serde(default)]
     allow: Vec<u16>,
 }
