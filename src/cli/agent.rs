@@ -1,5 +1,6 @@
 //! `strata agent`: the agent inside this binary.
 
+use super::output::{out, tell};
 use super::{Exit, Settings};
 use crate::ssh::agent_binary;
 use clap::{Args, Subcommand};
@@ -35,19 +36,19 @@ pub fn run(arguments: &AgentArguments, settings: &Settings) -> Exit {
         AgentCommand::List => {
             for agent in agent_binary::list() {
                 if settings.json {
-                    println!(
+                    out!(
                         "{}",
                         serde_json::json!({ "architecture": agent.architecture, "bytes": agent.size, "sha256": agent.sha256 })
                     );
                 } else {
-                    println!("{:10} {:>9} bytes  {}", agent.architecture, agent.size, agent.sha256);
+                    out!("{:10} {:>9} bytes  {}", agent.architecture, agent.size, agent.sha256);
                 }
             }
             Exit::Done
         }
         AgentCommand::Write { architecture, file } => {
             let Some(agent) = agent_binary::for_architecture(architecture) else {
-                eprintln!("error: no agent for `{architecture}`\nhint: `strata agent list`");
+                tell!("error: no agent for `{architecture}`\nhint: `strata agent list`");
                 return Exit::InvalidInput;
             };
             let written =
@@ -55,7 +56,7 @@ pub fn run(arguments: &AgentArguments, settings: &Settings) -> Exit {
             match written {
                 Ok(()) => Exit::Done,
                 Err(error) => {
-                    eprintln!("error: cannot write {}: {error}", file.display());
+                    tell!("error: cannot write {}: {error}", file.display());
                     Exit::Internal
                 }
             }

@@ -1,6 +1,7 @@
 //! `strata check`.
 
 use super::Settings;
+use super::output::{out, tell};
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::plan::{self, SecretLookup};
@@ -30,14 +31,14 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
     if !settings.json {
         let found = format!("{}, {}", plural(errors, "error"), plural(warnings, "warning"));
         match &site {
-            Some(site) if errors == 0 => eprintln!(
+            Some(site) if errors == 0 => tell!(
                 "site {}: {}, {}, {}; {found}",
                 site.config.name,
                 plural(site.hosts.len(), "host"),
                 plural(site.config.layers.len(), "layer"),
                 plural(site.roles.len(), "role"),
             ),
-            _ => eprintln!("{found}; no host was touched"),
+            _ => tell!("{found}; no host was touched"),
         }
     }
     if errors > 0 || (arguments.strict && warnings > 0) { Exit::InvalidInput } else { Exit::Done }
@@ -104,7 +105,7 @@ pub fn show(problems: &Diagnostics, settings: &Settings) {
                 let (line, column) = span.position();
                 serde_json::json!({ "file": span.source.path(), "line": line, "column": column })
             });
-            println!(
+            out!(
                 "{}",
                 serde_json::json!({
                     "severity": match problem.severity {

@@ -1,5 +1,6 @@
 //! `strata history`, `strata show` and `strata status`.
 
+use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::event::{TestKind, now_ms};
@@ -51,7 +52,7 @@ pub fn history(arguments: &HistoryArguments, settings: &Settings) -> Exit {
         return Exit::Done;
     }
     if runs.is_empty() {
-        println!("no runs yet");
+        out!("no runs yet");
     }
     for run in runs {
         let outcome = match run.exit_code {
@@ -59,7 +60,7 @@ pub fn history(arguments: &HistoryArguments, settings: &Settings) -> Exit {
             Some(code) => format!("exit {code}"),
             None => "cut short".to_owned(),
         };
-        println!(
+        out!(
             "{}  {}  {:9}  {:>10}  {}, {} changed, {} failed, {} unreachable  {}",
             run.run,
             moment(run.started_ms),
@@ -87,7 +88,7 @@ pub fn show(arguments: &ShowArguments, settings: &Settings) -> Exit {
         Some(start) => runs.iter().rev().find(|run| run.starts_with(start.as_str())),
     };
     let Some(run) = found else {
-        eprintln!("error: there is no such run\nhint: `strata history` lists them");
+        tell!("error: there is no such run\nhint: `strata history` lists them");
         return Exit::InvalidInput;
     };
     match read_journal(&state.journal(run)) {
@@ -96,7 +97,7 @@ pub fn show(arguments: &ShowArguments, settings: &Settings) -> Exit {
                 if settings.json {
                     print_json(&event);
                 } else if let Some(line) = line_of(&event, &settings.palette, settings.verbose) {
-                    println!("{line}");
+                    out!("{line}");
                 }
             }
             Exit::Done
@@ -153,16 +154,16 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
             }
             continue;
         }
-        println!("{}", settings.palette.name(&layer.name));
+        out!("{}", settings.palette.name(&layer.name));
         for (kind, state) in &states {
-            println!("  {:9} {}", kind.word(), proof(state, settings));
+            out!("  {:9} {}", kind.word(), proof(state, settings));
         }
         if !proved {
-            println!("  next      strata install --layer {}", layer.name);
+            out!("  next      strata install --layer {}", layer.name);
         }
     }
     if let Some(run) = last.first().filter(|_| !settings.json) {
-        println!(
+        out!(
             "last run  {}  {}  {}",
             run.run,
             run.command,
@@ -211,11 +212,11 @@ fn moment(at_ms: u64) -> String {
 
 fn print_json(value: &impl serde::Serialize) {
     if let Ok(text) = serde_json::to_string(value) {
-        println!("{text}");
+        out!("{text}");
     }
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Exit {
-    eprintln!("error: {what}: {error}");
+    tell!("error: {what}: {error}");
     Exit::Internal
 }

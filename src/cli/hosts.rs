@@ -1,6 +1,7 @@
 //! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
 
 use super::install::connection;
+use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::history::StateDir;
@@ -61,7 +62,7 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
                 return Exit::InvalidInput;
             }
             if let Err(error) = StateDir::open(&settings.root) {
-                eprintln!("error: {}/.strata cannot be written: {error}", settings.root.display());
+                tell!("error: {}/.strata cannot be written: {error}", settings.root.display());
                 return Exit::Internal;
             }
             match from {
@@ -76,12 +77,12 @@ fn list(site: &Site, settings: &Settings) -> Exit {
     for host in site.hosts.values() {
         let groups: Vec<&str> = site.groups_of(&host.name).map(|g| g.name.as_str()).collect();
         if settings.json {
-            println!(
+            out!(
                 "{}",
                 serde_json::json!({ "host": host.name, "address": host.address, "public": host.public, "fqdn": host.fqdn, "groups": groups })
             );
         } else {
-            println!("{:20} {:15} {}", host.name, host.address, groups.join(" "));
+            out!("{:20} {:15} {}", host.name, host.address, groups.join(" "));
         }
     }
     Exit::Done
@@ -92,7 +93,7 @@ fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
-            eprintln!("error: cannot read {}: {error}", file.display());
+            tell!("error: cannot read {}: {error}", file.display());
             return Exit::InvalidInput;
         }
     };
@@ -109,19 +110,19 @@ fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings
             let key: Vec<&str> = line.split_whitespace().skip(1).take(2).collect();
             let line = format!("{},{} {}", host.name, host.address, key.join(" "));
             if let Err(error) = ssh::append_known_host(&settings.known_hosts(), &line) {
-                eprintln!("error: {}: {error}", host.name);
+                tell!("error: {}: {error}", host.name);
                 return Exit::Unreachable;
             }
         }
         if found {
             pinned += 1;
         } else {
-            eprintln!("warning: {} has no key in {}", host.name, file.display());
+            tell!("warning: {} has no key in {}", host.name, file.display());
         }
     }
-    eprintln!("{pinned} hosts pinned in {}", settings.known_hosts().display());
+    tell!("{pinned} hosts pinned in {}", settings.known_hosts().display());
     if pinned == 0 {
-        eprintln!("error: the file has no key of a selected host");
+        tell!("error: the file has no key of a selected host");
         return Exit::InvalidInput;
     }
     Exit::Done
@@ -135,11 +136,11 @@ fn trust_network(
     settings: &Settings,
 ) -> Exit {
     if fingerprint.is_some() && hosts.len() != 1 {
-        eprintln!("error: --fingerprint goes with exactly one host");
+        tell!("error: --fingerprint goes with exactly one host");
         return Exit::InvalidInput;
     }
     if fingerprint.is_none() && !accept && !settings.interactive {
-        eprintln!(
+        tell!(
             "error: nobody can be asked without a terminal\nhint: give the known keys with --from FILE or --fingerprint, or pass --accept and compare the printed fingerprints"
         );
         return Exit::InvalidInput;
@@ -161,7 +162,7 @@ fn trust_network(
     let scanned = match scanned {
         Ok(scanned) => scanned,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell!("error: {error}");
             return Exit::Internal;
         }
     };
@@ -171,14 +172,14 @@ fn trust_network(
         match result {
             Ok(keys) => {
                 for key in &keys {
-                    println!("{host:20} {:20} {}", key.algorithm, key.fingerprint);
+                    out!("{host:20} {:20} {}", key.algorithm, key.fingerprint);
                 }
                 let wanted: Vec<_> = keys
                     .into_iter()
                     .filter(|key| fingerprint.is_none_or(|wanted| wanted == key.fingerprint))
                     .collect();
                 if wanted.is_empty() {
-                    eprintln!(
+                    tell!(
                         "error: {host} does not show the expected fingerprint; nothing was pinned"
                     );
                     return Exit::Unreachable;
@@ -186,18 +187,18 @@ fn trust_network(
                 lines.extend(wanted.into_iter().map(|key| (host.clone(), key.line)));
             }
             Err(error) => {
-                eprintln!("error: {host}: {error}");
+                tell!("error: {host}: {error}");
                 exit = Exit::Unreachable;
             }
         }
     }
     if fingerprint.is_none() && !accept && !asked("Are these the hosts' own fingerprints?") {
-        eprintln!("nothing was pinned");
+        tell!("nothing was pinned");
         return Exit::Interrupted;
     }
     for (host, line) in lines {
         if let Err(error) = ssh::append_known_host(&settings.known_hosts(), &line) {
-            eprintln!("error: {host}: {error}");
+            tell!("error: {host}: {error}");
             exit = Exit::Unreachable;
         }
     }

@@ -1,6 +1,7 @@
 //! `strata install` and `strata verify`.
 
 use super::check;
+use super::output::tell;
 use super::{Exit, Settings};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
@@ -193,17 +194,17 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     }
     let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
-        eprintln!("error: the site has errors; no host was touched");
+        tell!("error: the site has errors; no host was touched");
         return Exit::InvalidInput;
     };
     if let Err(message) = confirm_faults(work, site, settings) {
-        eprintln!("error: {message}");
+        tell!("error: {message}");
         return Exit::Refused;
     }
     let state = match StateDir::open(&settings.root) {
         Ok(state) => state,
         Err(error) => {
-            eprintln!(
+            tell!(
                 "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
                 settings.root.display()
             );
@@ -213,11 +214,11 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let _lock = match SiteLock::take(state.path(), command) {
         Ok(lock) => lock,
         Err(error @ LockError::Held(_)) => {
-            eprintln!("error: {error}\nhint: wait for it; the lock ends with that process");
+            tell!("error: {error}\nhint: wait for it; the lock ends with that process");
             return Exit::Locked;
         }
         Err(error @ LockError::Io(_)) => {
-            eprintln!("error: {error}; no host was touched");
+            tell!("error: {error}; no host was touched");
             return Exit::Internal;
         }
     };
@@ -233,7 +234,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let journal = match Journal::create(&state.journal(&run_id)) {
         Ok(journal) => journal,
         Err(error) => {
-            eprintln!("error: the journal cannot be written: {error}; no host was touched");
+            tell!("error: the journal cannot be written: {error}; no host was touched");
             return Exit::Internal;
         }
     };
@@ -241,7 +242,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let records = match Records::open(state.path()) {
         Ok(records) => records,
         Err(error) => {
-            eprintln!("error: the gate records cannot be used: {error}; no host was touched");
+            tell!("error: the gate records cannot be used: {error}; no host was touched");
             return Exit::Internal;
         }
     };
@@ -365,7 +366,7 @@ fn consumers(state: &StateDir, settings: &Settings, summary: &Summary) -> Vec<Bo
     match Index::open(state) {
         Ok(index) => consumers.push(Box::new(index)),
         // Only an index: the journal has everything, and the next command rebuilds it.
-        Err(error) => eprintln!("warning: the index of runs cannot be written: {error}"),
+        Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
     }
     if settings.json {
         consumers.push(Box::new(Json::new(std::io::stdout())));

@@ -1,5 +1,6 @@
 //! `strata lab`: the inventory's hosts on this machine.
 
+use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{
@@ -178,14 +179,14 @@ pub fn run(arguments: &LabArguments, settings: &Settings) -> Exit {
                 return Exit::InvalidInput;
             }
             up(&lab, &site, hosts, settings, options()).map(|report| {
-                println!("{}", described(&report));
+                out!("{}", described(&report));
                 Exit::Done
             })
         }
         LabCommand::Down => lab.down().map(|()| Exit::Done),
         LabCommand::Status => lab.status().map(|status| {
             if settings.json {
-                println!("{}", serde_json::json!(status));
+                out!("{}", serde_json::json!(status));
             } else {
                 print!("{}", render_status(&status));
             }
@@ -200,13 +201,13 @@ pub fn run(arguments: &LabArguments, settings: &Settings) -> Exit {
         },
         LabCommand::Fault { fault, seconds } => {
             lab.fault(&fault.fault(), Duration::from_secs(*seconds)).map(|id| {
-                println!("{id}");
+                out!("{id}");
                 Exit::Done
             })
         }
         LabCommand::Heal => lab.heal_all().map(|healed| {
             for id in healed {
-                println!("healed {id}");
+                out!("healed {id}");
             }
             Exit::Done
         }),
@@ -216,7 +217,7 @@ pub fn run(arguments: &LabArguments, settings: &Settings) -> Exit {
 
 /// Prints an error of the lab.
 pub fn failed(error: &crate::lab::LabError) -> Exit {
-    eprintln!("error: {error}");
+    tell!("error: {error}");
     Exit::Internal
 }
 
@@ -238,7 +239,7 @@ fn on_this_machine(argv: &[OsString]) -> Exit {
             Exit::Program(code.unwrap_or(u8::MAX))
         }
         Err(error) => {
-            eprintln!("error: cannot run {}: {error}", program.display());
+            tell!("error: cannot run {}: {error}", program.display());
             Exit::Internal
         }
     }
@@ -265,15 +266,15 @@ pub fn up(
     let verbose = settings.verbose;
     options.wanted = Some(hosts);
     lab.up(&spec_of(site), &options, &|progress| match progress {
-        Progress::Started(phase) => eprintln!("lab  {phase} …"),
+        Progress::Started(phase) => tell!("lab  {phase} …"),
         Progress::Finished(phase, seconds) => {
-            eprintln!("lab  {phase} {}", palette.dim(format!("{seconds:.1} s")));
+            tell!("lab  {phase} {}", palette.dim(format!("{seconds:.1} s")));
         }
         Progress::HostReady(host, seconds) if verbose => {
-            eprintln!("lab  {host} ready after {seconds:.1} s");
+            tell!("lab  {host} ready after {seconds:.1} s");
         }
         Progress::HostReady(..) => {}
-        Progress::Note(text) => eprintln!("lab  {text}"),
+        Progress::Note(text) => tell!("lab  {text}"),
     })
 }
 

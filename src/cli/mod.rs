@@ -9,6 +9,7 @@ mod history;
 mod hosts;
 mod install;
 mod lab;
+mod output;
 mod rehearse;
 mod runtime;
 mod settings;
@@ -19,6 +20,7 @@ pub use settings::Settings;
 use crate::run::Exit;
 use arguments::{Arguments, Command};
 use clap::Parser;
+use output::tell;
 use std::process::ExitCode;
 
 /// Runs `strata` with the process's arguments.
@@ -35,7 +37,7 @@ pub fn main() -> ExitCode {
     let settings = match Settings::new(&arguments.global) {
         Ok(settings) => settings,
         Err(message) => {
-            eprintln!("error: {message}");
+            tell!("error: {message}");
             return Exit::InvalidInput.into();
         }
     };

@@ -3,6 +3,7 @@
 
 use super::install::REHEARSAL_MARKER;
 use super::lab::{self, DEFAULT_LAB};
+use super::output::tell;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{Lab, LabError};
@@ -60,7 +61,7 @@ pub fn run(arguments: &RehearseArguments, settings: &Settings) -> Exit {
     }
     let Some(site) = site.filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
-        eprintln!("error: the site has errors; nothing was started");
+        tell!("error: the site has errors; nothing was started");
         return Exit::InvalidInput;
     };
     let lab = match Lab::open(&arguments.lab) {
@@ -76,11 +77,9 @@ pub fn run(arguments: &RehearseArguments, settings: &Settings) -> Exit {
             return exit.worse(lab::failed(&error));
         }
     } else {
-        eprintln!(
-            "the hosts stay up: `strata lab status`, `strata lab ssh HOST`, `strata lab down`"
-        );
+        tell!("the hosts stay up: `strata lab status`, `strata lab ssh HOST`, `strata lab down`");
     }
-    eprintln!("rehearsal ended after {:.0} s", start.elapsed().as_secs_f64());
+    tell!("rehearsal ended after {:.0} s", start.elapsed().as_secs_f64());
     exit
 }
 
@@ -94,7 +93,7 @@ fn rehearse(
     let operator = site.config.operator.0.clone();
     let selected = hosts.clone();
     let report = lab::up(lab, site, hosts, settings, lab::options())?;
-    eprintln!("lab  {}", lab::described(&report));
+    tell!("lab  {}", lab::described(&report));
     let run = |words: &[&str], stdin: &[u8]| {
         let argv: Vec<OsString> = words.iter().map(OsString::from).collect();
         lab.run(&operator, &argv, stdin)
@@ -114,7 +113,7 @@ fn rehearse(
     // This very program, also when the hosts have been up since an older one.
     let this = std::env::current_exe().and_then(std::fs::read);
     let Ok(program) = this else {
-        eprintln!("error: strata's own program cannot be read");
+        tell!("error: strata's own program cannot be read");
         return Ok(Exit::Internal);
     };
     must(&["tee", "/usr/local/bin/strata.new"], &program)?;
@@ -177,7 +176,7 @@ fn bring_back(root: &Path, run: &RunThere<'_>) {
             .map_err(|error| error.to_string())
     });
     match unpacked {
-        Ok(()) => eprintln!("journals of the rehearsal: {}", folder.join("runs").display()),
-        Err(error) => eprintln!("warning: the journals were not brought back: {error}"),
+        Ok(()) => tell!("journals of the rehearsal: {}", folder.join("runs").display()),
+        Err(error) => tell!("warning: the journals were not brought back: {error}"),
     }
 }

@@ -1,6 +1,7 @@
 //! `strata undo`: puts the last-good copy of a file back.
 
 use super::install::connection;
+use super::output::tell;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::run::{Events, Fleet, Stop};
@@ -31,7 +32,7 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
     );
     if problems.has_errors() || hosts.len() != 1 || !arguments.file.starts_with('/') {
         check::show(&problems, settings);
-        eprintln!("error: undo takes one host and one absolute path");
+        tell!("error: undo takes one host and one absolute path");
         return Exit::InvalidInput;
     }
     let connection = connection(&site, settings, None);
@@ -51,7 +52,7 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
             timeout_ms: 60_000,
         };
         let result = session.exec(spec).await.map_err(|error| {
-            eprintln!("error: {error}");
+            tell!("error: {error}");
             Exit::Unreachable
         })?;
         fleet.close().await;
@@ -65,7 +66,7 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
         }
         Ok(Err(exit)) => exit,
         Err(error) => {
-            eprintln!("error: {error}");
+            tell!("error: {error}");
             Exit::Internal
         }
     }
