@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::command::{check, program, wait_until};
 use super::error::{At as _, Result};
-use super::paths::HostPaths;
+use super::paths::{HostPaths, NAMESPACES, Paths, STATE};
 use super::state::{HostPlan, remove_tree};
 
 /// Directories of a host that lie beside its root on the disk: an overlay cannot carry another.
@@ -111,6 +111,18 @@ pub(super) fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
         .map(PathBuf::from)
         .filter(|mount| mount.starts_with(directory))
         .collect())
+}
+
+/// The mounts of all labs but one host's own: disks, roots and network namespaces.
+pub(super) fn foreign_mounts(paths: &Paths, host: &str) -> Result<Vec<PathBuf>> {
+    let own = paths.host(host);
+    let namespace = paths.namespace_file(host);
+    let mut mounts = mounts_below(Path::new(STATE))?;
+    mounts.extend(mounts_below(Path::new(NAMESPACES))?.into_iter().filter(|mount| {
+        mount.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"strata-lab-"))
+    }));
+    mounts.retain(|mount| !mount.starts_with(own.directory()) && *mount != namespace);
+    Ok(mounts)
 }
 
 /// No journal and lazy tables: the image is made in milliseconds, and `fsync` still reaches the
