@@ -26,7 +26,7 @@ pub(super) fn down(paths: &Paths) -> Result<()> {
     })?;
     cgroups.kill_all(&paths.group())?;
     unmount_below(&paths.root())?;
-    release_loop_devices(&paths.root())?;
+    release_loop_devices(&paths.root());
     network::remove_all(paths)?;
     cgroups.remove(&paths.group())?;
     remove_tree(&paths.root())?;

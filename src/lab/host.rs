@@ -91,14 +91,28 @@ pub(super) fn make_key(kind: &str, comment: &str, path: &Path) -> Result<()> {
     check("cannot make an ssh key", command.arg(path)).map(drop)
 }
 
-/// The command that boots a host, in its own cgroups.
+/// Unmounts the places named before `--`, then becomes the command after it. The text is constant;
+/// all data is in the arguments.
+const LEAVE_MOUNTS: &str =
+    r#"while [ "$1" != -- ]; do umount --lazy "$1" 2>/dev/null; shift; done; shift; exec "$@""#;
+
+/// The command that boots a host, in its own cgroups and in a mount namespace that has nothing of
+/// `foreign_mounts`: a copy of another host's mounts would keep its disk in use for as long as this
+/// host lives.
 pub(super) fn boot_command(
     paths: &Paths,
     plan: &HostPlan,
     entrances: &[std::path::PathBuf],
+    foreign_mounts: &[std::path::PathBuf],
 ) -> Command {
     let own = paths.host(&plan.host.name);
-    let mut words: Vec<std::ffi::OsString> = vec!["systemd-nspawn".into(), "--quiet".into()];
+    let mut words: Vec<std::ffi::OsString> =
+        ["unshare", "--mount", "--propagation", "private", "--", "/bin/sh", "-c", LEAVE_MOUNTS]
+            .map(Into::into)
+            .to_vec();
+    words.push("leave".into());
+    words.extend(foreign_mounts.iter().rev().map(Into::into));
+    words.extend(["--", "systemd-nspawn", "--quiet"].map(Into::into));
     let mut option = |name: &str, value: String| words.push(format!("--{name}={value}").into());
     option("directory", own.root().display().to_string());
     option("machine", machine_name(paths.lab(), &plan.host.name));

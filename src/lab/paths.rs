@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// The directory that holds the state of all labs.
-const STATE: &str = "/var/lib/strata-lab";
+pub(super) const STATE: &str = "/var/lib/strata-lab";
 /// The cache that all labs share; contents are named by what they were made of.
 pub(super) const CACHE: &str = "/var/cache/strata-lab";
 /// Where named network namespaces are found.
-const NAMESPACES: &str = "/run/netns";
+pub(super) const NAMESPACES: &str = "/run/netns";
 
 /// The names and places of one lab.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::command::{check, program, wait_until};
 use super::error::{At as _, Result};
-use super::paths::HostPaths;
+use super::paths::{HostPaths, NAMESPACES, Paths, STATE};
 use super::state::{HostPlan, remove_tree};
 
 /// Directories of a host that lie beside its root on the disk: an overlay cannot carry another.
@@ -68,15 +68,13 @@ pub(super) fn unmount_below(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until no loop device uses an image below a directory, freeing those that stay behind.
-///
-/// A host of another lab that was started while these disks were mounted carries a copy of the
-/// mounts in its own mount namespace. Such a device frees itself with the last copy; nobody can
-/// reach the disk through it, and the image's name is free for a new one.
-pub(super) fn release_loop_devices(directory: &Path) -> Result<()> {
-    let released = wait_until(
+/// Frees the loop devices of images below a directory, and waits a moment until they are gone. One
+/// that stays is in use by a container that was started while the image was mounted and has a copy
+/// of the machine's mounts (not one of a lab's own); the kernel frees it with its last user.
+pub(super) fn release_loop_devices(directory: &Path) {
+    let _freed_later = wait_until(
         &format!("the release of the loop devices of {}", directory.display()),
-        Duration::from_secs(3),
+        Duration::from_secs(2),
         Duration::from_millis(20),
         || {
             let devices = loop_devices_of(directory);
@@ -84,25 +82,14 @@ pub(super) fn release_loop_devices(directory: &Path) -> Result<()> {
                 return Ok(());
             }
             for device in &devices {
-                let _going_by_itself =
-                    check("", &mut program("losetup", ["-d".as_ref(), device.as_os_str()]));
+                let _going_by_itself = check("", &mut program("losetup", ["-d", device]));
             }
-            let names: Vec<String> =
-                devices.iter().map(|device| device.display().to_string()).collect();
-            Err(format!("still in use: {}", names.join(" ")))
+            Err(format!("still in use: {}", devices.join(" ")))
         },
     );
-    released.or_else(|error| {
-        let by_themselves = loop_devices_of(directory).iter().all(|device| {
-            let name = device.file_name().unwrap_or_default();
-            let flag = Path::new("/sys/block").join(name).join("loop/autoclear");
-            fs::read_to_string(flag).is_ok_and(|text| text.trim() == "1")
-        });
-        if by_themselves { Ok(()) } else { Err(error) }
-    })
 }
 
-fn loop_devices_of(directory: &Path) -> Vec<PathBuf> {
+fn loop_devices_of(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir("/sys/block") else {
         return Vec::new();
     };
@@ -112,7 +99,7 @@ fn loop_devices_of(directory: &Path) -> Vec<PathBuf> {
             fs::read_to_string(entry.path().join("loop/backing_file"))
                 .is_ok_and(|file| Path::new(file.trim_end()).starts_with(directory))
         })
-        .map(|entry| Path::new("/dev").join(entry.file_name()))
+        .map(|entry| format!("/dev/{}", entry.file_name().to_string_lossy()))
         .collect()
 }
 
@@ -126,6 +113,18 @@ pub(super) fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
         .map(PathBuf::from)
         .filter(|mount| mount.starts_with(directory))
         .collect())
+}
+
+/// The mounts of all labs but one host's own: disks, roots and network namespaces.
+pub(super) fn foreign_mounts(paths: &Paths, host: &str) -> Result<Vec<PathBuf>> {
+    let own = paths.host(host);
+    let namespace = paths.namespace_file(host);
+    let mut mounts = mounts_below(Path::new(STATE))?;
+    mounts.extend(mounts_below(Path::new(NAMESPACES))?.into_iter().filter(|mount| {
+        mount.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"strata-lab-"))
+    }));
+    mounts.retain(|mount| !mount.starts_with(own.directory()) && *mount != namespace);
+    Ok(mounts)
 }
 
 /// No journal and lazy tables: the image is made in milliseconds, and `fsync` still reaches the

@@ -85,7 +85,8 @@ impl Supervisor {
             .at("cannot open", own.console())?;
         let errors = console.try_clone().at("cannot open", own.console())?;
         let entrances = self.cgroups.entrances(&self.paths.host_group(self.name()));
-        let mut child = boot_command(&self.paths, &self.plan, &entrances)
+        let foreign = storage::foreign_mounts(&self.paths, self.name())?;
+        let mut child = boot_command(&self.paths, &self.plan, &entrances, &foreign)
             .stdin(Stdio::null())
             .stdout(console)
             .stderr(errors)

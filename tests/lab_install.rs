@@ -1,0 +1,171 @@
+//! The main job on real hosts: an empty fleet becomes green, a second run changes and restarts
+//! nothing, drift is named and mended, and a file's last-good copy comes back.
+//!
+//! Needs root, Debian 12 and (the first time) a package mirror.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "lab/support.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+use support::{Bench, OPERATOR, SITE, Said};
+
+const HOSTS: [&str; 4] = [OPERATOR, "db-01", "redis-01", "k3s-master-01"];
+
+/// What a second run must not restart.
+const UNITS: [&str; 5] =
+    ["ssh.service", "fail2ban.service", "docker.service", "systemd-journald.service", "strata-firewall.service"];
+
+#[test]
+fn an_empty_fleet_becomes_green_and_stays_as_it_is() {
+    let bench = Bench::open("t-install", &HOSTS);
+    the_rehearsal_is_green(&bench);
+    the_second_run_changes_and_restarts_nothing(&bench);
+    what_it_takes_beside_plain_ssh(&bench);
+    status_and_verify_are_green(&bench);
+    drift_is_named_and_mended(&bench);
+    the_last_good_copy_comes_back(&bench);
+}
+
+fn the_rehearsal_is_green(bench: &Bench) {
+    let mut command = bench.machine_strata(&["rehearse", "--layer", "base", "--lab"]);
+    command.arg(bench.lab.name());
+    for host in HOSTS {
+        command.args(["--host", host]);
+    }
+    let start = Instant::now();
+    let said = Said::from((command.output().unwrap(), start)).ended(0);
+    assert!(said.text().contains("gate base  green"), "{}", said.text());
+    println!("figure: first rehearsal of {} hosts, gate included: {:.1} s", HOSTS.len(), said.seconds);
+}
+
+fn install(bench: &Bench) -> Said {
+    bench.install(SITE, &HOSTS)
+}
+
+/// Main process and time of activation of every unit, on every host.
+fn activations(bench: &Bench) -> BTreeMap<String, String> {
+    HOSTS
+        .iter()
+        .map(|host| {
+            let mut words = vec![
+                "systemctl",
+                "show",
+                "--property=Id,ActiveState,MainPID,ActiveEnterTimestampMonotonic,NRestarts",
+            ];
+            words.extend(UNITS);
+            ((*host).to_owned(), bench.output(host, &words))
+        })
+        .collect()
+}
+
+fn the_second_run_changes_and_restarts_nothing(bench: &Bench) {
+    let files = |bench: &Bench| HOSTS.map(|host| bench.files(host));
+    let (before, files_before) = (activations(bench), files(bench));
+    let said = install(bench).ended(0);
+    assert!(said.text().contains("4 hosts converged, 0 not; 0 of "), "{}", said.text());
+    assert_eq!(activations(bench), before);
+    assert_eq!(files(bench), files_before);
+    for host in HOSTS {
+        bench.nothing_half_done(host);
+    }
+    println!("figure: second run of {} hosts, diag gate included: {:.2} s", HOSTS.len(), said.seconds);
+}
+
+/// Figures only: a machine that is busy with something else must not fail a test.
+fn what_it_takes_beside_plain_ssh(bench: &Bench) {
+    let script = |options: &str| {
+        format!(
+            "for h in 10.0.0.120 10.0.0.123 10.0.0.100; do \
+             ssh -o BatchMode=yes -o UserKnownHostsFile=/root/lab-host-keys {options} $h true & done; wait"
+        )
+    };
+    let time = |options: &str| {
+        let said = bench.on(OPERATOR, &["sh", "-c", &script(options)]).ended(0);
+        assert_eq!(said.err, "", "ssh {options}");
+        said.seconds
+    };
+    let three = &HOSTS[1..];
+    let looking = |bench: &Bench| {
+        let mut words = vec!["install", "--layer", "base", "--check"];
+        for host in three {
+            words.extend(["--host", host]);
+        }
+        bench.strata(&words).ended(0).seconds
+    };
+    // A plain and a strata run alternate, so that both see the same machine.
+    for round in 1..=3 {
+        println!(
+            "figure: round {round}, 3 hosts: strata install --check {:.2} s, parallel ssh true {:.2} s, with curve25519 {:.2} s",
+            looking(bench),
+            time(""),
+            time("-o KexAlgorithms=curve25519-sha256"),
+        );
+    }
+}
+
+fn status_and_verify_are_green(bench: &Bench) {
+    let status = bench.strata(&["status"]).ended(0).text();
+    for kind in ["diag      green", "failover  green", "perf      green"] {
+        assert!(status.contains(kind), "{status}");
+    }
+    let verify = verify(bench).ended(0);
+    assert!(verify.text().contains("gate base  green"), "{}", verify.text());
+}
+
+fn verify(bench: &Bench) -> Said {
+    let mut words = vec!["verify", "--layer", "base"];
+    for host in HOSTS {
+        words.extend(["--host", host]);
+    }
+    bench.strata(&words)
+}
+
+fn drift_is_named_and_mended(bench: &Bench) {
+    let chrony = "/etc/chrony/chrony.conf";
+    let before = bench.files("db-01");
+    bench.output("db-01", &["sh", "-c", "echo '# by hand' >> /etc/chrony/chrony.conf"]);
+    bench.output("db-01", &["systemctl", "stop", "fail2ban"]);
+    bench.output("db-01", &["nft", "add", "rule", "inet", "strata", "input", "tcp", "dport", "9999", "accept"]);
+    bench.output("db-01", &["sysctl", "-qw", "net.core.somaxconn=128"]);
+    let red = verify(bench).ended(3);
+    let red_text = red.text();
+    let named: Vec<&str> = red_text
+        .lines()
+        .skip_while(|line| *line != "problems")
+        .filter_map(|line| line.trim().strip_prefix("found "))
+        .map(str::trim)
+        .collect();
+    insta::assert_debug_snapshot!(named, @r#"
+    [
+        "db-01: base › chrony.conf: content",
+        "db-01: base › fail2ban service: state",
+        "db-01: site › Kernel settings: net.core.somaxconn",
+        "db-01: site › Packet filter: rule changed by others",
+    ]
+    "#);
+    let status = bench.strata(&["status"]).text();
+    assert!(status.contains("red"), "{status}");
+    let mended = install(bench).ended(0);
+    assert!(mended.text().contains("; 4 of "), "{}", mended.text());
+    assert_eq!(bench.files("db-01"), before, "{chrony} and all others are as before");
+    assert_eq!(bench.output("db-01", &["sysctl", "-n", "net.core.somaxconn"]), "4096");
+    assert_eq!(bench.output("db-01", &["systemctl", "is-active", "fail2ban"]), "active");
+    let rules = bench.output("db-01", &["nft", "list", "table", "inet", "strata"]);
+    assert!(!rules.contains("9999"), "{rules}");
+}
+
+fn the_last_good_copy_comes_back(bench: &Bench) {
+    let path = "/etc/chrony/chrony.conf";
+    let ours = bench.output("redis-01", &["cat", path]);
+    let undone = bench.strata(&["undo", "redis-01", path]).ended(0);
+    assert!(undone.out.contains("restored /etc/chrony/chrony.conf"), "{undone:?}");
+    let packaged = bench.output("redis-01", &["cat", path]);
+    assert!(packaged.starts_with("# Welcome to the chrony configuration file"), "{packaged}");
+    install(bench).ended(0);
+    assert_eq!(bench.output("redis-01", &["cat", path]), ours);
+    bench.strata(&["undo", "redis-01", "/etc/no-such-file"]).ended(1);
+    bench.strata(&["undo", "no-such-host", path]).ended(2);
+}
