@@ -151,7 +151,8 @@ impl Step<'_> {
         if self.batch.mode == Mode::Check {
             return self.work(Mode::Check);
         }
-        let recorded = if self.item.notify.is_empty() {
+        // What changes nothing never notifies either, and a look at it does not do it.
+        let recorded = if self.item.notify.is_empty() || !self.item.resource.changes() {
             Vec::new()
         } else {
             if self.work(Mode::Check)? == Outcome::Unchanged {

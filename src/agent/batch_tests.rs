@@ -107,6 +107,18 @@ fn a_changed_step_runs_its_handler_once_after_the_last_step() {
 }
 
 #[test]
+fn a_step_that_only_waits_is_done_although_it_notifies() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    let host = host(&[], &[]);
+    let wait: Resource = toml::from_str("[wait_for]\nport = 22\n").unwrap();
+    let waiting = Item { resource: wait, ..item("wait", &["restart a"]) };
+    let ran = run(&host, &pending, batch(Mode::Apply, vec![waiting], &["restart a"]));
+    assert_eq!((ran.end, ran.log), (BatchEnd::Complete, vec!["wait".to_owned()]));
+    assert!(pending.list().is_empty());
+}
+
+#[test]
 fn a_handler_survives_a_failed_batch_and_runs_after_the_next_complete_one() {
     let directory = tempfile::tempdir().unwrap();
     let pending = PendingHandlers::in_directory(directory.path());

@@ -135,6 +135,12 @@ fn noninteractive(program: Program) -> Program {
 pub(super) fn explain(output: &Output, what: &str) -> Failure {
     let text = output.text();
     let failure = output.failure(what);
+    if text.contains("remove is disabled") {
+        let message = format!("{what}: apt would have to remove {}", removals(&text));
+        return Failure { message, ..failure }.hint(
+            "take them away in a step of their own (state = \"absent\") before this one, or choose versions that go together",
+        );
+    }
     let line = |needle: &str| text.lines().find(|line| line.contains(needle)).map(str::trim);
     let causes: &[(&str, &str)] = &[
         ("No space left on device", "free space on the host: `df -h / /boot /var`"),
@@ -146,6 +152,14 @@ pub(super) fn explain(output: &Output, what: &str) -> Failure {
         ("is not signed", "the repository has no valid signature: check its key and address"),
         ("Read-only file system", "the file system is mounted read-only: see `dmesg`"),
         ("unmet dependencies", "a pin or hold keeps a dependency away: see the output"),
+        (
+            "without --allow-change-held-packages",
+            "a held package is in the way: name it in the step, or `apt-mark unhold` it",
+        ),
+        (
+            "without --allow-downgrades",
+            "a package would step back to an older version: pin the versions that are wanted",
+        ),
         ("Version '", "no such version in the sources: `apt-cache policy` on the host lists them"),
     ];
     for (needle, hint) in causes {
@@ -155,6 +169,18 @@ pub(super) fn explain(output: &Output, what: &str) -> Failure {
         }
     }
     failure
+}
+
+/// The packages that apt's plan would remove, in words.
+fn removals(text: &str) -> String {
+    let names: Vec<&str> = text
+        .lines()
+        .skip_while(|line| !line.starts_with("The following packages will be REMOVED"))
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .flat_map(str::split_whitespace)
+        .collect();
+    if names.is_empty() { "other packages".to_owned() } else { names.join(", ") }
 }
 
 /// Keeps package scripts from starting services until [`restore_service_policy`].

@@ -106,6 +106,10 @@ impl Converge for AptRepository {
         })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.source_path(), self.key_path()]
+    }
+
     fn compare(&self, found: &RepositoryFound) -> Vec<Change> {
         let mut changes: Vec<Change> = self
             .parts(found)

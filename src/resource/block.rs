@@ -83,6 +83,10 @@ impl Converge for Block {
         Edited::find(&self.path, system, |text| with_block(text, &markers, content, place))
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.path.clone()]
+    }
+
     fn compare(&self, found: &Edited) -> Vec<Change> {
         let to = (self.state == Presence::Present).then(|| self.state.name().to_owned());
         found.compare(&format!("block {}", self.name), to)

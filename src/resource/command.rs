@@ -99,8 +99,20 @@ impl Converge for Command {
             return Ok(system.metadata(path)?.is_some());
         }
         match &self.unless {
-            // A program that is not installed yet does not say that nothing is to be done.
-            Some(argv) => Ok(system.run(&self.program(argv)).is_ok_and(|output| output.success())),
+            Some(argv) => match system.run(&self.program(argv)) {
+                Ok(output) if output.code.is_some() && !output.timed_out => Ok(output.success()),
+                // One that hung or was killed said nothing at all.
+                Ok(output) => {
+                    let name = argv.first().map_or("", String::as_str);
+                    let failure = output.failure(&format!("`unless` gave no answer: `{name}`"));
+                    Err(failure.hint(format!(
+                        "run it on the host by hand: it must end by itself within {} s",
+                        self.timeout
+                    )))
+                }
+                // A program that is not installed yet does not say that nothing is to be done.
+                Err(_) => Ok(false),
+            },
             None => Ok(false),
         }
     }
@@ -165,6 +177,18 @@ mod tests {
         let look = resource("[command]\nargv=['look']\nchanges=false\n");
         assert_eq!(host.apply(&look), Outcome::Unchanged);
         assert_eq!(host.ran(), ["make", "look"]);
+        // Only a program that ended by itself says whether something is to be done.
+        let unless = resource("[command]\nargv=['make']\nunless=['is-made']\n");
+        host.answer(|program| (program.argv == ["is-made"]).then(|| (-9, String::new())));
+        let Outcome::Failed(failure) = host.apply(&unless) else { panic!("killed") };
+        assert!(failure.message.starts_with("`unless` gave no answer: `is-made`"), "{failure:?}");
+        assert_eq!(host.ran(), ["make", "look", "is-made"], "it was not made");
+        let mut asked = 0;
+        host.answer(move |program| {
+            asked += i32::from(program.argv == ["is-made"]);
+            Some((i32::from(program.argv == ["is-made"] && asked == 1), String::new()))
+        });
+        assert!(matches!(host.apply(&unless), Outcome::Changed(_)));
         host.answer(|_| Some((2, "boom".into())));
         let Outcome::Failed(failure) = host.apply(&look) else { panic!() };
         assert_eq!(failure.message, "`look` failed: exit code 2");

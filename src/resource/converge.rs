@@ -2,7 +2,7 @@
 
 use super::kinds::{Resource, dispatch};
 use super::outcome::{Change, Failure, Mode, Outcome};
-use super::system::System;
+use super::system::{PathKind, System};
 use super::validity::Problem;
 
 /// Receives what a resource waits for, one line each time it changes.
@@ -45,6 +45,12 @@ pub trait Converge {
     fn remaining(&self, system: &mut dyn System) -> Result<Vec<Change>, Failure> {
         let found = self.find(system)?;
         Ok(self.compare(&found))
+    }
+
+    /// The files whose content `compare` shows. It is shown only where everyone on the host may
+    /// read them: another file may hold a secret that strata never knew.
+    fn shown_files(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// False for kinds that change nothing, such as waiting: then a run of `apply` is reported as
@@ -117,7 +123,10 @@ fn steps<C: Converge>(
         });
     }
     let found = kind.find(system)?;
-    let changes = kind.compare(&found);
+    let mut changes = kind.compare(&found);
+    if changes.iter().any(|change| change.before.is_some()) && !are_public(kind, system)? {
+        changes.iter_mut().for_each(|change| change.before = None);
+    }
     if changes.is_empty() || (mode == Mode::Check && !kind.changes()) {
         return Ok(Vec::new());
     }
@@ -135,6 +144,21 @@ fn steps<C: Converge>(
             .hint("something else on the host may own it and write it back"));
     }
     Ok(if kind.changes() { changes } else { Vec::new() })
+}
+
+/// True when everyone on the host may read the files that `kind` shows.
+fn are_public<C: Converge>(kind: &C, system: &mut dyn System) -> Result<bool, Failure> {
+    const WORLD_READ: u32 = 0o004;
+    let paths = kind.shown_files();
+    for path in &paths {
+        let public = system
+            .metadata(path)?
+            .is_none_or(|found| found.kind == PathKind::File && found.mode & WORLD_READ != 0);
+        if !public {
+            return Ok(false);
+        }
+    }
+    Ok(!paths.is_empty())
 }
 
 fn describe(change: &Change, hide: bool) -> String {
@@ -176,6 +200,35 @@ mod tests {
         assert!(matches!(outcome, Outcome::Changed(_)), "{shown}");
         assert!(!shown.contains("canary"), "{shown}");
         assert!(!format!("{file:?}").contains("canary"), "Debug of a resource hides content");
+    }
+
+    #[test]
+    fn only_what_everyone_may_read_is_shown() {
+        for (text, path) in [
+            ("[file]\npath='/etc/a'\ncontent='new'\n", "/etc/a"),
+            ("[block]\npath='/etc/a'\nname='n'\ncontent='new'\n", "/etc/a"),
+            ("[line]\npath='/etc/a'\nline='new'\n", "/etc/a"),
+            ("[unit]\nname='a.service'\ncontent='new'\n", "/etc/systemd/system/a.service"),
+            ("[hosts]\nentries=[{address='10.0.0.1',names=['a']}]\n", "/etc/hosts"),
+        ] {
+            for (mode, shown) in [(0o644, true), (0o640, false)] {
+                let mut host = Host::new();
+                host.put(path, "old-canary\n");
+                host.set_mode(path, mode);
+                host.answer(|program| {
+                    let text = "Id=a.service\nLoadState=loaded\nActiveState=inactive\n";
+                    (program.argv.first()? == "systemctl").then(|| (0, text.to_owned()))
+                });
+                let (mut system, look) = (host.system(), Mode::Check);
+                let outcome = converge(&resource(text), false, look, &mut system, &mut |_| {});
+                let Outcome::Changed(changes) = outcome else { panic!("{text}: {outcome:?}") };
+                let found = changes.iter().any(|change| {
+                    let before = change.before.as_deref().unwrap_or_default();
+                    before.starts_with(b"old-canary") || change.from == Some("old-canary".into())
+                });
+                assert_eq!(found, shown, "{text} {mode:o}");
+            }
+        }
     }
 
     #[test]

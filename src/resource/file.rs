@@ -43,8 +43,8 @@ pub struct File {
     /// `"present"` (default) or `"absent"`.
     #[serde(default)]
     pub state: Presence,
-    /// Leave a file that exists exactly as it is: for files that belong to a daemon once they
-    /// exist. Default: false.
+    /// Leave whatever exists at the path exactly as it is, a symbolic link too: for files that
+    /// belong to a daemon once they exist. Default: false.
     #[serde(default)]
     pub create_only: bool,
     /// A program that must accept the new content before the swap; `{file}` stands for the path of
@@ -157,6 +157,10 @@ impl File {
     }
 }
 
+/// What not everyone on the host shall be able to read is not shown either: the file may hold a
+/// secret that strata never knew.
+const WORLD_READ: u32 = 0o004;
+
 /// A guarded file is small: it is kept inside the guard's record.
 const MAX_GUARDED: u64 = 4 * 1024 * 1024;
 
@@ -222,6 +226,10 @@ impl Converge for File {
         Ok(FileFound { metadata, content, ownership })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.path.clone()]
+    }
+
     fn compare(&self, found: &FileFound) -> Vec<Change> {
         let Some(metadata) = &found.metadata else {
             return match self.state {
@@ -236,18 +244,22 @@ impl Converge for File {
             let was = metadata.kind.name().to_owned();
             return vec![Change::new("path", Some(was), None)];
         }
+        // Whatever is there stays, a symbolic link too: it belongs to the daemon.
+        if self.create_only {
+            return Vec::new();
+        }
         let Some(metadata) = found.regular() else {
             let was = metadata.kind.name().to_owned();
             return vec![Change::new("type", Some(was), Some("file".to_owned()))];
         };
-        if self.create_only {
-            return Vec::new();
-        }
         let mut changes = found.ownership.compare(self.mode, metadata);
         if let FoundContent::Differs(before) = &found.content {
             let size = |bytes: u64| Some(format!("{bytes} bytes"));
             changes.push(Change {
-                before: before.as_ref().map(|content| content.as_bytes().to_vec()),
+                before: before
+                    .as_ref()
+                    .filter(|_| self.mode.bits() & WORLD_READ != 0)
+                    .map(|content| content.as_bytes().to_vec()),
                 ..Change::new(
                     "content",
                     size(metadata.size),
@@ -303,10 +315,10 @@ mod tests {
     #[test]
     fn writes_once_with_mode_and_content() {
         let mut host = Host::new();
-        let text = "[file]\npath='/etc/a'\ncontent='x'\nmode='0600'\n";
+        let text = "[file]\npath='/etc/a'\ncontent='x'\nmode='0640'\n";
         assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
         assert_eq!(host.get("/etc/a").as_deref(), Some("x"));
-        assert_eq!(host.mode("/etc/a"), 0o600);
+        assert_eq!(host.mode("/etc/a"), 0o640);
         assert_eq!(apply(&mut host, text), Outcome::Unchanged);
         let Outcome::Changed(changes) = apply(&mut host, "[file]\npath='/etc/a'\ncontent='y'\n")
         else {
@@ -314,7 +326,27 @@ mod tests {
         };
         let what: Vec<_> = changes.iter().map(|change| change.what.as_str()).collect();
         assert_eq!(what, ["mode", "content"]);
-        assert_eq!(changes[1].before.as_deref(), Some(&b"x"[..]));
+        assert_eq!(changes[1].before, None, "it was not for everyone");
+    }
+
+    #[test]
+    fn only_what_everyone_may_read_is_shown() {
+        for (found, wanted, shown) in
+            [(0o644, "0644", true), (0o640, "0644", false), (0o644, "0600", false)]
+        {
+            let mut host = Host::new();
+            host.put("/etc/a", "password = old-canary");
+            host.set_mode("/etc/a", found);
+            let text = format!("[file]\npath='/etc/a'\ncontent='new'\nmode='{wanted}'\n");
+            let outcome = apply(&mut host, &text);
+            let before = b"password = old-canary".as_slice();
+            let Outcome::Changed(changes) = outcome else { panic!("{outcome:?}") };
+            assert_eq!(
+                changes.iter().any(|change| change.before.as_deref() == Some(before)),
+                shown,
+                "{found:o} {wanted}"
+            );
+        }
     }
 
     #[test]
@@ -346,6 +378,15 @@ mod tests {
         let text =
             "[file]\npath='/etc/redis.conf'\ncontent='first'\ncreate_only=true\nmode='0600'\n";
         assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+        // A link stays too, even one whose target is not there yet.
+        for target in ["/etc/redis.conf", "/nowhere"] {
+            host.link("/etc/linked.conf", target);
+            let text = "[file]\npath='/etc/linked.conf'\ncontent='first'\ncreate_only=true\n";
+            assert_eq!(apply(&mut host, text), Outcome::Unchanged);
+            assert!(host.path("/etc/linked.conf").is_symlink());
+            host.remove("/etc/linked.conf");
+        }
+        assert_eq!(host.get("/etc/redis.conf").as_deref(), Some("rewritten by the daemon"));
     }
 
     #[test]

@@ -117,6 +117,10 @@ impl Converge for Hosts {
         Edited::find(PATH, system, |text| self.edit(text))
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![PATH.to_owned()]
+    }
+
     fn compare(&self, found: &Edited) -> Vec<Change> {
         found.compare("entries", Some(format!("{} addresses", self.entries.len())))
     }

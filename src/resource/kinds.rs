@@ -1,6 +1,6 @@
 //! The list of all kinds: the enum that roles and the wire carry, and what dispatches on it.
 
-use super::converge::{Progress, converge_kind};
+use super::converge::{Converge, Progress, converge_kind};
 use super::outcome::{Mode, Outcome};
 use super::system::System;
 use super::validity::Problem;
@@ -39,6 +39,14 @@ macro_rules! kinds {
             /// names the field it belongs to.
             pub fn validate(&self) -> Vec<Problem> {
                 match self { $(Self::$variant(kind) => kind.validate(),)+ }
+            }
+        }
+
+        impl Resource {
+            /// False for what changes nothing, such as waiting: looking at it says nothing about
+            /// whether it would succeed.
+            pub fn changes(&self) -> bool {
+                match self { $(Self::$variant(kind) => kind.changes(),)+ }
             }
         }
 

@@ -89,6 +89,10 @@ impl Converge for Line {
         })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.path.clone()]
+    }
+
     fn compare(&self, found: &Edited) -> Vec<Change> {
         let to = String::from_utf8_lossy(self.line.as_bytes()).into_owned();
         found.compare("line", (self.state == Presence::Present).then_some(to))

@@ -97,6 +97,10 @@ impl Converge for Mount {
         Ok(MountFound { mounted, fstab, wanted_fstab, swapped })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![FSTAB.to_owned()]
+    }
+
     fn compare(&self, found: &MountFound) -> Vec<Change> {
         let mut changes = Vec::new();
         if found.fstab != found.wanted_fstab {

@@ -59,6 +59,19 @@ fn parts(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// The arguments of an installation. A step that wants packages present never takes others away,
+/// steps back only to a version that it pins, and touches a hold only of what it names.
+fn install_arguments(names: &[String], packages: &Packages) -> Vec<String> {
+    let pinned = names.iter().any(|text| parts(text).1.is_some());
+    let held = names.iter().any(|text| packages.get(parts(text).0).is_some_and(|known| known.held));
+    let mut arguments = vec!["install".to_owned(), "--no-remove".to_owned()];
+    arguments.extend(pinned.then(|| "--allow-downgrades".to_owned()));
+    arguments.extend(held.then(|| "--allow-change-held-packages".to_owned()));
+    arguments.push("--".to_owned());
+    arguments.extend(names.iter().cloned());
+    arguments
+}
+
 impl Package {
     fn differing(&self, packages: &Packages) -> Vec<String> {
         self.names
@@ -118,13 +131,8 @@ impl Package {
             fresh = true;
         }
         let what = format!("cannot install {}", names.join(", "));
-        let mut arguments = vec![
-            "install".to_owned(),
-            "--allow-downgrades".into(),
-            "--allow-change-held-packages".into(),
-            "--".into(),
-        ];
-        arguments.extend(names.iter().cloned());
+        let packages = system.packages()?;
+        let arguments = install_arguments(&names, &packages);
         loop {
             progress(format!("installing {}", names.join(", ")));
             let output = apt::apt_get(system, &arguments, timeout)?;
@@ -280,6 +288,30 @@ impl Converge for Package {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::outcome::Outcome;
+    use crate::resource::test_host::{Host, resource};
+
+    #[test]
+    fn nothing_is_removed_for_an_installation() {
+        let mut host = Host::new();
+        for directory in ["/var/lib/apt/lists/partial", "/usr/sbin"] {
+            host.make_directory(directory);
+        }
+        host.put("/var/lib/apt/lists/mirror_Packages", "");
+        host.answer(|program| {
+            let text = "The following packages will be REMOVED:\n  exim4-base exim4-config\n  mailutils\nThe following NEW packages will be installed:\n  postfix\nE: Packages need to be removed but remove is disabled.\n";
+            program.argv.contains(&"--no-remove".to_owned()).then(|| (100, text.into()))
+        });
+        let Outcome::Failed(failure) = host.apply(&resource("[package]\nnames=['postfix']\n"))
+        else {
+            panic!("apt refused")
+        };
+        assert_eq!(
+            failure.message,
+            "cannot install postfix: apt would have to remove exim4-base, exim4-config, mailutils"
+        );
+        assert!(failure.hint.unwrap().contains("state = \"absent\""));
+    }
 
     #[test]
     fn compares() {
@@ -299,6 +331,17 @@ mod tests {
             let changes = package.compare(&packages);
             let what: Vec<&str> = changes.iter().map(|change| change.what.as_str()).collect();
             assert_eq!(what, changed, "{text}");
+        }
+        for (names, flags) in [
+            (&["new-one"][..], "--no-remove"),
+            (&["new-one", "chrony=4.2"], "--no-remove --allow-downgrades"),
+            (&["kept"], "--no-remove --allow-change-held-packages"),
+            (&["kept=2"], "--no-remove --allow-downgrades --allow-change-held-packages"),
+        ] {
+            let held = "Package: kept\nStatus: hold ok installed\nVersion: 1\n";
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let arguments = install_arguments(&names, &Packages::parse(held)).join(" ");
+            assert_eq!(arguments, format!("install {flags} -- {}", names.join(" ")));
         }
         for bad in ["A", "a", "x y", "ngin-", "nginx=latest", "nginx=;", "-o"] {
             let package: Package = toml::from_str(&format!("names=['{bad}']")).unwrap();

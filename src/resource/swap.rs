@@ -51,6 +51,10 @@ impl Converge for Swap {
         Ok(SwapFound { areas, fstab: read_text(system, "/etc/fstab")?.unwrap_or_default() })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec!["/etc/fstab".to_owned()]
+    }
+
     fn compare(&self, found: &SwapFound) -> Vec<Change> {
         let mut changes: Vec<Change> =
             found.areas.iter().map(|area| Change::new("swap", Some(area.clone()), None)).collect();

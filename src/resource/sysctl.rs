@@ -104,6 +104,10 @@ impl Converge for Sysctl {
         Ok(SysctlFound { file: read_text(system, &self.path())?, live })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.path()]
+    }
+
     fn compare(&self, found: &SysctlFound) -> Vec<Change> {
         let mut changes: Vec<Change> = self
             .live_differences(found)

@@ -42,7 +42,7 @@ impl Host {
         }
     }
 
-    /// Answers programs with an exit code and standard output; those without an answer succeed.
+    /// Answers programs with an exit code (a signal when it is negative) and standard output; those without an answer succeed.
     pub(super) fn answer(
         &mut self,
         answer: impl FnMut(&Program) -> Option<(i32, String)> + Send + 'static,
@@ -58,8 +58,8 @@ impl Host {
             let answered = (answer.lock().expect("no test panicked"))(program);
             let (code, stdout) = answered.unwrap_or_default();
             Ok(Output {
-                code: Some(code),
-                signal: None,
+                code: (code >= 0).then_some(code),
+                signal: (code < 0).then_some(-code),
                 timed_out: false,
                 stdout: stdout.into_bytes(),
                 stderr: Vec::new(),

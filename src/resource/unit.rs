@@ -87,6 +87,10 @@ impl Converge for Unit {
         })
     }
 
+    fn shown_files(&self) -> Vec<String> {
+        vec![self.path()]
+    }
+
     fn compare(&self, found: &UnitFound) -> Vec<Change> {
         let mut changes = Vec::new();
         if found.text.as_deref() != Some(self.content.as_bytes()) {

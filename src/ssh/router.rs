@@ -146,6 +146,11 @@ impl Router {
         self.tables().broken.clone().unwrap_or_else(|| self.error("the session has ended"))
     }
 
+    /// True once nothing more will come or go.
+    pub(super) fn is_over(&self) -> bool {
+        *self.ended.borrow()
+    }
+
     /// Waits until the link is closed.
     pub(super) async fn wait_for_end(&self) {
         self.ended.subscribe().wait_for(|ended| *ended).await.ok();
@@ -171,7 +176,7 @@ impl Router {
     }
 
     /// Ends everything that waits. The first reason stays.
-    fn break_off(&self, reason: &str) {
+    pub(super) fn break_off(&self, reason: &str) {
         let mut tables = self.tables();
         let said = String::from_utf8_lossy(&tables.stderr).trim().replace(['\r', '\n'], " ");
         let reason = if said.is_empty() { reason.to_owned() } else { format!("{reason}: {said}") };
@@ -189,6 +194,7 @@ impl Router {
 
     async fn read_all(self: Arc<Self>, mut reader: LinkReader, mut decoder: FrameDecoder) {
         let mut ended = String::new();
+        let mut over = self.ended.subscribe();
         loop {
             loop {
                 match decoder.next_message::<FromAgent>() {
@@ -197,7 +203,12 @@ impl Router {
                     Err(error) => return self.break_off(&error.to_string()),
                 }
             }
-            match reader.next().await {
+            // Whoever breaks off elsewhere lets go of the link too.
+            let event = tokio::select! {
+                event = reader.next() => event,
+                _ = over.wait_for(|over| *over) => return,
+            };
+            match event {
                 LinkEvent::Data(bytes) => decoder.push(&bytes),
                 LinkEvent::Stderr(bytes) => {
                     let mut tables = self.tables();

@@ -24,6 +24,9 @@ const CAPTURE_LIMIT: usize = 64 * 1024 * 1024;
 /// How long [`AgentSession::close`] waits for the agent to finish the item in hand.
 const GOODBYE: Duration = Duration::from_secs(10);
 
+/// How long [`AgentSession::lock`] waits for an answer that the agent gives without waiting.
+const LOCK_ANSWER: Duration = Duration::from_secs(10);
+
 /// How a program ended and what it printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExecResult {
@@ -43,7 +46,8 @@ impl ExecResult {
 }
 
 /// A session with the agent on one host, over one connection and one channel. All methods take
-/// `&self` and may run at the same time.
+/// `&self` and may run at the same time. Dropping it tells the agent to end after the item in hand,
+/// and with the agent the host's lock; [`AgentSession::close`] waits for that.
 pub struct AgentSession {
     router: Arc<Router>,
     target: Arc<Target>,
@@ -207,11 +211,19 @@ impl AgentSession {
         let answer = self.router.add_lock()?;
         self.router.send(ToAgent::Lock { holder });
         let host = self.target.name.clone();
-        match answer.await {
-            Ok(LockNews::Taken) => Ok(()),
-            Ok(LockNews::Held(holder)) => Err(LockError::Held { host, holder }),
-            Ok(LockNews::Failed(reason)) => Err(LockError::Failed { host, reason }),
-            Err(_) => Err(self.router.lost().into()),
+        match timeout(LOCK_ANSWER, answer).await {
+            Ok(Ok(LockNews::Taken)) => Ok(()),
+            Ok(Ok(LockNews::Held(holder))) => Err(LockError::Held { host, holder }),
+            Ok(Ok(LockNews::Failed(reason))) => Err(LockError::Failed { host, reason }),
+            Ok(Err(_)) => Err(self.router.lost().into()),
+            // A late answer must not be taken for that of another request.
+            Err(_) => {
+                self.router.break_off(&format!(
+                    "the agent gave no answer about the lock within {} s",
+                    LOCK_ANSWER.as_secs()
+                ));
+                Err(self.router.lost().into())
+            }
         }
     }
 
@@ -222,12 +234,36 @@ impl AgentSession {
     }
 
     /// Lets the agent finish the item in hand and end, then closes the connection.
-    pub async fn close(self) {
-        self.router.send(ToAgent::Goodbye);
-        timeout(GOODBYE, self.router.wait_for_end()).await.ok();
-        if let Some(handle) = self.handle {
-            handle.disconnect(russh::Disconnect::ByApplication, "", "").await.ok();
+    pub async fn close(mut self) {
+        end(Arc::clone(&self.router), self.handle.take()).await;
+    }
+}
+
+impl Drop for AgentSession {
+    /// Ends the session in the background. Without it the router's tasks would keep the link, the
+    /// agent and with it the host's lock alive for as long as this program runs.
+    fn drop(&mut self) {
+        if self.router.is_over() {
+            return;
         }
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                runtime.spawn(end(Arc::clone(&self.router), self.handle.take()));
+            }
+            // Nothing can be said any more, but the tasks can be ended and the link with them.
+            Err(_) => self.router.break_off("the session was dropped"),
+        }
+    }
+}
+
+/// Says goodbye, gives the agent time for the item in hand, and lets go of the link. An agent that
+/// needs longer finds its input closed and ends by itself, all the same.
+async fn end(router: Arc<Router>, handle: Option<russh::client::Handle<HostKeyCheck>>) {
+    router.send(ToAgent::Goodbye);
+    timeout(GOODBYE, router.wait_for_end()).await.ok();
+    router.break_off("the session was closed");
+    if let Some(handle) = handle {
+        handle.disconnect(russh::Disconnect::ByApplication, "", "").await.ok();
     }
 }
 

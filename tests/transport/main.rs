@@ -346,10 +346,30 @@ async fn this_machine_is_a_host_too_and_its_lock_is_exclusive() {
         "{refused}"
     );
     first.close().await;
-    second.lock(holder).await.unwrap();
+    second.lock(holder.clone()).await.unwrap();
     let killed =
         second.exec(ExecSpec { timeout_ms: 100, ..command(&["sleep", "600"]) }).await.unwrap();
     assert_eq!(killed.outcome, ExecOutcome::TimedOut);
+    // A session that is only dropped lets go as well: here, and over SSH, even with a program on.
+    drop(second);
+    sshd.trust().await;
+    let third = connect(&sshd).await;
+    taken_soon(&third, &holder).await;
+    let program = third.exec_streaming(command(&["sleep", "600"])).unwrap();
+    drop(third);
+    let fourth = connect(&sshd).await;
+    taken_soon(&fourth, &holder).await;
+    drop(program);
+    fourth.close().await;
+}
+
+/// Takes the lock as soon as the session that held it is gone.
+async fn taken_soon(session: &AgentSession, holder: &LockHolder) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = session.lock(holder.clone()).await {
+        assert!(Instant::now() < until, "not free within 5 s: {error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Prints what a warm session costs; `--no-capture` shows it.

@@ -64,7 +64,7 @@ impl LocalSystem {
                 // From here on neither the timer nor a second agent may act.
                 let lock = self.lock_guards()?;
                 if self.read_record(&id)?.is_none() {
-                    return Err(unreachable().hint("the timer reverted it; look at the journal"));
+                    return Err(reverted().hint("the timer reverted it; look at the journal"));
                 }
                 if reached {
                     return self.disarm(&id);
@@ -88,7 +88,7 @@ impl LocalSystem {
             }
         };
         let result = match self.take_back(&id) {
-            Ok(_) => Err(unreachable()
+            Ok(_) => Err(reverted()
                 .hint("check the rules or settings that let the operator host in on port 22")),
             Err(second) => Err(and(unreachable(), &second)),
         };
@@ -118,6 +118,13 @@ impl LocalSystem {
         }
         let agent = std::fs::read_link("/proc/self/exe")
             .map_err(|error| Failure::new(format!("cannot find the agent's own file: {error}")))?;
+        if !survives_boot(&agent, Path::new(GUARD_DIRECTORY))? {
+            return Err(Failure::new(format!(
+                "the change was not made: after a boot the agent in {} would be gone, and nothing could take the change back",
+                agent.display()
+            ))
+            .hint("the agent runs from memory because it could not be put on a disk: make /var/lib, /opt or /root writable for the login, and mounted without noexec"));
+        }
         let agent = agent.display().to_string();
         let boot = format!(
             "[Unit]\nDescription=strata: take back an unproved change\nDefaultDependencies=no\n\
@@ -325,8 +332,27 @@ pub fn revert(root: &Path, id: &str) -> Result<String, Failure> {
     Ok(done.join("; "))
 }
 
+/// True unless `agent` lies in memory while the guards' records do not: the boot unit would then
+/// find its record and no program. Records in memory are gone with the agent, and so is the change.
+fn survives_boot(agent: &Path, records: &Path) -> Result<bool, Failure> {
+    // The kernel's numbers of tmpfs and ramfs.
+    const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+    let directory = agent.parent().unwrap_or(agent);
+    let fail = |error| cannot("find the file system of", &directory.display().to_string(), error);
+    let kind = rustix::fs::statfs(directory).map_err(fail)?.f_type;
+    let device = rustix::fs::stat(directory).map_err(fail)?.st_dev;
+    let same = rustix::fs::stat(records).map_err(fail)?.st_dev == device;
+    Ok(same
+        || !IN_MEMORY.iter().any(|memory| i128::from(kind) & 0xffff_ffff == i128::from(*memory)))
+}
+
 fn unreachable() -> Failure {
-    Failure::new("the host was not reachable over a new connection; the change was reverted")
+    Failure::new("the host was not reachable over a new connection")
+}
+
+fn reverted() -> Failure {
+    let failure = unreachable();
+    Failure { message: format!("{}; the change was reverted", failure.message), ..failure }
 }
 
 fn and(first: Failure, second: &Failure) -> Failure {
@@ -351,4 +377,28 @@ fn start_time(pid: u32) -> String {
 fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_in_memory_does_not_survive_a_boot() {
+        let (memory, disk) = (Path::new("/dev/shm/agents/a"), Path::new("/proc/self"));
+        let memory_directory = Path::new("/dev/shm");
+        assert!(!survives_boot(&memory_directory.join("agent"), disk).unwrap());
+        // Record and agent in the same place live and die together.
+        assert!(survives_boot(&memory_directory.join("agent"), memory_directory).unwrap());
+        assert!(survives_boot(Path::new("/proc/self/exe"), memory_directory).unwrap());
+        assert!(survives_boot(memory, disk).is_err(), "no such directory");
+    }
+
+    #[test]
+    fn the_text_never_says_reverted_when_it_was_not() {
+        let failure = and(unreachable(), &Failure::new("disk full"));
+        assert!(!failure.message.contains("reverted"), "{failure:?}");
+        assert!(failure.hint.unwrap().contains("could NOT be taken back: disk full"));
+        assert!(reverted().message.contains("the change was reverted"));
+    }
 }
