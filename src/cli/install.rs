@@ -272,12 +272,19 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let outcome = super::runtime::block_on(async {
         let stop = Stop::new();
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
+        let journaling = tokio::spawn(watch_journal(events.clone(), stop.clone()));
         let result = match &work.kinds {
             None => run::install(&request, &events, &stop).await,
             Some(kinds) => run::verify(&request, kinds, &events, &stop).await,
         };
         watching.abort();
-        result
+        journaling.abort();
+        match events.flush().await {
+            Ok(()) => result,
+            // The same when it was seen before the first change: then the reason says so.
+            Err(_) if result.0 == Exit::Internal => result,
+            Err(error) => (incomplete(result.0), journal_lost(&error)),
+        }
     });
     let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
     events.emit(EventKind::RunFinished {
@@ -292,6 +299,27 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         eprint!("{}", summary.text(&settings.palette));
     }
     exit
+}
+
+/// Wishes the run to stop when its journal can no longer be written.
+async fn watch_journal(events: Events, stop: Stop) {
+    while events.flush().await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    if !stop.wished() {
+        stop.wish();
+    }
+}
+
+/// The exit of a run whose record is not complete. That it was stopped was our own wish then.
+fn incomplete(exit: Exit) -> Exit {
+    if exit == Exit::Interrupted { Exit::Internal } else { exit.worse(Exit::Internal) }
+}
+
+fn journal_lost(error: &std::io::Error) -> String {
+    format!(
+        "the journal cannot be written ({error}): the run was stopped and its record is not complete; make room in .strata and run again"
+    )
 }
 
 /// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
