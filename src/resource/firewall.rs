@@ -291,7 +291,7 @@ impl Converge for Firewall {
                     .hint("install `nftables` in a step before this one"));
             }
             progress(
-                "the new rules are live; waiting for the proof of a new connection".to_owned(),
+                "loading the new rules and waiting for the proof of a new connection".to_owned(),
             );
             self.change_live(found, system)?;
         }

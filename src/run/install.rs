@@ -97,9 +97,13 @@ pub async fn finish(
     stop: &Stop,
 ) -> (Exit, String) {
     if let Err(error) = events.flush().await {
+        // That the run was stopped was its own wish then.
+        let exit = if exit == Exit::Interrupted { Exit::Done } else { exit };
         return (
             exit.worse(Exit::Internal),
-            format!("the journal of this run is incomplete: {error}"),
+            format!(
+                "the journal cannot be written ({error}): the run was stopped and its record is not complete; make room in .strata and run again"
+            ),
         );
     }
     if stop.wished() {
