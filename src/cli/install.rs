@@ -6,6 +6,7 @@ use super::{Exit, Settings};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
+use crate::lab::HOST_MARKER;
 use crate::plan::{HostSelector, select_hosts, select_layers};
 use crate::report::{Json, Plain, Progress, Summary};
 use crate::resource::Mode;
@@ -17,9 +18,6 @@ use clap::{Args, ValueEnum};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-/// Only the operator host of a rehearsal has this file.
-pub const REHEARSAL_MARKER: &str = "/etc/strata-rehearsal";
 
 /// Arguments of `strata install`.
 #[derive(Debug, Args)]
@@ -342,7 +340,7 @@ fn check_selection(
 /// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
 /// a test bench).
 fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(), String> {
-    if settings.profile == Profile::Rehearsal && !Path::new(REHEARSAL_MARKER).exists() {
+    if settings.profile == Profile::Rehearsal && !Path::new("/").join(HOST_MARKER).exists() {
         return Err(
             "this is no host of a rehearsal: production runs with its own versions\nhint: use `strata rehearse`".to_owned(),
         );

@@ -1,7 +1,6 @@
 //! `strata rehearse`: the same inventory on local hosts, strata inside the operator host, before
 //! production is touched.
 
-use super::install::REHEARSAL_MARKER;
 use super::lab::{self, DEFAULT_LAB};
 use super::output::tell;
 use super::{Exit, Settings, check};
@@ -119,7 +118,6 @@ fn rehearse(
     must(&["tee", "/usr/local/bin/strata.new"], &program)?;
     must(&["chmod", "0755", "/usr/local/bin/strata.new"], b"")?;
     must(&["mv", "/usr/local/bin/strata.new", "/usr/local/bin/strata"], b"")?;
-    must(&["tee", REHEARSAL_MARKER], b"This host belongs to a rehearsal.\n")?;
     // The site as it is now; journals and throw-away secrets of earlier rehearsals stay.
     let target = Path::new(SITE_ON_OPERATOR);
     must(&["mkdir", "-p", SITE_ON_OPERATOR], b"")?;

@@ -13,6 +13,9 @@ use super::spec::short_name;
 use super::state::HostPlan;
 use super::storage::BESIDE_ROOT;
 
+/// Every host of a lab has this file, and nothing else has; relative to its root.
+pub const HOST_MARKER: &str = "etc/strata-lab";
+
 /// Makes the v1 controllers' mounts writable, which container engines need.
 const WRITABLE_CGROUPS: &str = "\
 [Unit]
@@ -49,6 +52,7 @@ pub(super) fn give_identity(paths: &Paths, plan: &HostPlan, cgroup_v1: bool) -> 
          ip6-loopback\nff02::1 ip6-allnodes\nff02::2 ip6-allrouters\n"
     );
     write(&root.join("etc/hosts"), &hosts, 0o644)?;
+    write(&root.join(HOST_MARKER), "This is a host of a lab, on another machine.\n", 0o444)?;
     write(&root.join("etc/machine-id"), &format!("{}\n", random_id()?), 0o444)?;
     for kind in ["ed25519", "ecdsa"] {
         let key = root.join(format!("etc/ssh/ssh_host_{kind}_key"));

@@ -42,6 +42,7 @@ pub use enter::OUTSIDE;
 pub use entry::{SUPERVISOR_VERB, supervisor_entry};
 pub use error::LabError;
 pub use fault::{ActiveFault, Direction, Fault, FaultId, KillTarget, ParseFaultError, Signal};
+pub use host::HOST_MARKER;
 pub use spec::{HealthCheck, LabBalancer, LabHost, LabSpec, Listener};
 pub use state::HostState;
 pub use status::{HostStatus, LabStatus, render_status};
