@@ -185,6 +185,8 @@ cases! {
         s.replace("roles/docker/role.toml", "/etc/docker/daemon.json", "/etc/chrony/chrony.conf");
     };
     two_owners_in_two_layers: |s| {
+        s.replace("strata.toml", "  { role = \"docker\", on = \"docker\" },\n", "")
+            .edit("strata.toml", |t| t.to_owned() + "\n[[layer]]\nname = \"containers\"\nrequires = [\"base\"]\nplace = [{ role = \"docker\", on = \"docker\" }]\n");
         s.edit("roles/docker/role.toml", |t| t.to_owned() + "\n[[step]]\nname = \"Zone\"\nlink = { path = \"/etc/localtime\", target = \"/usr/share/zoneinfo/UTC\" }\n");
     };
     a_line_in_a_file_of_another_step: |s| {

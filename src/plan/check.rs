@@ -91,3 +91,43 @@ impl SecretLookup for AnySecret {
         Some(Secret::new(name.to_owned()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Profile;
+    use std::path::Path;
+
+    fn own_site() -> Site {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Site::load(root, Profile::Production, &mut Diagnostics::new()).unwrap()
+    }
+
+    #[test]
+    fn both_questions_for_secrets_have_the_same_answer() {
+        let template = "base/limits.conf.j2";
+        for (text, expected) in [
+            ("a line", false),
+            ("# the secrets are elsewhere", false),
+            ("{% if false %}{{ secrets.X }}{% endif %}", false),
+            ("{{ secrets.X }}", true),
+        ] {
+            let mut site = own_site();
+            site.templates.insert(template.to_owned(), Source::new(template, text));
+            let mut problems = Diagnostics::new();
+            assert_eq!(check(&site, Arc::new(AnySecret), &mut problems), expected, "{text}");
+            assert!(!problems.has_errors(), "{problems:?}");
+            assert_eq!(uses_secrets(&site), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_role_in_two_layers_is_one_owner() {
+        let mut site = own_site();
+        let again = site.config.layers[0].clone();
+        site.config.layers.push(again);
+        let mut problems = Diagnostics::new();
+        check(&site, Arc::new(AnySecret), &mut problems);
+        assert!(!problems.has_errors(), "{problems:?}");
+    }
+}
