@@ -184,6 +184,22 @@ cases! {
     two_owners_of_a_file: |s| {
         s.replace("roles/docker/role.toml", "/etc/docker/daemon.json", "/etc/chrony/chrony.conf");
     };
+    two_owners_in_two_layers: |s| {
+        s.replace("strata.toml", "  { role = \"docker\", on = \"docker\" },\n", "")
+            .edit("strata.toml", |t| t.to_owned() + "\n[[layer]]\nname = \"containers\"\nrequires = [\"base\"]\nplace = [{ role = \"docker\", on = \"docker\" }]\n");
+        s.edit("roles/docker/role.toml", |t| t.to_owned() + "\n[[step]]\nname = \"Zone\"\nlink = { path = \"/etc/localtime\", target = \"/usr/share/zoneinfo/UTC\" }\n");
+    };
+    a_line_in_a_file_of_another_step: |s| {
+        s.edit("roles/docker/role.toml", |t| t.to_owned() + "\n[[step]]\nname = \"Clock\"\nline = { path = \"/etc/chrony/chrony.conf\", line = \"rtcsync\" }\n\n[[step]]\nname = \"Names\"\nfile = { path = \"/etc/hosts\" }\n");
+    };
+    secret_in_argv: |s| {
+        s.edit(BASE, |t| t.to_owned() + "\n[[step]]\nname = \"Log in\"\ncommand = { argv = [\"login\", \"--token={{ secrets.K3S_TOKEN | upper }}\"], env = { TOKEN = \"{{ secrets.K3S_TOKEN }}\" }, stdin = \"{{ secrets.K3S_TOKEN }}\" }\n\n[[step]]\nname = \"Token\"\ntemplate = { src = \"base/limits.conf.j2\", dest = \"/etc/{{ secrets.K3S_TOKEN }}\" }\n").replace(BASE, "[sysctl]", "[sysctl]\n\"kernel.domainname\" = \"{{ secrets.K3S_TOKEN }}\"");
+    };
+    a_value_that_is_none: |s| {
+        s.replace(INVENTORY, "\t192.0.2.120\t", "\t\t")
+            .replace(BASE, "\"socat\"]", "\"{{ host.public }}\"]")
+            .edit(BASE, |t| t.to_owned() + "\n[[step]]\nname = \"Addresses\"\nwhen = \"host.public\"\nfile = { path = \"/etc/public\", content = \"{{ host.public }}\" }\n\n[[step]]\nname = \"Rows\"\nauthorized_key = { user = \"root\", keys = \"{{ [host.public] }}\" }\n");
+    };
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
     plain_and_encrypted_credentials: |s| {

@@ -120,9 +120,7 @@ fn nothing_runs_on(bench: &Bench) {
 }
 
 fn the_good_host_is_right(bench: &Bench) {
-    bench
-        .strata(&["install", "--layer", "base", "--check", "--host", GOOD])
-        .ended(0);
+    bench.strata(&["install", "--layer", "base", "--check", "--host", GOOD]).ended(0);
     bench.nothing_half_done(GOOD);
 }
 

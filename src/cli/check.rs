@@ -87,9 +87,7 @@ impl SiteSecrets {
 /// # Errors
 /// Everything that keeps them closed.
 pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnostics> {
-    let (declared, _) = Declared::load(&settings.root);
-    let mut problems = Diagnostics::new();
-    if !plan::check(site, Arc::new(Placeholders(declared)), &mut problems) {
+    if !plan::uses_secrets(site) {
         return Ok(SiteSecrets(Arc::new(Secrets::new())));
     }
     let store = SecretStore::open(&settings.root, &settings.identity())?;

@@ -90,6 +90,8 @@ codes! {
     TEMPLATE_UNUSED = "E0511";
     /// A gate's settings are wrong.
     GATE = "E0512";
+    /// A secret stands where others can read it.
+    SECRET_PLACE = "E0513";
     /// The versions file is malformed.
     VERSIONS_SYNTAX = "E0601";
     /// A version is not pinned.

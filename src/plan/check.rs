@@ -1,24 +1,43 @@
 //! Resolves a whole site with sample facts, before any host is asked.
 
-use super::resolve::Resolver;
+use super::resolve::{HostScope, Resolver};
 use super::samples::sample_facts;
 use super::{HostPlan, SecretLookup};
-use crate::diag::Diagnostics;
-use crate::resource::{Mode, Resource};
+use crate::diag::{Diagnostics, Source};
+use crate::resource::{Batch, Mode, Resource};
 use crate::secrets::Secret;
 use crate::site::Site;
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Resolves every layer for every host with both sets of sample facts; whatever is wrong is
 /// reported. True when a secret was asked for.
 pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnostics) -> bool {
     let mut secret = false;
-    each_plan(site, secrets, problems, |plan| {
-        secret |= plan
-            .batches
-            .iter()
-            .any(|batch| batch.work.items.iter().chain(&batch.work.handlers).any(|i| i.secret));
+    let resolver = Resolver::checking(site, secrets, problems);
+    each_plan(site, &resolver, problems, |plan| {
+        secret |= has_secret(plan);
+        ControlFlow::Continue(())
+    });
+    secret
+}
+
+/// True when anything of the site is made with a secret, as far as this site was found sound by
+/// [`check`]: the same answer as that of [`check`], from the first step that asks for one.
+pub fn uses_secrets(site: &Site) -> bool {
+    let named = |source: &Source| source.text().contains("secrets");
+    let anywhere =
+        site.roles.values().any(|role| named(&role.source)) || site.templates.values().any(named);
+    if !anywhere {
+        return false;
+    }
+    let mut problems = Diagnostics::new();
+    let resolver = Resolver::new(site, Arc::new(AnySecret), &mut problems);
+    let mut secret = false;
+    each_plan(site, &resolver, &mut problems, |plan| {
+        secret = has_secret(plan);
+        if secret { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     secret
 }
@@ -26,30 +45,42 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
 /// Every package that a host of the site installs, sorted.
 pub fn packages_of(site: &Site) -> Vec<String> {
     let mut packages = BTreeSet::new();
-    each_plan(site, Arc::new(AnySecret), &mut Diagnostics::new(), |plan| {
+    let mut problems = Diagnostics::new();
+    let resolver = Resolver::new(site, Arc::new(AnySecret), &mut problems);
+    each_plan(site, &resolver, &mut problems, |plan| {
         for item in plan.batches.iter().flat_map(|batch| &batch.work.items) {
             if let Resource::Package(package) = &item.resource {
                 packages.extend(package.names.iter().cloned());
             }
         }
+        ControlFlow::Continue(())
     });
     packages.into_iter().collect()
 }
 
+/// Walks over every layer of every host until `look` breaks off.
 fn each_plan(
     site: &Site,
-    secrets: Arc<dyn SecretLookup>,
+    resolver: &Resolver<'_>,
     problems: &mut Diagnostics,
-    mut look: impl FnMut(&HostPlan),
+    mut look: impl FnMut(&HostPlan) -> ControlFlow<()>,
 ) {
-    let resolver = Resolver::new(site, secrets, problems);
-    for layer in &site.config.layers {
-        for host in site.hosts.values() {
-            for facts in sample_facts(site, host) {
-                look(&resolver.host(host, layer, &[], &facts, Mode::Check, problems));
+    for host in site.hosts.values() {
+        for facts in sample_facts(site, host) {
+            let mut scope = HostScope::new(host, &facts);
+            for layer in &site.config.layers {
+                let plan = resolver.layer(&mut scope, layer, &[], Mode::Check, problems);
+                if look(&plan).is_break() {
+                    return;
+                }
             }
         }
     }
+}
+
+fn has_secret(plan: &HostPlan) -> bool {
+    let items = |batch: &Batch| batch.items.iter().chain(&batch.handlers).any(|item| item.secret);
+    plan.batches.iter().any(|batch| items(&batch.work))
 }
 
 /// Any name has a value: which packages a site needs does not depend on secrets.
@@ -58,5 +89,45 @@ struct AnySecret;
 impl SecretLookup for AnySecret {
     fn lookup(&self, name: &str) -> Option<Secret<String>> {
         Some(Secret::new(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::Profile;
+    use std::path::Path;
+
+    fn own_site() -> Site {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        Site::load(root, Profile::Production, &mut Diagnostics::new()).unwrap()
+    }
+
+    #[test]
+    fn both_questions_for_secrets_have_the_same_answer() {
+        let template = "base/limits.conf.j2";
+        for (text, expected) in [
+            ("a line", false),
+            ("# the secrets are elsewhere", false),
+            ("{% if false %}{{ secrets.X }}{% endif %}", false),
+            ("{{ secrets.X }}", true),
+        ] {
+            let mut site = own_site();
+            site.templates.insert(template.to_owned(), Source::new(template, text));
+            let mut problems = Diagnostics::new();
+            assert_eq!(check(&site, Arc::new(AnySecret), &mut problems), expected, "{text}");
+            assert!(!problems.has_errors(), "{problems:?}");
+            assert_eq!(uses_secrets(&site), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_role_in_two_layers_is_one_owner() {
+        let mut site = own_site();
+        let again = site.config.layers[0].clone();
+        site.config.layers.push(again);
+        let mut problems = Diagnostics::new();
+        check(&site, Arc::new(AnySecret), &mut problems);
+        assert!(!problems.has_errors(), "{problems:?}");
     }
 }

@@ -8,15 +8,17 @@ mod aggregate;
 mod check;
 mod context;
 mod digest;
+mod owners;
 mod render;
 mod resolve;
 mod samples;
+mod secret_place;
 mod selection;
 mod shared_items;
 mod variables;
 
 pub use aggregate::{OpenPort, firewall as open_ports};
-pub use check::{check, packages_of};
+pub use check::{check, packages_of, uses_secrets};
 pub use context::SecretLookup;
 pub use digest::layer_digest;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};

@@ -139,7 +139,8 @@ impl<'site> Templates<'site> {
                 match sole_expression(text) {
                     Some(expression) => {
                         let value = self.expression(expression, &place, context)?;
-                        return Ok(value_node(&value, node));
+                        return value_node(&value, node)
+                            .ok_or_else(|| Box::new(nothing(expression.trim(), &place)));
                     }
                     None => NodeValue::String(
                         self.environment
@@ -176,10 +177,19 @@ fn sole_expression(text: &str) -> Option<&str> {
     (!inner.contains("{{") && !inner.contains("}}")).then_some(inner)
 }
 
-/// A template value as a node at the place of the string it came from.
-fn value_node(value: &Value, place: &Node) -> Node {
+/// The error of a value that is not there: as a text it would be the word `none`.
+fn nothing(expression: &str, place: &Span) -> Diagnostic {
+    Diagnostic::error(Code::TEMPLATE, format!("`{expression}` is or holds `none`"))
+        .at(place.clone(), "")
+        .hint("give the value, say what stands for it with `or` or `| default(\"…\", true)`, or leave the step out with `when`")
+}
+
+/// A template value as a node at the place of the string it came from; `None` where there is no
+/// value, in it or in what it holds.
+fn value_node(value: &Value, place: &Node) -> Option<Node> {
     let node = |value: NodeValue| Node { value, range: place.range.clone() };
-    match value.kind() {
+    Some(match value.kind() {
+        ValueKind::None | ValueKind::Undefined => return None,
         ValueKind::Bool => node(NodeValue::Boolean(value.is_true())),
         ValueKind::Number => match (value.as_i64(), f64::try_from(value.clone())) {
             (Some(integer), _) => node(NodeValue::Integer(integer)),
@@ -188,18 +198,20 @@ fn value_node(value: &Value, place: &Node) -> Node {
         },
         ValueKind::Seq | ValueKind::Iterable => {
             let items = value.try_iter().into_iter().flatten().map(|item| value_node(&item, place));
-            node(NodeValue::Array(items.collect()))
+            node(NodeValue::Array(items.collect::<Option<_>>()?))
         }
         ValueKind::Map => {
-            let entries = value.try_iter().into_iter().flatten().map(|key| Entry {
-                node: value_node(&value.get_item(&key).unwrap_or_default(), place),
-                key: key.to_string(),
-                key_range: place.range.clone(),
+            let entries = value.try_iter().into_iter().flatten().map(|key| {
+                Some(Entry {
+                    node: value_node(&value.get_item(&key).unwrap_or_default(), place)?,
+                    key: key.to_string(),
+                    key_range: place.range.clone(),
+                })
             });
-            node(NodeValue::Table(entries.collect()))
+            node(NodeValue::Table(entries.collect::<Option<_>>()?))
         }
         _ => node(NodeValue::String(value.to_string())),
-    }
+    })
 }
 
 /// An error inside a template file. Only its kind, its detail and its place are used: the engine's

@@ -2,7 +2,9 @@
 
 use super::aggregate;
 use super::context::{self, SecretLookup, SecretsObject};
+use super::owners::Owners;
 use super::render::Templates;
+use super::secret_place::{Marked, is_marked, misplaced};
 use super::shared_items::{self, Shared};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
@@ -58,6 +60,25 @@ pub struct Resolver<'site> {
     templates: Templates<'site>,
     shared: BTreeMap<String, Value>,
     secrets: Arc<SecretsObject>,
+    /// True while a site is checked: secrets are marks, and one in a wrong place is reported.
+    checking: bool,
+}
+
+/// One host with its facts, and what is resolved once for it, however many layers are asked for.
+pub struct HostScope<'a> {
+    host: &'a Host,
+    facts: &'a Facts,
+    /// The context of each role.
+    contexts: BTreeMap<String, Value>,
+    shared: Option<(PlannedBatch, Vec<Skipped>)>,
+    owners: Owners,
+}
+
+impl<'a> HostScope<'a> {
+    /// Nothing is resolved yet.
+    pub fn new(host: &'a Host, facts: &'a Facts) -> Self {
+        Self { host, facts, contexts: BTreeMap::new(), shared: None, owners: Owners::default() }
+    }
 }
 
 impl<'site> Resolver<'site> {
@@ -74,7 +95,18 @@ impl<'site> Resolver<'site> {
             templates,
             shared: context::shared(site),
             secrets: SecretsObject::new(secrets),
+            checking: false,
         }
+    }
+
+    /// A resolver for a check: no secret's value is used, and one that would stand where others
+    /// can read it is reported.
+    pub fn checking(
+        site: &'site Site,
+        secrets: Arc<dyn SecretLookup>,
+        problems: &mut Diagnostics,
+    ) -> Self {
+        Self { checking: true, ..Self::new(site, Arc::new(Marked(secrets)), problems) }
     }
 
     /// What `host` must have for `layer`. `tags` restrict the steps when there are any.
@@ -87,6 +119,20 @@ impl<'site> Resolver<'site> {
         mode: Mode,
         problems: &mut Diagnostics,
     ) -> HostPlan {
+        self.layer(&mut HostScope::new(host, facts), layer, tags, mode, problems)
+    }
+
+    /// As [`Self::host`], for several layers of one host: what they share is resolved once, and a
+    /// thing that two of them own is reported.
+    pub fn layer(
+        &self,
+        scope: &mut HostScope<'_>,
+        layer: &Layer,
+        tags: &[String],
+        mode: Mode,
+        problems: &mut Diagnostics,
+    ) -> HostPlan {
+        let host = scope.host;
         let mut plan =
             HostPlan { host: host.name.clone(), batches: Vec::new(), skipped: Vec::new() };
         let roles: Vec<&Role> = self.roles_in(host, layer);
@@ -94,21 +140,18 @@ impl<'site> Resolver<'site> {
             return plan;
         }
         if tags.is_empty() {
-            plan.batches.push(self.shared_batch(host, facts, mode, &mut plan.skipped, problems));
+            let (batch, skipped) = self.shared_batch(scope, mode, problems);
+            plan.batches.push(batch);
+            plan.skipped.extend(skipped);
         }
         for role in roles {
-            let batch = self.role_batch(host, role, tags, facts, mode, &mut plan.skipped, problems);
+            let batch = self.role_batch(scope, role, tags, mode, &mut plan.skipped, problems);
             if !batch.work.items.is_empty() {
                 plan.batches.push(batch);
             }
         }
-        check_owners(&plan, problems);
+        scope.owners.add(&plan, problems);
         plan
-    }
-
-    /// True when anything rendered for these hosts used a secret since the last call.
-    pub fn secrets_used(&self) -> bool {
-        self.secrets.take_asked()
     }
 
     fn roles_in(&self, host: &Host, layer: &Layer) -> Vec<&'site Role> {
@@ -129,34 +172,46 @@ impl<'site> Resolver<'site> {
         roles
     }
 
-    fn context(
-        &self,
-        host: &Host,
-        role: &Role,
-        facts: &Facts,
-        problems: &mut Diagnostics,
-    ) -> Value {
+    fn context(&self, scope: &mut HostScope<'_>, role: &Role, problems: &mut Diagnostics) -> Value {
+        if let Some(context) = scope.contexts.get(&role.name) {
+            return context.clone();
+        }
+        let (host, facts) = (scope.host, scope.facts);
         let variables = variables_of(self.site, &host.name, Some(role), problems);
-        context::of_host(&self.shared, self.site, host, facts, &variables, &self.secrets)
+        let context =
+            context::of_host(&self.shared, self.site, host, facts, &variables, &self.secrets);
+        scope.contexts.insert(role.name.clone(), context.clone());
+        context
     }
 
     fn shared_batch(
         &self,
-        host: &Host,
-        facts: &Facts,
+        scope: &mut HostScope<'_>,
         mode: Mode,
-        skipped: &mut Vec<Skipped>,
         problems: &mut Diagnostics,
-    ) -> PlannedBatch {
-        let mut conflicts = Diagnostics::new();
+    ) -> (PlannedBatch, Vec<Skipped>) {
+        if let Some(shared) = &scope.shared {
+            return shared.clone();
+        }
+        let (host, facts) = (scope.host, scope.facts);
+        for role in aggregate::roles_of(self.site, &host.name) {
+            if role.sysctl.is_some() {
+                self.context(scope, role, problems);
+            }
+        }
+        self.secrets.take_asked();
         let settings = aggregate::sysctl(
             self.site,
             host,
             &self.templates,
-            |role| self.context(host, role, facts, &mut Diagnostics::new()),
-            &mut conflicts,
+            |role| scope.contexts.get(&role.name).cloned().unwrap_or_default(),
+            problems,
         );
-        problems.extend(conflicts);
+        let secret = self.secrets.take_asked();
+        if secret && self.checking {
+            self.secret_settings(host, &settings, problems);
+        }
+        let mut skipped = Vec::new();
         let mut file_only = Vec::new();
         for key in settings.keys() {
             if let Some(reason) = self.site.exceptions.sysctl(key) {
@@ -175,25 +230,43 @@ impl<'site> Resolver<'site> {
             sysctl: settings,
             sysctl_file_only: file_only,
         };
-        let items = shared_items::items(host, facts, shared);
-        PlannedBatch {
+        let mut items = shared_items::items(host, facts, shared);
+        for item in &mut items {
+            item.secret = secret && matches!(item.resource, Resource::Sysctl(_));
+        }
+        let batch = PlannedBatch {
             places: vec![None; items.len()],
             work: Batch { role: SITE_ROLE.to_owned(), mode, items, handlers: Vec::new() },
+        };
+        scope.shared.insert((batch, skipped)).clone()
+    }
+
+    /// Reports kernel settings that carry a secret, where the role has them.
+    fn secret_settings(
+        &self,
+        host: &Host,
+        settings: &BTreeMap<String, String>,
+        problems: &mut Diagnostics,
+    ) {
+        for role in aggregate::roles_of(self.site, &host.name) {
+            for entry in role.sysctl.iter().filter_map(Node::entries).flatten() {
+                if settings.get(&entry.key).is_some_and(|value| is_marked(value)) {
+                    problems.push(misplaced_secret("sysctl", entry.node.span(&role.source)));
+                }
+            }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one axis of the resolution")]
     fn role_batch(
         &self,
-        host: &Host,
+        scope: &mut HostScope<'_>,
         role: &Role,
         tags: &[String],
-        facts: &Facts,
         mode: Mode,
         skipped: &mut Vec<Skipped>,
         problems: &mut Diagnostics,
     ) -> PlannedBatch {
-        let context = self.context(host, role, facts, problems);
+        let context = self.context(scope, role, problems);
         let mut work =
             Batch { role: role.name.clone(), mode, items: Vec::new(), handlers: Vec::new() };
         let mut places = Vec::new();
@@ -246,12 +319,24 @@ impl<'site> Resolver<'site> {
         }
         self.secrets.take_asked();
         let resource = self.resource(role, step, context, problems)?;
+        let secret = self.secrets.take_asked();
+        if secret && self.checking {
+            for setting in misplaced(&resource) {
+                // A template's `dest` is the path of the file that it becomes.
+                let written =
+                    if step.kind == "template" && setting == "path" { "dest" } else { &setting };
+                let entries = step.body.entries().unwrap_or_default();
+                let entry = entries.iter().find(|entry| entry.key == written);
+                let place = entry.map_or_else(|| step.span.clone(), |e| e.node.span(&role.source));
+                problems.push(misplaced_secret(written, place));
+            }
+        }
         let timeout = step.timeout.unwrap_or(self.site.config.run.step_timeout);
         Some(Item {
             name: step.name.clone(),
             resource,
             notify: step.notify.iter().map(|(name, _)| name.clone()).collect(),
-            secret: self.secrets.take_asked(),
+            secret,
             timeout_ms: timeout.saturating_mul(1_000),
         })
     }
@@ -362,25 +447,8 @@ impl<'site> Resolver<'site> {
     }
 }
 
-/// One owner per thing: two steps that write the same path on one host are an error.
-fn check_owners(plan: &HostPlan, problems: &mut Diagnostics) {
-    let mut owners: BTreeMap<String, Option<&Span>> = BTreeMap::new();
-    for batch in &plan.batches {
-        for (item, place) in batch.work.items.iter().zip(&batch.places) {
-            for path in item.resource.owns() {
-                let Some(first) = owners.insert(path.clone(), place.as_ref()) else { continue };
-                let mut problem = Diagnostic::error(
-                    Code::RESOURCE_OWNER,
-                    format!("two steps own {path} on the same host"),
-                );
-                if let Some(place) = place {
-                    problem = problem.at(place.clone(), "second owner");
-                }
-                if let Some(first) = first {
-                    problem = problem.also(first.clone(), "first owner");
-                }
-                problems.push(problem.hint("one owner per thing: give it to one role"));
-            }
-        }
-    }
+fn misplaced_secret(setting: &str, place: Span) -> Diagnostic {
+    Diagnostic::error(Code::SECRET_PLACE, format!("a secret may not stand in `{setting}`"))
+        .at(place, "readable for others")
+        .hint("write it into a `file`, `unit` or `block` (content or template), or give it to a command's `stdin`")
 }

@@ -44,6 +44,11 @@ pub struct RepositoryFound {
 const UNREAD: &str = "/etc/apt/sources.list.d/strata-unread.disabled";
 
 impl AptRepository {
+    /// The files that belong to it.
+    pub(super) fn paths(&self) -> [String; 2] {
+        [self.source_path(), self.key_path()]
+    }
+
     fn source_path(&self) -> String {
         format!("/etc/apt/sources.list.d/{}.sources", self.name)
     }
@@ -107,7 +112,7 @@ impl Converge for AptRepository {
     }
 
     fn shown_files(&self) -> Vec<String> {
-        vec![self.source_path(), self.key_path()]
+        self.paths().into()
     }
 
     fn compare(&self, found: &RepositoryFound) -> Vec<Change> {

@@ -62,6 +62,8 @@ const SCRIPT: &str = "/etc/strata/firewall.nft";
 const UNIT: &str = "/etc/systemd/system/strata-firewall.service";
 const WANTS_DIRECTORY: &str = "/etc/systemd/system/sysinit.target.wants";
 const WANTS: &str = "/etc/systemd/system/sysinit.target.wants/strata-firewall.service";
+/// What it writes as a whole.
+pub(super) const PATHS: [&str; 2] = [SCRIPT, UNIT];
 /// What the kernel said right after the last proved change.
 const LIVE: &str = "/var/lib/strata/firewall.live";
 

@@ -36,7 +36,8 @@ pub struct ModuleFound {
 }
 
 impl KernelModule {
-    fn path(&self) -> String {
+    /// The file that loads it at each boot.
+    pub(super) fn path(&self) -> String {
         format!("/etc/modules-load.d/strata-{}.conf", self.name)
     }
 

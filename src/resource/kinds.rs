@@ -90,19 +90,6 @@ kinds! {
 }
 
 impl Resource {
-    /// Paths that this resource alone writes: two resources of one host that own the same path
-    /// would undo each other's work.
-    pub fn owns(&self) -> Vec<String> {
-        match self {
-            Self::File(file) => vec![file.path.clone()],
-            Self::Link(link) => vec![link.path.clone()],
-            Self::Unit(unit) => vec![format!("/etc/systemd/system/{}", unit.name)],
-            Self::Sysctl(sysctl) => vec![format!("/etc/sysctl.d/{}.conf", sysctl.name)],
-            Self::Hostname(_) => vec!["/etc/hostname".to_owned()],
-            _ => Vec::new(),
-        }
-    }
-
     /// The text that this resource writes as a whole file, if it does.
     pub fn content(&self) -> Option<&str> {
         match self {

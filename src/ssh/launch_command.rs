@@ -50,10 +50,16 @@ pub(super) fn launch_command(
     let forwards = directories.join(" ");
     let backwards = directories.iter().rev().map(String::as_str).collect::<Vec<_>>().join(" ");
     let mut script = String::from("umask 077; ");
+    // An agent that had to start from memory, because no disk took it, is put on a disk as soon as
+    // one does: only from there can it take an unproved change back after a boot.
+    let lasting = match directories {
+        [lasting @ .., _] if !lasting.is_empty() => lasting.join(" "),
+        _ => forwards.clone(),
+    };
     if existing == Existing::Use {
         // A file that is no ELF program must not reach exec: sh would take it for a script.
         script += &format!(
-            "for d in {forwards}; do for h in {}; do f=$d/agents/strata-agent-$h; \
+            "for d in {lasting}; do for h in {}; do f=$d/agents/strata-agent-$h; \
              if [ -O $d ] && [ -O $f ] && [ -x $f ] && read -r m < $f 2>/dev/null && case $m in *ELF*) true;; *) false;; esac; \
              then exec $f serve --digest $h; fi; done; done; ",
             digests.join(" "),

@@ -363,6 +363,33 @@ async fn this_machine_is_a_host_too_and_its_lock_is_exclusive() {
     fourth.close().await;
 }
 
+/// Ten seconds of real time: the agent does not run, so nothing else can end the wait.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_hangs_does_not_hold_up_a_request_for_the_lock() {
+    let sshd = Sshd::start(Setup::default());
+    sshd.trust().await;
+    let session = connect(&sshd).await;
+    let agent = session.exec(command(&["sh", "-c", "echo $PPID"])).await.unwrap().stdout;
+    let agent = String::from_utf8(agent).unwrap();
+    let signal = |name: &str| {
+        let kill = std::process::Command::new("kill").args([name, agent.trim()]).status();
+        assert!(kill.unwrap().success(), "{name}");
+    };
+    signal("-STOP");
+    let holder = LockHolder {
+        owner: "root@test".into(),
+        purpose: "a test".into(),
+        run: "r1".into(),
+        since_unix_ms: 1,
+    };
+    let began = Instant::now();
+    let error = session.lock(holder).await.unwrap_err().to_string();
+    let took = began.elapsed();
+    signal("-KILL");
+    assert!(error.contains("gave no answer about the lock within 10 s"), "{error}");
+    assert!(took < Duration::from_secs(12), "{took:?}");
+}
+
 /// Takes the lock as soon as the session that held it is gone.
 async fn taken_soon(session: &AgentSession, holder: &LockHolder) {
     let until = Instant::now() + Duration::from_secs(5);
