@@ -161,7 +161,10 @@ fn patterns() -> Vec<String> {
         for skip in 0..3 {
             let aligned = &value[skip..];
             let whole = aligned.len() / 3 * 3;
-            for engine in [base64::engine::general_purpose::STANDARD, base64::engine::general_purpose::URL_SAFE] {
+            for engine in [
+                base64::engine::general_purpose::STANDARD,
+                base64::engine::general_purpose::URL_SAFE,
+            ] {
                 patterns.push(engine.encode(&aligned[..whole]));
             }
         }
@@ -177,9 +180,24 @@ fn patterns() -> Vec<String> {
 fn in_files(bench: &Bench, patterns: &[String]) {
     let mut found = BTreeSet::new();
     for host in [HOLDER, OTHER, BYSTANDER, OPERATOR] {
-        let mut words = vec!["grep", "--recursive", "--files-with-matches", "--text", "--fixed-strings", "--file=-"];
-        words.extend(["--devices=skip", "--exclude-dir=proc", "--exclude-dir=sys", "--exclude-dir=dev"]);
-        words.extend(["/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr", "/var"]);
+        let mut words = vec![
+            "grep",
+            "--recursive",
+            "--files-with-matches",
+            "--text",
+            "--fixed-strings",
+            "--file=-",
+        ];
+        words.extend([
+            "--devices=skip",
+            "--exclude-dir=proc",
+            "--exclude-dir=sys",
+            "--exclude-dir=dev",
+        ]);
+        words.extend([
+            "/etc", "/home", "/media", "/mnt", "/opt", "/root", "/run", "/srv", "/tmp", "/usr",
+            "/var",
+        ]);
         let said = bench.with_input(host, &words, &(patterns.join("\n") + "\n"));
         assert!(said.code < 2 || said.err.lines().all(|line| line.contains("No such")), "{said:?}");
         found.extend(said.out.lines().map(|path| format!("{host}:{path}")));
@@ -187,7 +205,8 @@ fn in_files(bench: &Bench, patterns: &[String]) {
     println!("figure: files that hold the secret: {found:?}");
     let mut expected = BTreeSet::from([format!("{HOLDER}:{TARGET}")]);
     let copies = "/var/lib/strata/backup/etc-canary.conf";
-    let listing = bench.output(HOLDER, &["find", copies, "-type", "f", "-printf", "%p %m %U %G\\n"]);
+    let listing =
+        bench.output(HOLDER, &["find", copies, "-type", "f", "-printf", "%p %m %U %G\\n"]);
     for line in listing.lines() {
         let (path, rest) = line.split_once(' ').unwrap();
         assert_eq!(rest, "600 0 0", "{path}");
@@ -196,7 +215,11 @@ fn in_files(bench: &Bench, patterns: &[String]) {
     assert!(expected.len() >= 3, "both values have been replaced once: {expected:?}");
     assert_eq!(found, expected);
     for directory in ["/var/lib/strata", "/var/lib/strata/backup", copies] {
-        assert_eq!(bench.output(HOLDER, &["stat", "-c", "%a %u", directory]), "700 0", "{directory}");
+        assert_eq!(
+            bench.output(HOLDER, &["stat", "-c", "%a %u", directory]),
+            "700 0",
+            "{directory}"
+        );
     }
     assert_eq!(bench.output(HOLDER, &["stat", "-c", "%a %u", TARGET]), "600 0");
     assert_eq!(bench.on(OTHER, &["test", "-e", "/etc/refused.conf"]).code, 1);

@@ -15,8 +15,13 @@ use support::{Bench, OPERATOR, SITE, Said};
 const HOSTS: [&str; 4] = [OPERATOR, "db-01", "redis-01", "k3s-master-01"];
 
 /// What a second run must not restart.
-const UNITS: [&str; 5] =
-    ["ssh.service", "fail2ban.service", "docker.service", "systemd-journald.service", "strata-firewall.service"];
+const UNITS: [&str; 5] = [
+    "ssh.service",
+    "fail2ban.service",
+    "docker.service",
+    "systemd-journald.service",
+    "strata-firewall.service",
+];
 
 #[test]
 fn an_empty_fleet_becomes_green_and_stays_as_it_is() {
@@ -38,7 +43,11 @@ fn the_rehearsal_is_green(bench: &Bench) {
     let start = Instant::now();
     let said = Said::from((command.output().unwrap(), start)).ended(0);
     assert!(said.text().contains("gate base  green"), "{}", said.text());
-    println!("figure: first rehearsal of {} hosts, gate included: {:.1} s", HOSTS.len(), said.seconds);
+    println!(
+        "figure: first rehearsal of {} hosts, gate included: {:.1} s",
+        HOSTS.len(),
+        said.seconds
+    );
 }
 
 fn install(bench: &Bench) -> Said {
@@ -71,7 +80,11 @@ fn the_second_run_changes_and_restarts_nothing(bench: &Bench) {
     for host in HOSTS {
         bench.nothing_half_done(host);
     }
-    println!("figure: second run of {} hosts, diag gate included: {:.2} s", HOSTS.len(), said.seconds);
+    println!(
+        "figure: second run of {} hosts, diag gate included: {:.2} s",
+        HOSTS.len(),
+        said.seconds
+    );
 }
 
 /// Figures only: a machine that is busy with something else must not fail a test.
@@ -128,7 +141,10 @@ fn drift_is_named_and_mended(bench: &Bench) {
     let before = bench.files("db-01");
     bench.output("db-01", &["sh", "-c", "echo '# by hand' >> /etc/chrony/chrony.conf"]);
     bench.output("db-01", &["systemctl", "stop", "fail2ban"]);
-    bench.output("db-01", &["nft", "add", "rule", "inet", "strata", "input", "tcp", "dport", "9999", "accept"]);
+    bench.output(
+        "db-01",
+        &["nft", "add", "rule", "inet", "strata", "input", "tcp", "dport", "9999", "accept"],
+    );
     bench.output("db-01", &["sysctl", "-qw", "net.core.somaxconn=128"]);
     let red = verify(bench).ended(3);
     let red_text = red.text();

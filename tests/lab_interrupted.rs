@@ -169,5 +169,8 @@ fn an_interrupt_finishes_what_is_in_hand() {
     bench.nothing_half_done("k3s-master-01");
     let next = bench.install(SITE, &hosts).ended(0);
     assert!(!next.text().contains("Packages  changed"), "{}", next.text());
-    println!("figure: stopped after {:.1} s, the next run took {:.1} s", said.seconds, next.seconds);
+    println!(
+        "figure: stopped after {:.1} s, the next run took {:.1} s",
+        said.seconds, next.seconds
+    );
 }

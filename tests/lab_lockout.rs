@@ -77,7 +77,10 @@ fn an_sshd_that_admits_nobody(bench: &Bench) {
     insta::with_settings!({ filters => vec![(r"\d+(\.\d+)? (ms|s)\b", "[time]")] }, {
         insta::assert_snapshot!("sshd", problems(&said.text()));
     });
-    println!("figure: an sshd that admits nobody was taken back and reported in {:.1} s", said.seconds);
+    println!(
+        "figure: an sshd that admits nobody was taken back and reported in {:.1} s",
+        said.seconds
+    );
 }
 
 /// strata (and, with `agent_too`, its agent) is killed when the change is live.
@@ -149,7 +152,10 @@ fn as_before(bench: &Bench, files: &std::collections::BTreeMap<String, String>, 
         Err(format!("{:?}", differing.collect::<Vec<_>>()))
     });
     bench.nothing_half_done(HOST);
-    let timers = bench.output(HOST, &["systemctl", "list-units", "--all", "--plain", "--no-legend", "strata-guard-*"]);
+    let timers = bench.output(
+        HOST,
+        &["systemctl", "list-units", "--all", "--plain", "--no-legend", "strata-guard-*"],
+    );
     assert_eq!(timers, "", "no timer is left");
 }
 

@@ -53,11 +53,15 @@ fn the_second_of_two_runs_is_refused() {
     // until its end, so it is ended here.
     assert!(bench.signal("KILL"));
     running.finish();
-    let held = bench.strata(&SLOW[..4].iter().chain(&["absent", "--host", HOST]).copied().collect::<Vec<_>>());
+    let held = bench
+        .strata(&SLOW[..4].iter().chain(&["absent", "--host", HOST]).copied().collect::<Vec<_>>());
     held.ended(6);
     bench.output(HOST, &["pkill", "-x", "sleep"]);
     wait("the host's lock to be free", 20, || {
-        let said = bench.strata_in(OTHER_SITE, &["install", "--layer", "base", "--tag", "absent", "--host", HOST]);
+        let said = bench.strata_in(
+            OTHER_SITE,
+            &["install", "--layer", "base", "--tag", "absent", "--host", HOST],
+        );
         if said.code == 0 { Ok(()) } else { Err(said.text()) }
     });
 }

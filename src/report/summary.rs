@@ -51,8 +51,11 @@ impl Consumer for Summary {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let Ok(mut gathered) = self.0.lock() else { return Ok(()) };
         match &event.kind {
-            EventKind::HostUnusable { .. }
-            | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
+            EventKind::HostUnusable { .. } => {
+                gathered.problems.push(event.clone());
+                gathered.not_converged += 1;
+            }
+            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
                 gathered.problems.push(event.clone());
             }
             EventKind::TestFinished { verdict: Verdict::Fail | Verdict::NotRun, .. } => {
