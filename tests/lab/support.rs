@@ -126,9 +126,8 @@ impl Bench {
         self.lab.copy_in(OPERATOR, folder.path(), "/usr/local/bin".as_ref()).unwrap();
     }
 
-    /// A copy of the repository's site on the operator host, changed by `edit`. The first copy gets
-    /// an identity, secrets and pinned host keys; the others share the identity and get their own
-    /// secrets.
+    /// A copy of the repository's site on the operator host, changed by `edit`. The first copy at a place
+    /// gets an identity, secrets and pinned host keys; later ones keep them.
     pub fn put_site(&self, target: &str, edit: impl FnOnce(&Path)) {
         let folder = tempfile::tempdir().unwrap();
         for part in PARTS {
@@ -140,6 +139,9 @@ impl Bench {
             self.on(OPERATOR, &["rm", "-rf", &format!("{target}/{part}")]).ended(0);
         }
         self.lab.copy_in(OPERATOR, folder.path(), target.as_ref()).unwrap();
+        if self.on(OPERATOR, &["test", "-e", &format!("{target}/.strata/known_hosts")]).code == 0 {
+            return;
+        }
         let keys = self.lab.hostkeys().unwrap().join("\n") + "\n";
         self.put_text(OPERATOR, "/root/lab-host-keys", &keys);
         self.on(OPERATOR, &["strata", "--site", target, "secrets", "init"]).ended(0);
