@@ -54,6 +54,9 @@ pub struct Request<'a> {
 
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
 pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
+    if let Some(refusal) = no_journal(events).await {
+        return refusal;
+    }
     if let Some(refusal) = requirements(request) {
         return (Exit::Refused, refusal);
     }
@@ -86,6 +89,13 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     }
     fleet.close().await;
     finish(exit, reasons, "everything is as wanted", events, stop).await
+}
+
+/// Why a run does not begin: its journal cannot be written.
+pub async fn no_journal(events: &Events) -> Option<(Exit, String)> {
+    let error = events.flush().await.err()?;
+    let reason = format!("the journal cannot be written ({error}); no host was touched");
+    Some((Exit::Internal, reason))
 }
 
 /// The end of a run: an interrupt and a journal that failed come before everything else.

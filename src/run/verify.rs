@@ -1,6 +1,6 @@
 //! `strata verify`: the gate alone.
 
-use super::install::{finish, hosts_of, prove};
+use super::install::{finish, hosts_of, no_journal, prove};
 use super::{Events, Exit, Fleet, Request, Stop};
 use crate::diag::Diagnostics;
 use crate::event::{HostProblem, TestKind};
@@ -15,6 +15,9 @@ pub async fn verify(
     events: &Events,
     stop: &Stop,
 ) -> (Exit, String) {
+    if let Some(refusal) = no_journal(events).await {
+        return refusal;
+    }
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
