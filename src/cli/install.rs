@@ -5,7 +5,7 @@ use super::{Exit, Settings};
 use crate::diag::Diagnostics;
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
-use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
 use crate::report::{Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, Connection, Events, GateChoice, Request, Stop};
@@ -174,6 +174,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let site = check::load(settings, &mut problems);
     let (layers, hosts) = match &site {
         Some(site) => {
+            check_tags(site, work.tags, &mut problems);
             let selectors: Vec<HostSelector> =
                 work.selection.host.iter().cloned().map(HostSelector).collect();
             (
