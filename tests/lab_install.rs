@@ -28,7 +28,7 @@ fn an_empty_fleet_becomes_green_and_stays_as_it_is() {
     let bench = Bench::open("t-install", &HOSTS);
     the_rehearsal_is_green(&bench);
     the_second_run_changes_and_restarts_nothing(&bench);
-    what_it_takes_beside_plain_ssh(&bench);
+    what_it_takes_beside_plain_ssh(&bench, &HOSTS[1..]);
     status_and_verify_are_green(&bench);
     drift_is_named_and_mended(&bench);
     the_last_good_copy_comes_back(&bench);
@@ -87,36 +87,70 @@ fn the_second_run_changes_and_restarts_nothing(bench: &Bench) {
     );
 }
 
-/// Figures only: a machine that is busy with something else must not fail a test.
-fn what_it_takes_beside_plain_ssh(bench: &Bench) {
-    let script = |options: &str| {
-        format!(
-            "for h in 10.0.0.120 10.0.0.123 10.0.0.100; do \
-             ssh -o BatchMode=yes -o UserKnownHostsFile=/root/lab-host-keys {options} $h true & done; wait"
-        )
-    };
-    let time = |options: &str| {
-        let said = bench.on(OPERATOR, &["sh", "-c", &script(options)]).ended(0);
+/// Seconds of a run that changes nothing, beside a parallel `ssh true` to the same hosts. Figures
+/// only: a machine that is busy with something else must not fail a test.
+fn what_it_takes_beside_plain_ssh(bench: &Bench, hosts: &[&str]) {
+    let known = bench.lab.spec().unwrap();
+    let addresses: Vec<String> =
+        hosts.iter().map(|host| known.host(host).unwrap().private.to_string()).collect();
+    let ssh = |options: &str| {
+        let script = format!(
+            "for h in {}; do ssh -o BatchMode=yes -o UserKnownHostsFile=/root/lab-host-keys \
+             {options} $h true & done; wait",
+            addresses.join(" ")
+        );
+        let said = bench.on(OPERATOR, &["sh", "-c", &script]).ended(0);
         assert_eq!(said.err, "", "ssh {options}");
         said.seconds
     };
-    let three = &HOSTS[1..];
-    let looking = |bench: &Bench| {
-        let mut words = vec!["install", "--layer", "base", "--check"];
-        for host in three {
-            words.extend(["--host", host]);
-        }
-        bench.strata(&words).ended(0).seconds
-    };
-    // A plain and a strata run alternate, so that both see the same machine.
+    let mut look = vec!["install", "--layer", "base", "--check"];
+    for host in hosts {
+        look.extend(["--host", host]);
+    }
+    // They alternate, so that all see the same machine.
     for round in 1..=3 {
         println!(
-            "figure: round {round}, 3 hosts: strata install --check {:.2} s, parallel ssh true {:.2} s, with curve25519 {:.2} s",
-            looking(bench),
-            time(""),
-            time("-o KexAlgorithms=curve25519-sha256"),
+            "figure: round {round}, {} hosts: strata install --check {:.2} s, parallel ssh true {:.2} s, with curve25519 {:.2} s",
+            hosts.len(),
+            bench.strata(&look).ended(0).seconds,
+            ssh(""),
+            ssh("-o KexAlgorithms=curve25519-sha256"),
         );
     }
+}
+
+/// `cargo test --release --test lab_install -- --ignored --nocapture measure`
+#[test]
+#[ignore = "measurement: ten hosts, about 3 minutes"]
+fn measure_ten_hosts() {
+    const TEN: [&str; 10] = [
+        "haproxy-01",
+        "db-01",
+        "redis-01",
+        "queue-01",
+        "minio-01",
+        "maria-01",
+        "proxysql-01",
+        "k3s-master-01",
+        "k3s-worker-01",
+        "k3s-worker-02",
+    ];
+    let bench = Bench::open("t-ten", &TEN);
+    bench.fresh();
+    let first = bench.install(SITE, &TEN).ended(0);
+    println!("figure: first install of 10 hosts, diag gate included: {:.1} s", first.seconds);
+    let second = bench.install(SITE, &TEN).ended(0);
+    assert!(second.text().contains("10 hosts converged, 0 not; 0 of "), "{}", second.text());
+    let layer = second
+        .text()
+        .lines()
+        .find(|line| line.starts_with("layer base  converged"))
+        .map(str::to_owned);
+    println!(
+        "figure: second install of 10 hosts, diag gate included: {:.2} s; {layer:?}",
+        second.seconds
+    );
+    what_it_takes_beside_plain_ssh(&bench, &TEN);
 }
 
 fn status_and_verify_are_green(bench: &Bench) {

@@ -7,15 +7,14 @@ use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
-use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
 use crate::report::{Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, Connection, Events, GateChoice, Request, Stop};
-use crate::site::{Layer, Profile, Site, suggest};
+use crate::site::{Layer, Profile, Site};
 use crate::ssh::ConnectOptions;
 use crate::wire::LockHolder;
 use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -322,19 +321,7 @@ fn check_selection(
             );
         }
     }
-    let known: BTreeSet<&str> = layers
-        .iter()
-        .flat_map(|layer| &layer.place)
-        .filter_map(|placement| site.roles.get(&placement.role))
-        .flat_map(|role| &role.steps)
-        .flat_map(|step| step.tags.iter().map(String::as_str))
-        .collect();
-    for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
-        problems.push(
-            Diagnostic::error(Code::SELECTION, format!("no step has the tag `{tag}`"))
-                .hint(suggest::among(tag, known.iter().copied())),
-        );
-    }
+    check_tags(site, tags, problems);
 }
 
 /// Faults on production need the site's policy or the site's name typed (DESIGN: production is not

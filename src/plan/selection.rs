@@ -3,6 +3,7 @@
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::site::{Layer, Site, suggest};
 use globset::Glob;
+use std::collections::BTreeSet;
 
 /// What the operator asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,6 +40,23 @@ pub fn select_layers<'a>(
         .iter()
         .filter(|layer| names.is_empty() || names.contains(&layer.name))
         .collect()
+}
+
+/// Reports tags that no step of the site has: with such a tag a run would do nothing and call it
+/// done.
+pub fn check_tags(site: &Site, tags: &[String], problems: &mut Diagnostics) {
+    let known: BTreeSet<&str> = site
+        .roles
+        .values()
+        .flat_map(|role| &role.steps)
+        .flat_map(|step| step.tags.iter().map(String::as_str))
+        .collect();
+    for tag in tags.iter().filter(|tag| !known.contains(tag.as_str())) {
+        problems.push(
+            Diagnostic::error(Code::SELECTION, format!("no step has the tag `{tag}`"))
+                .hint(suggest::among(tag, known.iter().copied())),
+        );
+    }
 }
 
 /// The selected hosts in inventory order.
