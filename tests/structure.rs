@@ -61,7 +61,9 @@ const SLEEPS: &[(&str, &str)] = &[
     ("src/ssh/launch.rs", "a channel that is refused is asked for again until a deadline"),
     ("src/ssh/reachability.rs", "connects again until the guard's deadline"),
     ("tests/agent_pipes.rs", "looks again until a deadline"),
+    ("tests/lab/support.rs", "looks again until a deadline"),
     ("tests/lab_hosts.rs", "looks again until a deadline"),
+    ("tests/lab_interrupted.rs", "kills at a random moment: the moment is the subject"),
     ("tests/transport/main.rs", "looks again until a deadline"),
     ("tests/transport/sshd.rs", "looks again until a deadline"),
 ];
