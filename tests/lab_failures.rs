@@ -178,10 +178,14 @@ fn fill_operator_disk(bench: &Bench) -> FaultId {
 /// What is in hand ends; the run is not reported as complete.
 fn a_disk_that_fills_during_the_run_stops_it(bench: &Bench) {
     bench.put_site(SITE, |site| {
-        append(
-            &site.join("roles/base/role.toml"),
-            "\n[[step]]\nname    = \"Slow\"\ntags    = [\"slow\"]\ncommand = { argv = [\"sleep\", \"4\"] }\n",
-        );
+        let step = |name: &str, argv: &str| {
+            format!("\n[[step]]\nname    = \"{name}\"\ntags    = [\"slow\"]\ncommand = {{ argv = [{argv}] }}\n")
+        };
+        // Enough events after the slow step to need another block of the disk.
+        let after = (0..60).map(|number| step(&format!("After {number}"), "\"true\""));
+        let steps: String =
+            std::iter::once(step("Slow", "\"sleep\", \"4\"")).chain(after).collect();
+        append(&site.join("roles/base/role.toml"), &steps);
     });
     let words = ["install", "--layer", "base", "--tag", "slow", "--host", GOOD];
     let running = bench.start(SITE, &words);
