@@ -52,10 +52,12 @@ pub(super) fn launch_command(
     let mut script = String::from("umask 077; ");
     // An agent that had to start from memory, because no disk took it, is put on a disk as soon as
     // one does: only from there can it take an unproved change back after a boot.
-    let lasting = match directories {
-        [lasting @ .., _] if !lasting.is_empty() => lasting.join(" "),
-        _ => forwards.clone(),
-    };
+    let on_disk: Vec<&str> = directories
+        .iter()
+        .map(String::as_str)
+        .filter(|directory| !directory.starts_with("/run/"))
+        .collect();
+    let lasting = if on_disk.is_empty() { forwards.clone() } else { on_disk.join(" ") };
     if existing == Existing::Use {
         // A file that is no ELF program must not reach exec: sh would take it for a script.
         script += &format!(
