@@ -291,7 +291,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     events.emit(EventKind::RunFinished {
         exit_code: exit.code(),
         reason,
-        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms: crate::event::elapsed_ms(start),
     });
     drop(events);
     // The consumers' thread ends with the last sender; a panic there is reported by the hook.

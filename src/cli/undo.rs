@@ -4,7 +4,6 @@ use super::install::connection;
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
-use crate::event::HostProblem;
 use crate::history::StateDir;
 use crate::report::Plain;
 use crate::run::{Connection, Events, Fleet, Stop};
@@ -86,11 +85,7 @@ async fn on_host(
     let fleet = Fleet::default();
     fleet.connect(site, hosts, connection, events, &Stop::new()).await;
     let result = match fleet.session(&hosts[0]) {
-        None => Err(match fleet.problem(&hosts[0]) {
-            Some(HostProblem::Locked) => Exit::Locked,
-            Some(HostProblem::Unfit) => Exit::Refused,
-            Some(HostProblem::Unreachable | HostProblem::Identity) | None => Exit::Unreachable,
-        }),
+        None => Err(fleet.problem(&hosts[0]).map_or(Exit::Unreachable, Exit::from)),
         Some(session) => {
             let spec = ExecSpec {
                 argv: vec!["/proc/self/exe".to_owned(), "undo".to_owned(), arguments.file.clone()],

@@ -2,7 +2,7 @@
 
 use super::scenario::{Finding, SCENARIOS, Surroundings};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::event::{EventKind, GateVerdict, TestKind, Verdict, now_ms};
+use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
 use crate::run::{Connection, Events, Fleet, Stop};
@@ -254,8 +254,4 @@ fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict) -> io::Resu
         at_ms: now_ms(),
         run: context.run.to_owned(),
     })
-}
-
-fn elapsed_ms(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -23,5 +23,5 @@ pub use context::SecretLookup;
 pub use digest::layer_digest;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};
 pub use samples::sample_facts;
-pub use selection::{HostSelector, Selection, check_tags, select_hosts, select_layers};
+pub use selection::{HostSelector, check_tags, select_hosts, select_layers};
 pub use variables::{Provenance, ResolvedVariable, variables_of};

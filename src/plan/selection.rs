@@ -5,17 +5,6 @@ use crate::site::{Layer, Site, suggest};
 use globset::Glob;
 use std::collections::BTreeSet;
 
-/// What the operator asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// `--layer`; empty for all.
-    pub layers: Vec<String>,
-    /// `--host`: names, globs, groups; `!` excludes. Empty for all.
-    pub hosts: Vec<HostSelector>,
-    /// `--tag`; empty for all.
-    pub tags: Vec<String>,
-}
-
 /// One `--host` argument.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostSelector(pub String);

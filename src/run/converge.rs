@@ -2,7 +2,7 @@
 
 use super::changes::outcome_text;
 use super::{Events, Stop};
-use crate::event::{EventKind, HostState, StepId, StepOutcome};
+use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
 use crate::ssh::AgentSession;
@@ -54,7 +54,7 @@ pub async fn host(
         changed: tally.changed,
         steps: tally.steps,
         waiting_handlers: tally.waiting.clone(),
-        took_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+        took_ms: elapsed_ms(start),
     });
     (state, tally)
 }

@@ -1,5 +1,6 @@
 //! Exit codes, everywhere the same.
 
+use crate::event::HostProblem;
 use std::process::ExitCode;
 
 /// How a command ended. Where several apply the order is: interrupted, not healed, refused, gate
@@ -71,6 +72,16 @@ impl Exit {
             return other;
         }
         ORDER.into_iter().find(|exit| *exit == self || *exit == other).unwrap_or(self)
+    }
+}
+
+impl From<HostProblem> for Exit {
+    fn from(problem: HostProblem) -> Self {
+        match problem {
+            HostProblem::Unreachable | HostProblem::Identity => Self::Unreachable,
+            HostProblem::Locked => Self::Locked,
+            HostProblem::Unfit => Self::Refused,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The connected hosts of a run: one session each, kept for the whole run.
 
 use super::{Events, Stop};
-use crate::event::{EventKind, HostProblem};
+use crate::event::{EventKind, HostProblem, elapsed_ms};
 use crate::site::{Host, Site};
 use crate::ssh::{AgentSession, ConnectOptions, LockError, Target, Transport};
 use crate::wire::LockHolder;
@@ -204,7 +204,7 @@ async fn connect_one(
             hint: error.hint(),
             reason: without_name(host, &error.to_string()),
         })?;
-    let took_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let took_ms = elapsed_ms(start);
     if let Some(holder) = &connection.holder {
         session.lock(holder.clone()).await.map_err(|error| Refusal {
             class: match error {

@@ -3,7 +3,7 @@
 use super::converge::{self, Tally};
 use super::{Connection, Events, Exit, Fleet, Stop};
 use crate::diag::{Diagnostics, Renderer};
-use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, now_ms};
+use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
 use crate::gate;
 use crate::history::{RecordState, Records};
 use crate::plan::{Resolver, SecretLookup, Skipped, layer_digest};
@@ -367,8 +367,7 @@ impl LayerWork<'_> {
 
     fn unusable(&self, name: &str) -> Exit {
         match self.fleet.problem(name) {
-            Some(HostProblem::Locked) => Exit::Locked,
-            Some(HostProblem::Unfit) => Exit::Refused,
+            Some(problem @ (HostProblem::Locked | HostProblem::Unfit)) => problem.into(),
             _ if self.stop.wished() => Exit::Interrupted,
             _ => Exit::Unreachable,
         }
@@ -404,9 +403,4 @@ impl LayerWork<'_> {
             }
         }
     }
-}
-
-/// Milliseconds since `start`.
-pub fn elapsed_ms(start: Instant) -> u64 {
-    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

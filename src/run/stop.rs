@@ -1,6 +1,5 @@
 //! The operator's wish to stop: once, finish what is in hand; twice, stop now.
 
-use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// A stop wish that everything in a run can look at and wait for.
@@ -8,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 pub struct Stop {
     soon: CancellationToken,
     now: CancellationToken,
-    _shared: Arc<()>,
 }
 
 impl Stop {

@@ -3,7 +3,7 @@
 use super::install::{finish, hosts_of, no_journal, prove};
 use super::{Events, Exit, Fleet, Request, Stop};
 use crate::diag::Diagnostics;
-use crate::event::{HostProblem, TestKind};
+use crate::event::TestKind;
 use crate::plan::Resolver;
 use std::sync::Arc;
 
@@ -35,12 +35,7 @@ pub async fn verify(
         }
         fleet.connect(request.site, &hosts, &request.connection, events, stop).await;
         for host in &hosts {
-            exit = exit.worse(match fleet.problem(host) {
-                None => Exit::Done,
-                Some(HostProblem::Locked) => Exit::Locked,
-                Some(HostProblem::Unfit) => Exit::Refused,
-                Some(HostProblem::Unreachable | HostProblem::Identity) => Exit::Unreachable,
-            });
+            exit = exit.worse(fleet.problem(host).map_or(Exit::Done, Exit::from));
         }
         let (verdict, reason) =
             prove(request, layer, &hosts, kinds.to_vec(), &resolver, &fleet, events, stop).await;
