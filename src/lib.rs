@@ -16,6 +16,8 @@ pub mod diag;
 #[cfg(feature = "controller")]
 pub mod event;
 #[cfg(feature = "controller")]
+pub mod fleet;
+#[cfg(feature = "controller")]
 pub mod gate;
 #[cfg(feature = "controller")]
 pub mod history;

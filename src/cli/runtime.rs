@@ -1,6 +1,6 @@
 //! The async runtime and the operator's interrupts.
 
-use crate::run::Stop;
+use crate::fleet::Stop;
 use std::future::Future;
 use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};

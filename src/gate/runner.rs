@@ -3,9 +3,9 @@
 use super::scenario::{Finding, SCENARIOS, Surroundings};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
+use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
-use crate::run::{Connection, Events, Fleet, Stop};
 use crate::site::{GateTest, Group, Layer, Site, suggest};
 use std::io;
 use std::time::Instant;

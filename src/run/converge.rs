@@ -1,8 +1,8 @@
 //! One host through one layer.
 
 use super::changes::outcome_text;
-use super::{Events, Stop};
 use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
+use crate::fleet::{Events, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
 use crate::ssh::AgentSession;

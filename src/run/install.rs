@@ -1,9 +1,10 @@
 //! `strata install`: layer after layer, each converged on all its hosts, then proved by its gate.
 
+use super::Exit;
 use super::converge::{self, Tally};
-use super::{Connection, Events, Exit, Fleet, Stop};
 use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
+use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::gate;
 use crate::history::{RecordState, Records};
 use crate::plan::{Resolver, SecretLookup, Skipped, layer_digest};

@@ -5,16 +5,10 @@
 
 mod changes;
 mod converge;
-mod events;
 mod exit;
-mod fleet;
 mod install;
-mod stop;
 mod verify;
 
-pub use events::Events;
 pub use exit::Exit;
-pub use fleet::{Connection, Fleet};
 pub use install::{GateChoice, Request, hosts_of, install};
-pub use stop::Stop;
 pub use verify::verify;

@@ -1,9 +1,10 @@
 //! `strata verify`: the gate alone.
 
 use super::install::{finish, hosts_of, no_journal, prove};
-use super::{Events, Exit, Fleet, Request, Stop};
+use super::{Exit, Request};
 use crate::diag::Diagnostics;
 use crate::event::TestKind;
+use crate::fleet::{Events, Fleet, Stop};
 use crate::plan::Resolver;
 use std::sync::Arc;
 

@@ -13,7 +13,7 @@ mod sshd;
 
 use super::runner::Context;
 use crate::event::{EventKind, TestKind, Verdict};
-use crate::run::{Events, Fleet, Stop};
+use crate::fleet::{Events, Fleet, Stop};
 use crate::site::GateTest;
 use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;

@@ -3,8 +3,8 @@
 
 use super::converged::{differences, plan_of};
 use super::{Finding, Surroundings};
+use crate::fleet::Stop;
 use crate::gate::probe;
-use crate::run::Stop;
 use crate::ssh::AgentSession;
 use crate::wire::ExecOutcome;
 use serde::Deserialize;
@@ -113,12 +113,12 @@ async fn back(
 }
 
 /// Attempts to reach a rebooting host are no news.
-fn quiet_events() -> crate::run::Events {
+fn quiet_events() -> crate::fleet::Events {
     struct Nobody;
     impl crate::event::Consumer for Nobody {
         fn event(&mut self, _: &crate::event::Event) -> std::io::Result<()> {
             Ok(())
         }
     }
-    crate::run::Events::start(Box::new(Nobody), Stop::new()).0
+    crate::fleet::Events::start(Box::new(Nobody), Stop::new()).0
 }

@@ -1,0 +1,10 @@
+//! What everything that works on hosts shares: their sessions, the way of events to their
+//! consumers, and the operator's wish to stop.
+
+mod events;
+mod sessions;
+mod stop;
+
+pub use events::Events;
+pub use sessions::{Connection, Fleet};
+pub use stop::Stop;
