@@ -23,6 +23,7 @@ const USES: &[(&str, &[&str])] = &[
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
     ("ssh", &["resource", "wire"]),
+    ("image", &["ssh"]),
     ("lab", &[]),
     ("report", &["event"]),
     ("history", &["event"]),

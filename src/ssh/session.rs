@@ -11,7 +11,8 @@ use super::running_program::{ProgramEvent, RunningProgram};
 use super::target::{ConnectOptions, Target, Transport};
 use crate::resource::{Batch, ItemReport};
 use crate::wire::{
-    ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PROTOCOL, ToAgent,
+    ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PROTOCOL, RelayTarget,
+    ToAgent,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -200,6 +201,15 @@ impl AgentSession {
         to: SocketAddr,
         limit: Duration,
     ) -> Result<RelayStream, OpenError> {
+        RelayStream::open(Arc::clone(&self.router), RelayTarget::Tcp(to), limit).await
+    }
+
+    /// Opens a connection, on the host, to the stream socket at an absolute path.
+    ///
+    /// # Errors
+    /// As [`AgentSession::open_stream`].
+    pub async fn open_unix(&self, path: &str, limit: Duration) -> Result<RelayStream, OpenError> {
+        let to = RelayTarget::Unix(path.to_owned());
         RelayStream::open(Arc::clone(&self.router), to, limit).await
     }
 
