@@ -103,6 +103,17 @@ pub enum KindArgument {
     Perf,
 }
 
+impl KindArgument {
+    /// The kind of test.
+    pub const fn test(self) -> TestKind {
+        match self {
+            Self::Diag => TestKind::Diag,
+            Self::Failover => TestKind::Failover,
+            Self::Perf => TestKind::Perf,
+        }
+    }
+}
+
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
     let gate = match arguments.gate {
@@ -110,7 +121,6 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         GateArgument::Full => GateChoice::Full,
         GateArgument::Diag => GateChoice::Diag,
     };
-    let command = described("install", &arguments.selection);
     let work = Work {
         selection: &arguments.selection,
         tags: &arguments.tag,
@@ -120,20 +130,12 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         confirm: arguments.confirm.as_deref(),
         kinds: None,
     };
-    execute(&work, &command, settings)
+    execute(&work, &arguments.typed(), settings)
 }
 
 /// Runs `strata verify`.
 pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
-    let mut kinds: Vec<TestKind> = arguments
-        .kind
-        .iter()
-        .map(|kind| match kind {
-            KindArgument::Diag => TestKind::Diag,
-            KindArgument::Failover => TestKind::Failover,
-            KindArgument::Perf => TestKind::Perf,
-        })
-        .collect();
+    let mut kinds: Vec<TestKind> = arguments.kind.iter().map(|kind| kind.test()).collect();
     if kinds.is_empty() {
         kinds.push(TestKind::Diag);
     }
@@ -148,7 +150,7 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         confirm: arguments.confirm.as_deref(),
         kinds: Some(kinds),
     };
-    execute(&work, &described("verify", &arguments.selection), settings)
+    execute(&work, &arguments.typed(), settings)
 }
 
 struct Work<'a> {
@@ -159,17 +161,6 @@ struct Work<'a> {
     faults: bool,
     confirm: Option<&'a str>,
     kinds: Option<Vec<TestKind>>,
-}
-
-fn described(verb: &str, selection: &SelectionArguments) -> String {
-    let mut text = verb.to_owned();
-    for layer in &selection.layer {
-        text.push_str(&format!(" --layer {layer}"));
-    }
-    for host in &selection.host {
-        text.push_str(&format!(" --host {host}"));
-    }
-    text
 }
 
 /// Loads, checks, locks, connects, runs, reports.
@@ -382,6 +373,7 @@ pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) 
         },
         port: ssh.port,
         holder,
+        lock_wait: Duration::from_secs(u64::from(site.config.run.lock_wait)),
         parallel: site.config.run.parallel as usize,
     }
 }

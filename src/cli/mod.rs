@@ -13,6 +13,7 @@ mod output;
 mod rehearse;
 mod runtime;
 mod settings;
+mod typed;
 mod undo;
 
 pub use settings::Settings;

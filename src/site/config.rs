@@ -50,6 +50,8 @@ pub struct RunSettings {
     pub parallel: u32,
     /// Seconds that one step may take unless it says otherwise.
     pub step_timeout: u32,
+    /// Seconds for which a host's lock is waited for when another run holds it; 0: not at all.
+    pub lock_wait: u32,
 }
 
 /// What a gate may do and how long its verdict counts.
@@ -118,7 +120,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
             auth_timeout: 10,
             identities: Vec::new(),
         },
-        run: RunSettings { parallel: 256, step_timeout: 600 },
+        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         vars: Variables::new(),
         layers: Vec::new(),
@@ -142,6 +144,9 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
             config.run.parallel = u32::try_from(parallel).unwrap_or(256);
         }
         seconds(&mut table, "step_timeout", &mut config.run.step_timeout);
+        if let Some(wait) = table.integer("lock_wait", 0..=86_400) {
+            config.run.lock_wait = u32::try_from(wait).unwrap_or(20);
+        }
         table.finish();
     }
     if let Some(mut table) = gate_node.and_then(|node| TableReader::of(source, node, problems)) {
