@@ -221,7 +221,10 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let run_id = StateDir::new_run_id();
     let summary = Summary::default();
     let journal = match Journal::create(&state.journal(&run_id)) {
-        Ok(journal) => journal,
+        Ok(journal) => {
+            settings.run.begin(&run_id, &state.journal(&run_id));
+            journal
+        }
         Err(error) => {
             tell!("error: the journal cannot be written: {error}; no host was touched");
             return Exit::Internal;
@@ -235,9 +238,9 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
             return Exit::Internal;
         }
     };
-    let redactor = secrets.redactor();
-    let redacting =
-        Redacting::new(Box::new(move |text| redactor(text)), Box::new(journal), consumers);
+    let redactor = settings.redactor.clone();
+    let redact = move |text: &str| redactor.redact(text).into_owned();
+    let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
     let stop = Stop::new();
     let (events, thread) = Events::start(Box::new(redacting), stop.clone());
     let start = Instant::now();
@@ -286,8 +289,8 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         took_ms: crate::event::elapsed_ms(start),
     });
     drop(events);
-    // The consumers' thread ends with the last sender; a panic there is reported by the hook.
-    let _ = thread.join();
+    // The consumers' thread ends with the last sender; a panic there was reported by the hook.
+    let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
     if !settings.json {
         eprint!("{}", summary.text(&settings.palette));
     }

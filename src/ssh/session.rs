@@ -87,6 +87,7 @@ impl AgentSession {
         let controller_ms = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
         let host_ms = i64::try_from(hello.unix_time_ms).unwrap_or(i64::MAX);
         let Launched { reader, writer, decoder } = launched;
+        tracing::debug!(host = %target.name, address = %target.address, "a session began");
         Ok(Self {
             router: Router::start(target.name.clone(), reader, writer, decoder),
             target: Arc::new(target.clone()),
