@@ -291,10 +291,24 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     drop(events);
     // The consumers' thread ends with the last sender; a panic there was reported by the hook.
     let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
+    if exit == Exit::Done {
+        prune(&state, site);
+    }
     if !settings.json {
         eprint!("{}", summary.text(&settings.palette));
     }
     exit
+}
+
+/// Removes journals beyond those that the site keeps. Only a run that ended well does it: after a
+/// bad one everything may still be of use.
+fn prune(state: &StateDir, site: &Site) {
+    let pruned = state
+        .prune(site.config.history.keep_runs as usize)
+        .and_then(|gone| if gone.is_empty() { Ok(()) } else { Index::open(state)?.forget(&gone) });
+    if let Err(error) = pruned {
+        tell!("warning: old journals were not removed: {error}");
+    }
 }
 
 /// A selection that holds nothing is a mistake, not a success.
