@@ -38,6 +38,15 @@ pub struct ExecResult {
     pub stderr: Vec<u8>,
 }
 
+/// How a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchResult {
+    /// True when every item was looked at and none failed.
+    pub complete: bool,
+    /// Handlers that waited and that the role does not have any more: the host forgot them.
+    pub forgotten: Vec<String>,
+}
+
 impl ExecResult {
     /// True when it exited with status 0.
     pub const fn success(&self) -> bool {
@@ -113,8 +122,7 @@ impl AgentSession {
         self.clock_skew_ms
     }
 
-    /// Runs a batch and hands over every report as it comes. True when it was complete. When the
-    /// host asks for a proof that it can still be reached, one is made over a new connection.
+    /// Runs a batch and hands over every report as it comes. When the host asks for a proof that it can still be reached, one is made over a new connection.
     /// Dropping the future stops the batch after the item in hand.
     ///
     /// # Errors
@@ -123,7 +131,7 @@ impl AgentSession {
         &self,
         work: Batch,
         mut on_report: impl FnMut(ItemReport) + Send,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<BatchResult, SessionError> {
         let (batch, mut news) = self.router.add_batch()?;
         let guard = BatchGuard { router: &self.router, batch };
         self.router.send(ToAgent::Converge { batch, work });
@@ -132,9 +140,9 @@ impl AgentSession {
                 None => return Err(self.router.lost()),
                 Some(BatchNews::Item(report)) => on_report(report),
                 Some(BatchNews::Prove(limit)) => self.prove(batch, limit),
-                Some(BatchNews::Done(complete)) => {
+                Some(BatchNews::Done { complete, forgotten }) => {
                     drop(guard);
-                    return Ok(complete);
+                    return Ok(BatchResult { complete, forgotten });
                 }
             }
         }
