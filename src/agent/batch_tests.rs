@@ -241,10 +241,12 @@ fn a_renamed_handler_is_forgotten_after_a_complete_batch_that_changes() {
     let directory = tempfile::tempdir().unwrap();
     let pending = PendingHandlers::in_directory(directory.path());
     pending.record("base", "restart old").unwrap();
-    let with = |mode, broken: &[&str]| {
+    let of = |mode, broken: &[&str], handlers: &[&str]| {
         let host = host(&["one"], broken);
-        run(&host, &pending, batch(mode, vec![item("one", &[])], &["restart a"])).forgotten
+        run(&host, &pending, batch(mode, vec![item("one", &[])], handlers)).forgotten
     };
+    let with = |mode, broken: &[&str]| of(mode, broken, &["restart a"]);
+    assert_eq!(of(Mode::Apply, &[], &[]), Vec::<String>::new());
     assert_eq!(with(Mode::Check, &[]), Vec::<String>::new());
     assert_eq!(with(Mode::Apply, &["one"]), Vec::<String>::new());
     assert_eq!(pending.list(), ["base/restart old"]);
