@@ -50,6 +50,7 @@ const PRINTS: &[(&str, &str)] = &[
 /// Files that sleep, with the reason: always a look again before a deadline, never a hope.
 const SLEEPS: &[(&str, &str)] = &[
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
+    ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/gate/scenario/reboot.rs", "tries to connect again until a deadline"),
     ("src/lab/command.rs", "looks again until a deadline, and keeps the last reason"),

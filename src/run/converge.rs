@@ -5,7 +5,7 @@ use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
 use crate::fleet::{Events, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
-use crate::ssh::AgentSession;
+use crate::ssh::{AgentSession, BatchResult};
 use std::time::Instant;
 
 /// What a host's way through a layer came to.
@@ -89,9 +89,18 @@ async fn one_batch(
     };
     tally.waiting.extend(notified);
     match result {
-        Ok(true) => HostState::Converged,
-        Ok(false) if failed || !stop.wished() => HostState::Failed,
-        Ok(false) => HostState::Stopped,
+        Ok(BatchResult { complete: true, forgotten }) => {
+            for handler in forgotten {
+                let role = &described.role;
+                let text = format!(
+                    "  {host}  {role} › handler {handler} waited, and the role does not have it any more: forgotten"
+                );
+                events.emit(EventKind::Note { text });
+            }
+            HostState::Converged
+        }
+        Ok(_) if failed || !stop.wished() => HostState::Failed,
+        Ok(_) => HostState::Stopped,
         Err(error) => {
             events.emit(EventKind::Note { text: format!("  {error}") });
             HostState::Lost

@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::converge::{self, Tally};
+use super::ending::{Ending, no_journal};
 use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
@@ -64,65 +65,22 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut exit = Exit::Done;
-    let mut reasons: Vec<String> = Vec::new();
+    let mut ending = Ending::default();
     for layer in &request.layers {
-        // A journal that cannot be written stops the run before its next change.
-        if let Err(error) = events.flush().await {
-            exit = exit.worse(Exit::Internal);
-            reasons.push(format!("the journal cannot be written: {error}"));
-            break;
-        }
-        let hosts = hosts_of(request.site, layer, &request.hosts);
+        let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() {
             continue;
         }
         let (layer_exit, why) =
             one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
-        exit = exit.worse(layer_exit);
-        if !why.is_empty() {
-            reasons.push(why);
-        }
+        ending.add(layer_exit, why);
         let looking_on = request.mode == Mode::Check && layer_exit == Exit::Differences;
         if layer_exit != Exit::Done && !looking_on {
             break;
         }
     }
     fleet.close().await;
-    finish(exit, reasons, "everything is as wanted", events, stop).await
-}
-
-/// Why a run does not begin: its journal cannot be written.
-pub async fn no_journal(events: &Events) -> Option<(Exit, String)> {
-    let error = events.flush().await.err()?;
-    let reason = format!("the journal cannot be written ({error}); no host was touched");
-    Some((Exit::Internal, reason))
-}
-
-/// The end of a run: an interrupt and a journal that failed come before everything else.
-pub async fn finish(
-    exit: Exit,
-    reasons: Vec<String>,
-    done: &str,
-    events: &Events,
-    stop: &Stop,
-) -> (Exit, String) {
-    if let Err(error) = events.flush().await {
-        // That the run was stopped was its own wish then.
-        let exit = if exit == Exit::Interrupted { Exit::Done } else { exit };
-        return (
-            exit.worse(Exit::Internal),
-            format!(
-                "the journal cannot be written ({error}): the run was stopped and its record is not complete; make room in .strata and run again"
-            ),
-        );
-    }
-    if stop.wished() {
-        let reason = "stopped by the operator; run the same command again to go on".to_owned();
-        return (exit.worse(Exit::Interrupted), reason);
-    }
-    let reason = if reasons.is_empty() { done.to_owned() } else { reasons.join("; ") };
-    (exit, reason)
+    ending.finish("everything is as wanted", events, stop).await
 }
 
 /// Why the run is refused before it begins: a layer below is not green (KB-G3, KB-G4).

@@ -5,6 +5,7 @@
 
 mod changes;
 mod converge;
+mod ending;
 mod exit;
 mod install;
 mod verify;

@@ -219,7 +219,7 @@ pub enum SessionError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Another run has it.
-    #[error("{host}: locked by {}", holder_text(holder.as_ref()))]
+    #[error("{host}: {} holds the host's lock", holder_text(holder.as_ref()))]
     Held {
         /// The host's name.
         host: String,

@@ -39,6 +39,15 @@ pub struct ExecResult {
     pub stderr: Vec<u8>,
 }
 
+/// How a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchResult {
+    /// True when every item was looked at and none failed.
+    pub complete: bool,
+    /// Handlers that waited and that the role does not have any more: the host forgot them.
+    pub forgotten: Vec<String>,
+}
+
 impl ExecResult {
     /// True when it exited with status 0.
     pub const fn success(&self) -> bool {
@@ -88,6 +97,7 @@ impl AgentSession {
         let controller_ms = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
         let host_ms = i64::try_from(hello.unix_time_ms).unwrap_or(i64::MAX);
         let Launched { reader, writer, decoder } = launched;
+        tracing::debug!(host = %target.name, address = %target.address, "a session began");
         Ok(Self {
             router: Router::start(target.name.clone(), reader, writer, decoder),
             target: Arc::new(target.clone()),
@@ -113,8 +123,7 @@ impl AgentSession {
         self.clock_skew_ms
     }
 
-    /// Runs a batch and hands over every report as it comes. True when it was complete. When the
-    /// host asks for a proof that it can still be reached, one is made over a new connection.
+    /// Runs a batch and hands over every report as it comes. When the host asks for a proof that it can still be reached, one is made over a new connection.
     /// Dropping the future stops the batch after the item in hand.
     ///
     /// # Errors
@@ -123,7 +132,7 @@ impl AgentSession {
         &self,
         work: Batch,
         mut on_report: impl FnMut(ItemReport) + Send,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<BatchResult, SessionError> {
         let (batch, mut news) = self.router.add_batch()?;
         let guard = BatchGuard { router: &self.router, batch };
         self.router.send(ToAgent::Converge { batch, work });
@@ -132,9 +141,9 @@ impl AgentSession {
                 None => return Err(self.router.lost()),
                 Some(BatchNews::Item(report)) => on_report(report),
                 Some(BatchNews::Prove(limit)) => self.prove(batch, limit),
-                Some(BatchNews::Done(complete)) => {
+                Some(BatchNews::Done { complete, forgotten }) => {
                     drop(guard);
-                    return Ok(complete);
+                    return Ok(BatchResult { complete, forgotten });
                 }
             }
         }

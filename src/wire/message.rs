@@ -150,6 +150,8 @@ pub enum FromAgent {
         batch: u32,
         /// True when every item was looked at and none failed.
         complete: bool,
+        /// Handlers that waited and that the role does not have any more: their records are gone.
+        forgotten: Vec<String>,
     },
     /// A guarded change is live and its dead-man timer runs: prove that the host is still
     /// reachable over a *new* connection and answer [`ToAgent::ConfirmReachable`].
