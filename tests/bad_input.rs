@@ -202,6 +202,7 @@ cases! {
     };
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
+    gate_unknown_group: |s| { s.replace("roles/base/gate.toml", "\"maria\"", "\"mariadb\""); };
     plain_and_encrypted_credentials: |s| {
         s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
     };
