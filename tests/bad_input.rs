@@ -222,6 +222,19 @@ fn a_bad_selection_is_refused_before_any_connection() {
 }
 
 #[test]
+fn an_exception_that_excepts_nothing_is_an_error() {
+    let site = Damaged::new();
+    site.replace(
+        "inventory/lab/exceptions.toml",
+        "test   = \"clock-source\"",
+        "test   = \"clocks\"",
+    )
+    .replace("inventory/lab/exceptions.toml", "bound  = \"p99_ms\"", "bound  = \"p98_ms\"")
+    .replace("inventory/lab/exceptions.toml", "bound  = \"max_percent\"", "sysctl = \"a.b\"");
+    insta::assert_snapshot!(site.strata(&["--rehearsal", "check"]));
+}
+
+#[test]
 fn faults_need_a_confirmation() {
     let site = Damaged::new();
     insta::assert_snapshot!(site.strata(&["verify", "--kind", "failover"]));
