@@ -205,6 +205,7 @@ cases! {
     };
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
+    gate_unknown_group: |s| { s.replace("roles/base/gate.toml", "\"maria\"", "\"mariadb\""); };
     plain_and_encrypted_credentials: |s| {
         s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
     };
@@ -221,6 +222,19 @@ cases! {
 fn a_bad_selection_is_refused_before_any_connection() {
     let site = Damaged::new();
     insta::assert_snapshot!(site.strata(&["install", "--layer", "bse", "--host", "db-0"]));
+}
+
+#[test]
+fn an_exception_that_excepts_nothing_is_an_error() {
+    let site = Damaged::new();
+    site.replace(
+        "inventory/lab/exceptions.toml",
+        "test   = \"clock-source\"",
+        "test   = \"clocks\"",
+    )
+    .replace("inventory/lab/exceptions.toml", "bound  = \"p99_ms\"", "bound  = \"p98_ms\"")
+    .replace("inventory/lab/exceptions.toml", "bound  = \"max_percent\"", "sysctl = \"a.b\"");
+    insta::assert_snapshot!(site.strata(&["--rehearsal", "check"]));
 }
 
 #[test]

@@ -49,6 +49,7 @@ const PRINTS: &[(&str, &str)] = &[
 
 /// Files that sleep, with the reason: always a look again before a deadline, never a hope.
 const SLEEPS: &[(&str, &str)] = &[
+    ("src/agent/probe.rs", "a figure over a span of time: the span is what is measured"),
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
     ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),

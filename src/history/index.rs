@@ -313,6 +313,7 @@ mod tests {
                 verdict: Verdict::Fail,
                 expected: "nothing to change".into(),
                 found: vec!["a: content".into()],
+                measured: Vec::new(),
                 took_ms: 1,
             },
             EventKind::RunFinished { exit_code: 0, reason: "done".into(), took_ms: 5 },
