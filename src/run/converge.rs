@@ -1,7 +1,7 @@
 //! One host through one layer.
 
 use super::changes::outcome_text;
-use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
+use crate::event::{EventKind, HostState, StepId, elapsed_ms};
 use crate::fleet::{Events, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
@@ -121,42 +121,52 @@ fn record(
 ) -> bool {
     let Some(item) = item_of(batch, report.slot) else { return false };
     let handler = matches!(report.slot, ItemSlot::Handler(_));
+    let mut failed = false;
+    if let ItemEvent::Finished { outcome, .. } = &report.event {
+        tally.steps += 1;
+        failed = matches!(outcome, Outcome::Failed(_));
+        if matches!(outcome, Outcome::Changed(_)) {
+            tally.changed += 1;
+            for name in &item.notify {
+                if !notified.contains(name) {
+                    notified.push(name.clone());
+                }
+            }
+        }
+        if handler && !failed {
+            notified.retain(|name| *name != item.name);
+        }
+    }
+    if let Some(event) = step_event(&report, batch, host, layer) {
+        events.emit(event);
+    }
+    failed
+}
+
+/// What a report says as an event.
+pub fn step_event(
+    report: &ItemReport,
+    batch: &Batch,
+    host: &str,
+    layer: &str,
+) -> Option<EventKind> {
+    let item = item_of(batch, report.slot)?;
     let step = StepId {
         host: host.to_owned(),
         layer: layer.to_owned(),
         role: batch.role.clone(),
         step: item.name.clone(),
-        handler,
+        handler: matches!(report.slot, ItemSlot::Handler(_)),
     };
-    match report.event {
-        ItemEvent::Started => {
-            events.emit(EventKind::StepStarted { step });
-            false
-        }
-        ItemEvent::Waiting(reason) => {
-            events.emit(EventKind::StepWaiting { step, reason });
-            false
-        }
-        ItemEvent::Finished { outcome, took_ms } => {
-            tally.steps += 1;
-            let changed = matches!(outcome, Outcome::Changed(_));
-            let failed = matches!(outcome, Outcome::Failed(_));
-            if changed {
-                tally.changed += 1;
-                for name in &item.notify {
-                    if !notified.contains(name) {
-                        notified.push(name.clone());
-                    }
-                }
-            }
-            if handler && !failed {
-                notified.retain(|name| *name != item.name);
-            }
-            let outcome: StepOutcome = outcome_text(item, outcome);
-            events.emit(EventKind::StepFinished { step, outcome, took_ms: u64::from(took_ms) });
-            failed
-        }
-    }
+    Some(match &report.event {
+        ItemEvent::Started => EventKind::StepStarted { step },
+        ItemEvent::Waiting(reason) => EventKind::StepWaiting { step, reason: reason.clone() },
+        ItemEvent::Finished { outcome, took_ms } => EventKind::StepFinished {
+            step,
+            outcome: outcome_text(item, outcome.clone()),
+            took_ms: u64::from(*took_ms),
+        },
+    })
 }
 
 fn item_of(batch: &Batch, slot: ItemSlot) -> Option<&Item> {

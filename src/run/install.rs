@@ -1,6 +1,7 @@
 //! `strata install`: layer after layer, each converged on all its hosts, then proved by its gate.
 
 use super::Exit;
+use super::clusters;
 use super::converge::{self, Tally};
 use super::ending::{Ending, no_journal};
 use crate::diag::{Diagnostics, Renderer};
@@ -143,7 +144,7 @@ async fn one_layer(
     events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
     let work =
         LayerWork { request, layer, resolver, fleet, events, stop, left_out: Mutex::default() };
-    let (exit, total) = work.converge(hosts).await;
+    let Worked { exit, reason, changed, formed } = work.work(hosts).await;
     let complete = exit == Exit::Done && !stop.wished();
     events.emit(EventKind::LayerFinished {
         layer: layer.name.clone(),
@@ -151,12 +152,11 @@ async fn one_layer(
         took_ms: elapsed_ms(start),
     });
     if !complete {
-        let reason =
-            format!("layer `{}` is not converged on every host; its gate was not run", layer.name);
-        return (exit, reason);
+        let reason = if reason.is_empty() { "it is not converged on every host" } else { &reason };
+        return (exit, format!("layer `{}`: {reason}; its gate was not run", layer.name));
     }
     if request.mode == Mode::Check {
-        return match total.changed {
+        return match changed {
             0 => (Exit::Done, String::new()),
             count => (Exit::Differences, format!("{count} differences in layer `{}`", layer.name)),
         };
@@ -167,9 +167,17 @@ async fn one_layer(
         });
         return (Exit::Done, String::new());
     }
-    let (exit, reason) =
-        prove(request, layer, hosts, kinds_to_run(request, layer), resolver, fleet, events, stop)
-            .await;
+    let (exit, reason) = prove(
+        request,
+        layer,
+        hosts,
+        kinds_to_run(request, layer, formed),
+        resolver,
+        fleet,
+        events,
+        stop,
+    )
+    .await;
     if exit == Exit::Done {
         note_unproved(request, layer, events);
     }
@@ -177,12 +185,12 @@ async fn one_layer(
 }
 
 /// The kinds of tests that follow a converged layer.
-fn kinds_to_run(request: &Request<'_>, layer: &Layer) -> Vec<TestKind> {
+fn kinds_to_run(request: &Request<'_>, layer: &Layer, just_formed: bool) -> Vec<TestKind> {
     let mut kinds = vec![TestKind::Diag];
     for kind in [TestKind::Failover, TestKind::Perf] {
         let unproved = !matches!(record_state(request, layer, kind), RecordState::Green(_));
         let formed = request.gate == GateChoice::Formed
-            && request.site.profile == Profile::Rehearsal
+            && (just_formed || request.site.profile == Profile::Rehearsal)
             && unproved;
         if gate::has_tests(request.site, layer, kind)
             && (request.gate == GateChoice::Full || formed)
@@ -254,18 +262,53 @@ pub async fn prove(
 }
 
 /// One layer on all its hosts.
-struct LayerWork<'a> {
-    request: &'a Request<'a>,
-    layer: &'a Layer,
-    resolver: &'a Resolver<'a>,
-    fleet: &'a Fleet,
-    events: &'a Events,
-    stop: &'a Stop,
+pub(super) struct LayerWork<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) layer: &'a Layer,
+    pub(super) resolver: &'a Resolver<'a>,
+    pub(super) fleet: &'a Fleet,
+    pub(super) events: &'a Events,
+    pub(super) stop: &'a Stop,
     /// What was announced as left out.
     left_out: Mutex<BTreeSet<Skipped>>,
 }
 
+/// What a layer came to on its hosts.
+struct Worked {
+    exit: Exit,
+    /// Why, where the hosts' own lines do not say it.
+    reason: String,
+    changed: u32,
+    /// True when a cluster was formed just now: nothing uses it yet.
+    formed: bool,
+}
+
 impl LayerWork<'_> {
+    /// First a look at everything, then every host's steps, then the clusters.
+    async fn work(&self, hosts: &[String]) -> Worked {
+        let failed = |exit, reason| Worked { exit, reason, changed: 0, formed: false };
+        let looked = match self.prepare(hosts).await {
+            Ok(looked) => looked,
+            Err((exit, reason)) => return failed(exit, reason),
+        };
+        let (exit, mut total) = self.converge(hosts).await;
+        total.add(&looked);
+        if exit != Exit::Done || self.stop.wished() {
+            return failed(exit, String::new());
+        }
+        if self.request.mode == Mode::Check {
+            let changed = total.changed;
+            return Worked { exit, reason: String::new(), changed, formed: false };
+        }
+        let brought = clusters::bring_about(self).await;
+        Worked {
+            exit: brought.exit,
+            reason: brought.reason,
+            changed: total.changed + brought.changed,
+            formed: brought.formed,
+        }
+    }
+
     async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
         let work = stream::iter(hosts)
             .map(|host| async move {
