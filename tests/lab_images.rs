@@ -73,7 +73,10 @@ fn images_load_into_docker_and_behave_like_the_official_ones() {
         )
         .ended(0);
     for image in &images {
-        let load = format!("ssh redis-01 docker load < {IMAGES}/{}", image.archive_name());
+        let load = format!(
+            "ssh -oStrictHostKeyChecking=accept-new 10.0.0.123 docker load < {IMAGES}/{}",
+            image.archive_name()
+        );
         let said = bench.on(OPERATOR, &["sh", "-c", &load]).ended(0);
         assert!(said.out.contains(&format!("Loaded image: {}", image.reference)), "{}", said.out);
     }
@@ -109,15 +112,15 @@ fn images_load_into_docker_and_behave_like_the_official_ones() {
         "yes",
     ]);
     wait("Redis", 20, || {
-        let said = docker(&["exec", "r", "redis-cli", "-p", "6400", "ping"]);
+        let said = docker(&["exec", "redis", "redis-cli", "-p", "6400", "ping"]);
         if said.out.trim() == "PONG" { Ok(()) } else { Err(said.text()) }
     });
     assert_eq!(
-        prints(&["exec", "r", "stat", "-c%u:%g", "/proc/1", "/data/appendonlydir"]),
+        prints(&["exec", "redis", "stat", "-c%u:%g", "/proc/1", "/data/appendonlydir"]),
         "999:1000\n999:1000"
     );
-    prints(&["stop", "r"]);
-    assert_eq!(prints(&["inspect", "--format", "{{.State.ExitCode}}", "r"]), "0");
+    prints(&["stop", "redis"]);
+    assert_eq!(prints(&["inspect", "--format", "{{.State.ExitCode}}", "redis"]), "0");
 
     // HAProxy is never root, and its signals are those of the official image.
     assert!(once(haproxy, &["haproxy", "-v"]).contains("2.6.12"));
@@ -140,14 +143,14 @@ fn images_load_into_docker_and_behave_like_the_official_ones() {
         let said = bench.on("redis-01", &["curl", "-fsS", "http://127.0.0.1:8404/health"]);
         if said.code == 0 { Ok(()) } else { Err(said.text()) }
     });
-    let top = prints(&["top", "h", "-o", "uid,args"]);
+    let top = prints(&["top", "haproxy", "-o", "uid,args"]);
     assert!(top.contains("haproxy -W -db -f /usr/local/etc/haproxy/haproxy.cfg"), "{top}");
-    prints(&["kill", "--signal", "USR2", "h"]);
+    prints(&["kill", "--signal", "USR2", "haproxy"]);
     wait("a reload", 20, || {
-        let logs = docker(&["logs", "h"]).text();
+        let logs = docker(&["logs", "haproxy"]).text();
         if logs.matches("Loading success").count() >= 2 { Ok(()) } else { Err(logs) }
     });
-    let stopped = docker(&["stop", "--time", "20", "h"]).ended(0);
+    let stopped = docker(&["stop", "--time", "20", "haproxy"]).ended(0);
     assert!(stopped.seconds < 10.0, "SIGUSR1 did not stop it: {} s", stopped.seconds);
-    assert_eq!(prints(&["inspect", "--format", "{{.Config.StopSignal}}", "h"]), "SIGUSR1");
+    assert_eq!(prints(&["inspect", "--format", "{{.Config.StopSignal}}", "haproxy"]), "SIGUSR1");
 }
