@@ -26,6 +26,8 @@ pub mod lab;
 #[cfg(feature = "controller")]
 pub mod plan;
 #[cfg(feature = "controller")]
+pub mod redis_client;
+#[cfg(feature = "controller")]
 pub mod report;
 #[cfg(feature = "controller")]
 pub mod run;
