@@ -8,6 +8,7 @@ mod check;
 mod fault;
 mod history;
 mod hosts;
+mod images;
 mod install;
 mod lab;
 mod log;
