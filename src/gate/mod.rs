@@ -5,9 +5,11 @@
 //! computed to be n/a, never chosen.
 
 mod bounds;
+mod fault;
 mod probe;
 mod runner;
 mod scenario;
+mod writer;
 
 pub use runner::{Context, check, has_tests, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};

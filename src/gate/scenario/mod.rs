@@ -11,6 +11,7 @@ mod reboot;
 mod space;
 mod sshd;
 
+use super::fault::Ledger;
 use super::runner::Context;
 use crate::event::{EventKind, TestKind, Verdict};
 use crate::fleet::{Events, Fleet, Stop};
@@ -19,7 +20,6 @@ use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;
 use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
-use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub struct Surroundings<'a> {
     /// The operator's wish to stop; looked at before each fault.
     pub stop: &'a Stop,
     /// Faults injected and not healed yet.
-    pub faults: &'a Cell<u32>,
+    pub faults: &'a Ledger,
 }
 
 /// What a scenario found.
@@ -137,10 +137,9 @@ impl Finding {
 }
 
 impl Surroundings<'_> {
-    /// Announces a fault, or its healing, and counts it.
+    /// Announces a fault, or its healing, and notes it.
     pub fn fault(&self, what: &str, healed: bool) {
-        let open = self.faults.get();
-        self.faults.set(if healed { open.saturating_sub(1) } else { open + 1 });
+        self.faults.note(what, healed);
         self.events.emit(EventKind::Fault {
             layer: self.context.layer.name.clone(),
             test: self.test.name.clone(),
