@@ -2,12 +2,11 @@
 
 use super::fault::Ledger;
 use super::scenario::{Finding, SCENARIOS, Surroundings};
-use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
-use crate::site::{GateTest, Group, Layer, Site, suggest};
+use crate::site::{GateTest, Group, Layer, Site};
 use std::io;
 use std::time::Instant;
 
@@ -27,36 +26,6 @@ pub struct Context<'a> {
     pub records: &'a Records,
     /// The run's id.
     pub run: &'a str,
-}
-
-/// Reports tests of the site's gates that do not exist or whose bounds do not fit.
-pub fn check(site: &Site, problems: &mut Diagnostics) {
-    for test in site.gates.values().flatten() {
-        let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == test.name) else {
-            problems.push(
-                Diagnostic::error(Code::GATE, format!("there is no test `{}`", test.name))
-                    .at(test.span.clone(), "")
-                    .hint(suggest::among(&test.name, SCENARIOS.iter().map(|s| s.name))),
-            );
-            continue;
-        };
-        if let Err(error) = (scenario.check)(test) {
-            let range = error.range.unwrap_or_else(|| test.span.range.clone());
-            let mut problem =
-                Diagnostic::error(Code::GATE, error.message).at(test.source.span(range), "");
-            problem.hint = error.suggestion;
-            problems.push(problem);
-        }
-    }
-    for layer in &site.config.layers {
-        if !layer.place.is_empty() && !has_tests(site, layer, TestKind::Diag) {
-            problems.push(
-                Diagnostic::error(Code::GATE, format!("layer `{}` has no diag test", layer.name))
-                    .at(layer.span.clone(), "it could never be proved")
-                    .hint("name tests in roles/<role>/gate.toml of one of its roles"),
-            );
-        }
-    }
 }
 
 /// True when the gates of the layer's roles have a test of this kind.
@@ -248,6 +217,7 @@ fn emit_finished(
         verdict: finding.verdict,
         expected: finding.expected.clone(),
         found: finding.found.clone(),
+        measured: finding.measured.clone(),
         took_ms,
     });
 }

@@ -3,12 +3,14 @@
 //!
 //! Everything lives in the site's `.strata/` directory, readable by its owner only.
 
+mod baseline;
 mod index;
 mod journal;
 mod lock;
 mod record;
 mod redacting;
 
+pub use baseline::Baseline;
 pub use index::{Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};

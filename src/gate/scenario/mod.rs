@@ -3,17 +3,21 @@
 mod ban;
 mod clock;
 mod converged;
+mod disk;
 mod docker;
 mod names;
 mod network;
 mod ports;
+mod processor;
 mod reboot;
 mod space;
 mod sshd;
+mod throughput;
+mod units;
 
 use super::fault::Ledger;
 use super::runner::Context;
-use crate::event::{EventKind, TestKind, Verdict};
+use crate::event::{EventKind, Measurement, TestKind, Verdict};
 use crate::fleet::{Events, Fleet, Stop};
 use crate::site::GateTest;
 use crate::site::deserialize::TypeError;
@@ -42,7 +46,7 @@ pub struct Surroundings<'a> {
 }
 
 /// What a scenario found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The verdict.
     pub verdict: Verdict,
@@ -50,6 +54,8 @@ pub struct Finding {
     pub expected: String,
     /// What was found.
     pub found: Vec<String>,
+    /// What was measured.
+    pub measured: Vec<Measurement>,
     /// True when a fault that the test injected is still there.
     pub not_healed: bool,
 }
@@ -96,12 +102,18 @@ scenarios! {
     "ports-from-outside", Diag, "nothing but the site's public ports answers on public addresses", ports::from_outside, ports::Bounds;
     "listeners", Diag, "nothing listens that the site does not know", ports::listeners, ports::Listeners;
     "clock", Diag, "the hosts' clocks agree", clock::run, clock::Bounds;
-    "packet-size", Diag, "full-sized packets pass between hosts", network::packet_size, network::PacketSize;
+    "clock-source", Diag, "the clock follows a time server closely", clock::source, clock::Source;
+    "packet-size", Diag, "full-sized packets pass between all pairs of hosts", network::packet_size, network::PacketSize;
     "free-space", Diag, "disks have room", space::run, space::Bounds;
+    "units", Diag, "every unit that the roles enable is enabled and active, and none has failed", units::run, units::Bounds;
     "docker-settings", Diag, "the effective settings of the container engine", docker::settings, docker::Settings;
+    "docker-run", Diag, "a container runs without a registry", docker::run, docker::Run;
     "ban", Failover, "an address can be banned and is let in again", ban::run, ban::Bounds;
     "docker-restart", Failover, "containers live through a restart of the container engine", docker::restart, docker::Restart;
     "reboot", Failover, "each host comes back from a reboot as it was, one at a time", reboot::run, reboot::Bounds;
+    "disk-sync", Perf, "small writes reach the disk of the data directory in time", disk::run, disk::Bounds;
+    "throughput", Perf, "one TCP connection between neighbours is fast enough", throughput::run, throughput::Bounds;
+    "steal", Perf, "the hypervisor does not take the processors away", processor::run, processor::Bounds;
 }
 
 impl Finding {
@@ -111,6 +123,7 @@ impl Finding {
             verdict: Verdict::NotRun,
             expected: "to be run".to_owned(),
             found: vec![why.into()],
+            measured: Vec::new(),
             not_healed: false,
         }
     }
@@ -121,6 +134,7 @@ impl Finding {
             verdict: Verdict::NotApplicable,
             expected: "nothing here".to_owned(),
             found: vec![why.into()],
+            measured: Vec::new(),
             not_healed: false,
         }
     }
@@ -131,6 +145,7 @@ impl Finding {
             verdict: if wrong.is_empty() { Verdict::Pass } else { Verdict::Fail },
             expected: expected.into(),
             found: wrong,
+            measured: Vec::new(),
             not_healed: false,
         }
     }
@@ -148,6 +163,29 @@ impl Surroundings<'_> {
         });
     }
 
+    /// Asks every host at the same time, answers in the order of the hosts.
+    ///
+    /// # Errors
+    /// When a host has no session: the finding that the test was not run.
+    pub async fn ask_each<T, F>(
+        &self,
+        look: impl Fn(String, Arc<AgentSession>) -> F,
+    ) -> Result<Vec<(String, Result<T, String>)>, Finding>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let missing = self.hosts.iter().find(|host| self.fleet.session(host).is_none());
+        if let Some(host) = missing {
+            return Err(Finding::not_run(format!("{host} is not connected")));
+        }
+        let looks = self.hosts.iter().filter_map(|host| {
+            let session = self.fleet.session(host)?;
+            let looking = look(host.clone(), session);
+            Some(async move { (host.clone(), looking.await) })
+        });
+        Ok(stream::iter(looks).buffered(64).collect().await)
+    }
+
     /// Looks at every host at the same time; `look` gives what is wrong there. A host without a
     /// session makes the test not run.
     pub async fn on_each<F>(
@@ -158,18 +196,10 @@ impl Surroundings<'_> {
     where
         F: Future<Output = Result<Vec<String>, String>>,
     {
-        let missing: Vec<&String> =
-            self.hosts.iter().filter(|host| self.fleet.session(host).is_none()).collect();
-        if let Some(host) = missing.first() {
-            return Finding::not_run(format!("{host} is not connected"));
-        }
-        let looks = self.hosts.iter().filter_map(|host| {
-            let session = self.fleet.session(host)?;
-            let looking = look(host.clone(), session);
-            Some(async move { (host.clone(), looking.await) })
-        });
-        let results: Vec<(String, Result<Vec<String>, String>)> =
-            stream::iter(looks).buffer_unordered(64).collect().await;
+        let results = match self.ask_each(look).await {
+            Ok(results) => results,
+            Err(finding) => return finding,
+        };
         let mut wrong: Vec<String> = results
             .into_iter()
             .flat_map(|(host, result)| {
