@@ -1,6 +1,8 @@
 //! `strata lab`: the inventory's hosts on this machine.
 
+use super::images::{self, Images};
 use super::output::{out, tell};
+use super::rehearse::SITE_ON_OPERATOR;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{
@@ -12,6 +14,7 @@ use crate::site::Site;
 use crate::site::groups::Check;
 use clap::{Args, Subcommand};
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 /// The lab's name unless another is given.
@@ -178,7 +181,7 @@ pub fn run(arguments: &LabArguments, settings: &Settings) -> Exit {
                 check::show(&problems, settings);
                 return Exit::InvalidInput;
             }
-            up(&lab, &site, hosts, settings, options()).map(|report| {
+            up(&lab, &site, hosts, &[], settings, options()).map(|report| {
                 out!("{}", described(&report));
                 Exit::Done
             })
@@ -251,7 +254,8 @@ pub fn options() -> UpOptions {
     UpOptions::new(vec![this.into_os_string(), SUPERVISOR_VERB.into()])
 }
 
-/// Brings the hosts up, with the phases on standard error.
+/// Brings the hosts up with the images of these layers (all, if none is named), with the phases
+/// on standard error.
 ///
 /// # Errors
 /// What the lab says.
@@ -259,11 +263,20 @@ pub fn up(
     lab: &Lab,
     site: &Site,
     hosts: Vec<String>,
+    layers: &[String],
     settings: &Settings,
     mut options: UpOptions,
 ) -> Result<UpReport, crate::lab::LabError> {
     let palette = settings.palette;
     let verbose = settings.verbose;
+    let Images { images, missing } = images::of_site(site, layers, &hosts)?;
+    for reference in missing {
+        tell!(
+            "lab  no description of {reference} in inventory/lab/images: steps that need it will fail"
+        );
+    }
+    options.images = images;
+    options.images_at = Path::new(SITE_ON_OPERATOR).join("images");
     options.wanted = Some(hosts);
     lab.up(&spec_of(site), &options, &|progress| match progress {
         Progress::Started(phase) => tell!("lab  {phase} …"),

@@ -7,6 +7,7 @@ mod arguments;
 mod check;
 mod history;
 mod hosts;
+mod images;
 mod install;
 mod lab;
 mod output;

@@ -91,7 +91,7 @@ fn rehearse(
 ) -> Result<Exit, LabError> {
     let operator = site.config.operator.0.clone();
     let selected = hosts.clone();
-    let report = lab::up(lab, site, hosts, settings, lab::options())?;
+    let report = lab::up(lab, site, hosts, &arguments.layer, settings, lab::options())?;
     tell!("lab  {}", lab::described(&report));
     let run = |words: &[&str], stdin: &[u8]| {
         let argv: Vec<OsString> = words.iter().map(OsString::from).collect();

@@ -61,6 +61,11 @@ impl Paths {
         HostPaths { directory: self.hosts().join(host) }
     }
 
+    /// The archives of images that the operator host sees.
+    pub(super) fn images(&self) -> PathBuf {
+        self.root().join("images")
+    }
+
     /// One balancer's directory.
     pub(super) fn balancer(&self, name: &str) -> PathBuf {
         self.root().join("balancers").join(name)

@@ -84,33 +84,33 @@ fn bootstrap(target: &Path) -> Result<()> {
         .arg(SUITE)
         .arg(target)
         .arg("-");
-    let sources = debian_sources()?;
+    let sources = debian_sources(SUITE)?;
     check_with_input("cannot build the root filesystem", &mut command, sources.as_bytes())?;
     fs::remove_file(&options).at("cannot remove", &options)
 }
 
-/// The machine's own package sources, as far as they are Debian's for [`SUITE`].
-fn debian_sources() -> Result<String> {
+/// The machine's own package sources, as far as they are Debian's for a release.
+pub(super) fn debian_sources(suite: &str) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(REPO_URI)|$(COMPONENT)|$(SIGNED_BY)";
     let mut command = program("apt-get", ["indextargets", "--format", format]);
     let output = check("cannot list the machine's package sources", &mut command)?;
-    let lines = source_lines(&String::from_utf8_lossy(&output.stdout));
+    let lines = source_lines(&String::from_utf8_lossy(&output.stdout), suite);
     if lines.is_empty() {
         return Err(LabError::Machine(format!(
-            "its apt has no source for Debian {SUITE}; add one to /etc/apt/sources.list"
+            "its apt has no source for Debian {suite}; add one to /etc/apt/sources.list"
         )));
     }
     Ok(lines)
 }
 
-fn source_lines(targets: &str) -> String {
+fn source_lines(targets: &str, suite: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for target in targets.lines() {
         let fields: Vec<&str> = target.split('|').collect();
         let ["Packages", "Debian", release, uri, component, signed_by] = fields[..] else {
             continue;
         };
-        if !release.starts_with(SUITE) {
+        if !release.starts_with(suite) {
             continue;
         }
         // An option that is not set is shown by its own name.
@@ -128,7 +128,7 @@ fn source_lines(targets: &str) -> String {
 
 /// The machine's settings for downloads: proxies, and whether an old mirror's dates are accepted.
 /// They are handed on in a file, because a proxy may carry a password.
-fn download_options() -> Result<String> {
+pub(super) fn download_options() -> Result<String> {
     let output = check("cannot read apt's settings", &mut program("apt-config", ["dump"]))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let wanted = [
@@ -192,7 +192,7 @@ DEP-11|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
 Packages|Debian|trixie|http://deb.debian.org/debian/|main|
 Packages|. nodistro|nodistro|https://example.test/|main|";
         assert_eq!(
-            source_lines(targets),
+            source_lines(targets, SUITE),
             "deb http://deb.debian.org/debian/ bookworm main\n\
              deb [signed-by=/k.gpg] http://deb.debian.org/debian-security/ bookworm-security main\n"
         );

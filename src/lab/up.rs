@@ -17,6 +17,7 @@ use super::down::join;
 use super::enter::{collect, command_beside_host};
 use super::error::{At as _, LabError, Result};
 use super::host::make_key;
+use super::image::{self, Image};
 use super::paths::Paths;
 use super::spec::{LabHost, LabSpec};
 use super::state::{self, HostPlan, HostRecord, HostState, LabFile, Lock, spawn_detached};
@@ -25,6 +26,9 @@ use super::{fault, machine, network, repository, rootfs};
 
 /// The size of a host's disk unless something else is asked for, in bytes.
 const DISK: u64 = 8 << 30;
+
+/// Where the operator host sees the archives of images: beside the site.
+const IMAGES_AT: &str = "/opt/keybuzz-installer/images";
 
 /// A file or directory of the machine that a host sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +54,10 @@ pub struct UpOptions {
     pub disk_bytes: u64,
     /// What hosts see of the machine.
     pub binds: Vec<Bind>,
+    /// Images that the operator host can hand to the others.
+    pub images: Vec<Image>,
+    /// The directory of the operator host in which their archives appear.
+    pub images_at: PathBuf,
     /// Whether the balancers are started.
     pub balancers: bool,
     /// How long a host may take to become ready.
@@ -68,6 +76,8 @@ impl UpOptions {
             parallel: 16,
             disk_bytes: DISK,
             binds: Vec::new(),
+            images: Vec::new(),
+            images_at: PathBuf::from(IMAGES_AT),
             balancers: true,
             ready_deadline: Duration::from_secs(120),
             supervisor_argv,
@@ -137,10 +147,23 @@ pub(super) fn up(
             progress(Progress::Note(format!("the {what} was built and is cached now")));
         }
     }
+    if !options.images.is_empty() {
+        let built = clock.phase("images", || image::provide(&options.images, &paths.images()))?;
+        for name in built {
+            progress(Progress::Note(format!("the image {name} was built and is cached now")));
+        }
+    }
     clock.phase("network", || {
         prepare(paths, spec, options)?;
         network::ensure_switch(paths)
     })?;
+    let mut binds = options.binds.clone();
+    binds.push(Bind {
+        host: spec.operator.clone(),
+        source: paths.images(),
+        target: options.images_at.clone(),
+        read_only: true,
+    });
     let plan = |host: &LabHost| HostPlan {
         host: host.clone(),
         prefix: spec.private_net.prefix_len(),
@@ -148,7 +171,7 @@ pub(super) fn up(
         base: base.directory.clone(),
         packages: packages.directory.clone(),
         disk: options.disk_bytes,
-        binds: options.binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),
+        binds: binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),
     };
     let hosts = clock.phase("hosts", || {
         if let Err(error) = fault::heal_orphans(paths) {
@@ -214,7 +237,7 @@ fn wanted_hosts<'a>(
 fn prepare(paths: &Paths, spec: &LabSpec, options: &UpOptions) -> Result<()> {
     let key = paths.operator_key();
     let directory = key.parent().unwrap_or(&key).to_owned();
-    for path in [&directory, &paths.hosts(), &paths.faults()] {
+    for path in [&directory, &paths.hosts(), &paths.faults(), &paths.images()] {
         fs::create_dir_all(path).at("cannot create", path)?;
     }
     if !key.with_extension("pub").exists() {

@@ -12,8 +12,13 @@ use std::sync::Arc;
 const MARK: &str = "placeholder-for-the-secret-";
 
 /// Kind and key of everything that may carry a secret.
-const ALLOWED: [(&str, &str); 4] =
-    [("file", "content"), ("unit", "content"), ("block", "content"), ("command", "stdin")];
+const ALLOWED: [(&str, &str); 5] = [
+    ("file", "content"),
+    ("unit", "content"),
+    ("block", "content"),
+    ("command", "stdin"),
+    ("container", "env"),
+];
 
 /// Gives every secret that there is a value that can be recognised.
 pub struct Marked(pub Arc<dyn SecretLookup>);
@@ -68,6 +73,13 @@ mod tests {
             (format!("[unit]\nname='a.service'\ncontent='{secret}'\n"), &[]),
             (format!("[block]\npath='/a'\nname='b'\ncontent='{secret}'\n"), &[]),
             (format!("[command]\nargv=['a']\nstdin='{secret}'\n"), &[]),
+            (format!("[container]\nname='a'\n[container.env]\nA='{secret}'\n"), &[]),
+            (
+                format!(
+                    "[container]\nname='a'\ncommand=['{secret}']\n[container.labels]\na='{secret}'\n"
+                ),
+                &["command", "labels"],
+            ),
             (format!("[command]\nargv=['a', '--password={secret}']\n"), &["argv"]),
             (format!("[command]\nargv=['a']\nunless=['b', '{secret}']\n"), &["unless"]),
             (format!("[command]\nargv=['a']\n[command.env]\nA='{secret}'\n"), &["env"]),

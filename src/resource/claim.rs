@@ -76,9 +76,11 @@ impl Resource {
                 let share = if keys.exclusive { Share::Whole } else { Share::Part };
                 vec![claim(format!("the authorized keys of {}", keys.user), share)]
             }
+            Self::Container(container) => vec![whole(format!("the container {}", container.name))],
             Self::Command(_)
             | Self::Directory(_)
             | Self::Group(_)
+            | Self::Image(_)
             | Self::Package(_)
             | Self::Service(_)
             | Self::User(_)
@@ -138,6 +140,12 @@ mod tests {
                 true,
             ),
             ("[kernel_module]\nname='zram'\n", "[kernel_module]\nname='zram'\n", false),
+            (
+                "[container]\nname='a'\nimage='a:1'\n",
+                "[container]\nname='a'\nstate='absent'\n",
+                true,
+            ),
+            ("[container]\nname='a'\nimage='a:1'\n", "[container]\nname='b'\nimage='a:1'\n", false),
             ("[directory]\npath='/srv'\n", "[directory]\npath='/srv'\n", false),
             (
                 "[authorized_key]\nuser='root'\nkeys=[]\nexclusive=true\n",

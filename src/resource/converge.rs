@@ -53,6 +53,12 @@ pub trait Converge {
         Vec::new()
     }
 
+    /// True for kinds whose comparison never holds what may be secret, so that it stays readable in
+    /// secret steps.
+    fn shows_public_values(&self) -> bool {
+        false
+    }
+
     /// False for kinds that change nothing, such as waiting: then a run of `apply` is reported as
     /// unchanged.
     fn changes(&self) -> bool {
@@ -98,7 +104,9 @@ pub(super) fn converge_kind<C: Converge>(
 ) -> Outcome {
     match steps(kind, secret, mode, system, progress) {
         Ok(changes) if changes.is_empty() => Outcome::Unchanged,
-        Ok(changes) if secret => Outcome::Changed(changes.into_iter().map(redact).collect()),
+        Ok(changes) if secret && !kind.shows_public_values() => {
+            Outcome::Changed(changes.into_iter().map(redact).collect())
+        }
         Ok(changes) => Outcome::Changed(changes),
         Err(failure) if secret => Outcome::Failed(Failure {
             output: failure.output.map(|_| "[secret]".into()),
@@ -138,7 +146,10 @@ fn steps<C: Converge>(
     if !remaining.is_empty() {
         let texts: Vec<String> = remaining
             .iter()
-            .map(|change| describe(change, secret || holds_content(change)))
+            .map(|change| {
+                let hide = secret && !kind.shows_public_values();
+                describe(change, hide || holds_content(change))
+            })
             .collect();
         return Err(Failure::new(format!("did not reach the wanted state: {}", texts.join("; ")))
             .hint("something else on the host may own it and write it back"));

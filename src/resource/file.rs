@@ -2,6 +2,7 @@
 
 use super::content::Content;
 use super::converge::{Converge, Progress};
+use super::keep::{merge, region};
 use super::mode::FileMode;
 use super::outcome::{Change, Failure};
 use super::ownership::{Ownership, root};
@@ -47,6 +48,11 @@ pub struct File {
     /// belong to a daemon once they exist. Default: false.
     #[serde(default)]
     pub create_only: bool,
+    /// Name of a live region: the lines between `# strata:keep NAME` and `# strata:end NAME` belong to
+    /// something on the host. They are taken over from the file that exists when it has exactly one
+    /// such region; what the content says there only seeds a new file. Not with `create_only`.
+    #[serde(default)]
+    pub keep: Option<String>,
     /// A program that must accept the new content before the swap; `{file}` stands for the path of
     /// the temporary file. Example: `["visudo", "-cf", "{file}"]`.
     #[serde(default)]
@@ -97,11 +103,24 @@ impl FileFound {
 }
 
 impl File {
+    /// The content with the live region of the file that exists; `None` where none is kept.
+    fn live(
+        &self,
+        found: Option<&Metadata>,
+        system: &mut dyn System,
+    ) -> Result<Option<Content>, Failure> {
+        let (Some(name), Some(_)) = (&self.keep, found) else { return Ok(None) };
+        let found = system.read(&self.path, MAX_KEPT)?.unwrap_or_default();
+        Ok(Some(merge(self.content.as_bytes(), &found, name).into()))
+    }
+
     fn write(&self, found: &FileFound, system: &mut dyn System) -> Result<(), Failure> {
         let (uid, gid) = found.ownership.ids()?;
+        // The region may have changed since it was looked at.
+        let live = self.live(found.regular(), system)?;
         system.write(&FileWrite {
             path: &self.path,
-            content: self.content.as_bytes(),
+            content: live.as_ref().unwrap_or(&self.content).as_bytes(),
             mode: self.mode.bits(),
             uid,
             gid,
@@ -161,6 +180,9 @@ impl File {
 /// secret that strata never knew.
 const WORLD_READ: u32 = 0o004;
 
+/// A file with a live region is small: it is read at every look.
+const MAX_KEPT: u64 = 4 * 1024 * 1024;
+
 /// A guarded file is small: it is kept inside the guard's record.
 const MAX_GUARDED: u64 = 4 * 1024 * 1024;
 
@@ -178,9 +200,23 @@ impl Converge for File {
             .that(!(self.create_only && self.guard.is_some()), || {
                 Problem::new("guard", "a file that is only created cannot be guarded")
             })
+            .that(!(self.create_only && self.keep.is_some()), || {
+                Problem::new("keep", "a file that is only created belongs to the host as a whole")
+                    .hint("leave out `keep` or `create_only`")
+            })
             .that(self.mode.bits() & 0o6000 == 0 || self.mode.bits() & 0o022 == 0, || {
                 Problem::new("mode", "a set-id file must not be writable for group or others")
             });
+        let rules = match &self.keep {
+            Some(name) => rules.name("keep", name, "_.-").that(
+                region(self.content.as_bytes(), name).is_some(),
+                || {
+                    Problem::new("keep", format!("the content has not exactly one region `{name}`"))
+                        .hint(format!("write the lines `# strata:keep {name}` and `# strata:end {name}` once each, around what the host may change"))
+                },
+            ),
+            None => rules,
+        };
         let rules = match &self.validate {
             Some(argv) => rules.argv("validate", argv).that(
                 argv.iter().any(|part| part.contains("{file}")),
@@ -204,7 +240,8 @@ impl Converge for File {
 
     fn find(&self, system: &mut dyn System) -> Result<FileFound, Failure> {
         let metadata = system.metadata(&self.path)?;
-        let wanted = self.content.as_bytes();
+        let live = self.live(metadata.as_ref().filter(|m| m.kind == PathKind::File), system)?;
+        let wanted = live.as_ref().unwrap_or(&self.content).as_bytes();
         let looked_at = self.state == Presence::Present && !self.create_only;
         let content = match metadata.filter(|found| found.kind == PathKind::File) {
             Some(found) if looked_at => {
@@ -304,146 +341,5 @@ fn make_parents(path: &str, system: &mut dyn System) -> Result<(), Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::resource::outcome::Outcome;
-    use crate::resource::test_host::{Host, resource};
-
-    fn apply(host: &mut Host, text: &str) -> Outcome {
-        host.apply(&resource(text))
-    }
-
-    #[test]
-    fn writes_once_with_mode_and_content() {
-        let mut host = Host::new();
-        let text = "[file]\npath='/etc/a'\ncontent='x'\nmode='0640'\n";
-        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
-        assert_eq!(host.get("/etc/a").as_deref(), Some("x"));
-        assert_eq!(host.mode("/etc/a"), 0o640);
-        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-        let Outcome::Changed(changes) = apply(&mut host, "[file]\npath='/etc/a'\ncontent='y'\n")
-        else {
-            panic!("content and mode differ")
-        };
-        let what: Vec<_> = changes.iter().map(|change| change.what.as_str()).collect();
-        assert_eq!(what, ["mode", "content"]);
-        assert_eq!(changes[1].before, None, "it was not for everyone");
-    }
-
-    #[test]
-    fn only_what_everyone_may_read_is_shown() {
-        for (found, wanted, shown) in
-            [(0o644, "0644", true), (0o640, "0644", false), (0o644, "0600", false)]
-        {
-            let mut host = Host::new();
-            host.put("/etc/a", "password = old-canary");
-            host.set_mode("/etc/a", found);
-            let text = format!("[file]\npath='/etc/a'\ncontent='new'\nmode='{wanted}'\n");
-            let outcome = apply(&mut host, &text);
-            let before = b"password = old-canary".as_slice();
-            let Outcome::Changed(changes) = outcome else { panic!("{outcome:?}") };
-            assert_eq!(
-                changes.iter().any(|change| change.before.as_deref() == Some(before)),
-                shown,
-                "{found:o} {wanted}"
-            );
-        }
-    }
-
-    #[test]
-    fn missing_directories_above_a_new_file_are_made() {
-        let mut host = Host::new();
-        let text = "[file]\npath='/etc/x/y/z.conf'\ncontent='x'\n";
-        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
-        assert_eq!(host.mode("/etc/x/y"), 0o755);
-        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-    }
-
-    #[test]
-    fn a_link_is_replaced_and_its_target_left() {
-        let mut host = Host::new();
-        host.put("/etc/target", "kept");
-        host.link("/etc/a", "/etc/target");
-        assert!(matches!(
-            apply(&mut host, "[file]\npath='/etc/a'\ncontent='new'\n"),
-            Outcome::Changed(_)
-        ));
-        assert_eq!(host.get("/etc/target").as_deref(), Some("kept"));
-        assert_eq!(host.get("/etc/a").as_deref(), Some("new"));
-    }
-
-    #[test]
-    fn create_only_leaves_a_daemons_file() {
-        let mut host = Host::new();
-        host.put("/etc/redis.conf", "rewritten by the daemon");
-        let text =
-            "[file]\npath='/etc/redis.conf'\ncontent='first'\ncreate_only=true\nmode='0600'\n";
-        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-        // A link stays too, even one whose target is not there yet.
-        for target in ["/etc/redis.conf", "/nowhere"] {
-            host.link("/etc/linked.conf", target);
-            let text = "[file]\npath='/etc/linked.conf'\ncontent='first'\ncreate_only=true\n";
-            assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-            assert!(host.path("/etc/linked.conf").is_symlink());
-            host.remove("/etc/linked.conf");
-        }
-        assert_eq!(host.get("/etc/redis.conf").as_deref(), Some("rewritten by the daemon"));
-    }
-
-    #[test]
-    fn failures_say_what_to_do() {
-        let mut host = Host::new();
-        host.make_directory("/etc/dir");
-        for (text, message) in [
-            ("[file]\npath='/etc/dir'\n", "is a directory"),
-            (
-                "[file]\npath='/etc/a'\nowner='nobody-here'\n",
-                "the user `nobody-here` does not exist",
-            ),
-        ] {
-            let Outcome::Failed(failure) = apply(&mut host, text) else { panic!("{text}") };
-            assert!(failure.message.contains(message), "{failure:?}");
-            assert!(failure.hint.is_some(), "{failure:?}");
-        }
-    }
-
-    #[test]
-    fn absence() {
-        let mut host = Host::new();
-        host.put("/etc/a", "x");
-        let text = "[file]\npath='/etc/a'\nstate='absent'\n";
-        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
-        assert_eq!(host.get("/etc/a"), None);
-        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-    }
-
-    #[test]
-    fn a_guarded_file_is_taken_back_unless_proved() {
-        let text = "[file]\npath='/etc/a'\ncontent='new'\n[file.guard]\nactivate=['activate']\n";
-        let mut host = Host::new();
-        host.put("/etc/a", "old");
-        host.reachable(false);
-        let Outcome::Failed(failure) = apply(&mut host, text) else { panic!("must fail") };
-        assert!(failure.message.contains("the change was reverted"), "{failure:?}");
-        assert_eq!(host.get("/etc/a").as_deref(), Some("old"));
-        assert_eq!(host.ran().len(), 2, "activated, and activated again after the reversal");
-        host.reachable(true);
-        assert!(matches!(apply(&mut host, text), Outcome::Changed(_)));
-        assert_eq!(host.get("/etc/a").as_deref(), Some("new"));
-        assert_eq!(host.guards(), Vec::<String>::new());
-        assert_eq!(apply(&mut host, text), Outcome::Unchanged);
-    }
-
-    #[test]
-    fn static_rules() {
-        for (text, field) in [
-            ("[file]\npath='etc/a'\n", "path"),
-            ("[file]\npath='/a'\nowner='a b'\n", "owner"),
-            ("[file]\npath='/a'\nvalidate=['sshd','-t']\n", "validate"),
-            ("[file]\npath='/a'\nstate='absent'\ncontent='x'\n", "content"),
-            ("[file]\npath='/a'\n[file.guard]\nactivate=[]\n", "guard.activate"),
-        ] {
-            let problems = resource(text).validate();
-            assert!(problems.iter().any(|problem| problem.field == field), "{text}: {problems:?}");
-        }
-    }
-}
+#[path = "file_tests.rs"]
+mod tests;

@@ -69,12 +69,14 @@ kinds! {
     AuthorizedKey, "authorized_key", "public keys that may log in as a user";
     Block, "block", "a marked block of lines in a file that others own";
     Command, "command", "a program to run, at most once where `creates` or `unless` says so";
+    Container, "container", "a container of the host's engine, replaced only when its description differs";
     Directory, "directory", "a directory with its owner and mode";
     File, "file", "a file with content, owner and mode, or its absence";
     Firewall, "firewall", "the host's own packet filter, with an armed rollback";
     Group, "group", "a group of users";
     Hostname, "hostname", "the host's name, now and after a boot";
     Hosts, "hosts", "the managed entries of /etc/hosts";
+    Image, "image", "an image that must be on the host";
     KernelModule, "kernel_module", "a kernel module, now and after a boot";
     Line, "line", "one line in a file that others own";
     Link, "link", "a symbolic link";

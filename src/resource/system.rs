@@ -5,6 +5,7 @@
 
 use super::accounts::Accounts;
 use super::dpkg::Packages;
+use super::engine::{EngineRequest, EngineResponse};
 use super::outcome::Failure;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -335,6 +336,9 @@ pub trait System {
     fn connect(&mut self, to: SocketAddr, timeout: Duration) -> Result<(), String>;
     /// Sends `GET target` and returns the status code; the error is the reason in words.
     fn http_status(&mut self, to: SocketAddr, target: &str, wait: Duration) -> Result<u16, String>;
+    /// Asks the host's container engine. An answer of any status is an answer; an engine that is
+    /// not there or does not answer in time is a failure.
+    fn engine(&mut self, request: &EngineRequest) -> Result<EngineResponse, Failure>;
     /// Waits before a condition is looked at again.
     fn pause(&mut self, time: Duration);
     /// Makes a change that may lock the operator out: records the way back, arms a dead-man timer,

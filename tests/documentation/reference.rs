@@ -53,7 +53,10 @@ pub fn declared_in(path: &Path) -> BTreeMap<String, Declared> {
                 found.insert(item.ident.to_string(), Declared::Struct { docs, fields });
             }
             syn::Item::Enum(item) => {
-                let word = |variant: &syn::Variant| variant.ident.to_string().to_lowercase();
+                let word = |variant: &syn::Variant| {
+                    let name = variant.ident.to_string();
+                    if is_kebab(&item.attrs) { kebab(&name) } else { name.to_lowercase() }
+                };
                 let default = item.variants.iter().find(|variant| {
                     variant.attrs.iter().any(|attribute| attribute.path().is_ident("default"))
                 });
@@ -69,6 +72,25 @@ pub fn declared_in(path: &Path) -> BTreeMap<String, Declared> {
         }
     }
     found
+}
+
+/// True for an enum whose words are written with hyphens.
+fn is_kebab(attributes: &[syn::Attribute]) -> bool {
+    let serde = attributes.iter().filter(|attribute| attribute.path().is_ident("serde"));
+    serde
+        .filter_map(|attribute| attribute.meta.require_list().ok())
+        .any(|list| list.tokens.to_string().contains("kebab-case"))
+}
+
+fn kebab(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_uppercase() && !text.is_empty() {
+            text.push('-');
+        }
+        text.extend(c.to_lowercase());
+    }
+    text
 }
 
 fn field(field: &syn::Field) -> Option<Field> {

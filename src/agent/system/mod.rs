@@ -5,6 +5,7 @@
 //! the caller, never on the machine itself.
 
 mod backup;
+mod engine;
 mod guard;
 mod process;
 mod root;
@@ -17,8 +18,8 @@ pub use guard::{GUARD_DIRECTORY, revert};
 use crate::resource::accounts::Accounts;
 use crate::resource::dpkg::Packages;
 use crate::resource::{
-    Cache, Failure, FileWrite, GuardPlan, GuardedChange, LockOwner, Metadata, Output, Program,
-    System, UnitStatus, restore_service_policy,
+    Cache, EngineRequest, EngineResponse, Failure, FileWrite, GuardPlan, GuardedChange, LockOwner,
+    Metadata, Output, Program, System, UnitStatus, restore_service_policy,
 };
 use root::{Root, cannot, reason};
 use rustix::fs::OFlags;
@@ -293,6 +294,10 @@ impl System for LocalSystem {
             }
         }
         Err("the answer has no end of its head".to_owned())
+    }
+
+    fn engine(&mut self, request: &EngineRequest) -> Result<EngineResponse, Failure> {
+        self.ask_engine(request)
     }
 
     fn pause(&mut self, time: Duration) {
