@@ -6,8 +6,8 @@
 
 mod baseline;
 mod bounds;
-mod fault;
 mod check;
+mod fault;
 mod judge;
 mod probe;
 mod runner;

@@ -21,6 +21,19 @@ pub enum Kind {
     FreezeContainer(String),
     /// Drops all packets from and to some addresses.
     Cut(Cut),
+    /// Sends connections that this host opens somewhere else.
+    Detour(Detour),
+}
+
+/// Connections of a host that end elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detour {
+    /// Whom they are for.
+    pub to: Vec<Ipv4Addr>,
+    /// The TCP port that they are for.
+    pub port: u16,
+    /// The port of the same address where they end.
+    pub instead: u16,
 }
 
 /// A network cut on a host.
@@ -28,6 +41,8 @@ pub enum Kind {
 pub struct Cut {
     /// The addresses that are cut off; the host's own are never among them.
     pub from: Vec<Ipv4Addr>,
+    /// Only these TCP ports, of whichever side; all traffic where it is empty.
+    pub ports: Vec<u16>,
     /// The operator host: it always keeps SSH, whatever `from` says.
     pub operator: Ipv4Addr,
     /// TCP port of sshd.
@@ -45,6 +60,11 @@ pub struct Step {
 impl Step {
     fn new(argv: &[&str]) -> Self {
         Self { program: argv.iter().map(ToString::to_string).collect(), stdin: Vec::new() }
+    }
+
+    /// Loads a packet filter table.
+    fn table(script: String) -> Self {
+        Self { stdin: script.into_bytes(), ..Self::new(&["nft", "-f", "-"]) }
     }
 
     /// Program and arguments.
@@ -81,6 +101,7 @@ impl Kind {
             Self::StopUnit(name) => format!("{host}: {name} stopped"),
             Self::FreezeContainer(name) => format!("{host}: container {name} frozen"),
             Self::Cut(cut) => format!("{host}: cut off from {} addresses", cut.from.len()),
+            Self::Detour(detour) => format!("{host}: port {} leads elsewhere", detour.port),
         }
     }
 
@@ -90,7 +111,7 @@ impl Kind {
             Self::KillContainer(name) | Self::StopContainer(name) => format!("start-{name}"),
             Self::StopUnit(name) => format!("unit-{}", name.trim_end_matches(".service")),
             Self::FreezeContainer(name) => format!("thaw-{name}"),
-            Self::Cut(_) => "cut".to_owned(),
+            Self::Cut(_) | Self::Detour(_) => "network".to_owned(),
         }
     }
 
@@ -101,11 +122,8 @@ impl Kind {
             Self::StopContainer(name) => Step::new(&["docker", "stop", "--time", "0", name]),
             Self::StopUnit(name) => Step::new(&["systemctl", "stop", name]),
             Self::FreezeContainer(name) => Step::new(&["docker", "pause", name]),
-            Self::Cut(cut) => {
-                let mut step = Step::new(&["nft", "-f", "-"]);
-                step.stdin = cut.script().into_bytes();
-                step
-            }
+            Self::Cut(cut) => Step::table(cut.script()),
+            Self::Detour(detour) => Step::table(detour.script()),
         }
     }
 
@@ -115,7 +133,7 @@ impl Kind {
             Self::KillContainer(name) | Self::StopContainer(name) => vec!["docker", "start", name],
             Self::StopUnit(name) => vec!["systemctl", "start", name],
             Self::FreezeContainer(name) => vec!["docker", "unpause", name],
-            Self::Cut(_) => vec!["nft", "delete", "table", "inet", TABLE],
+            Self::Cut(_) | Self::Detour(_) => vec!["nft", "delete", "table", "inet", TABLE],
         }
     }
 
@@ -127,7 +145,9 @@ impl Kind {
                 (vec!["docker", "inspect", "-f", state, name], Shows::Line("true false"))
             }
             Self::StopUnit(name) => (vec!["systemctl", "is-active", name], Shows::Line("active")),
-            Self::Cut(_) => (vec!["nft", "list", "table", "inet", TABLE], Shows::Nothing),
+            Self::Cut(_) | Self::Detour(_) => {
+                (vec!["nft", "list", "table", "inet", TABLE], Shows::Nothing)
+            }
         }
     }
 }
@@ -136,25 +156,57 @@ impl Cut {
     /// The packet filter's script. Established connections are cut too; another table's `accept`
     /// does not weaken a `drop` here.
     pub(super) fn script(&self) -> String {
-        let mut away = String::new();
-        for address in &self.from {
-            let separator = if away.is_empty() { "" } else { ", " };
-            let _infallible = write!(away, "{separator}{address}");
-        }
-        let elements =
-            if away.is_empty() { String::new() } else { format!(" elements = {{ {away} }};") };
         let (operator, ssh) = (self.operator, self.ssh);
+        let (set, ports) = (addresses(&self.from), list(&self.ports));
+        let drops = |side: &str| {
+            if self.ports.is_empty() {
+                return format!("\t\tip {side} @away drop\n");
+            }
+            format!(
+                "\t\tip {side} @away tcp dport {ports} drop\n\t\tip {side} @away tcp sport {ports} drop\n"
+            )
+        };
+        let (incoming, outgoing) = (drops("saddr"), drops("daddr"));
         format!(
-            "table inet {TABLE} {{\n}}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n\
-             \tset away {{ type ipv4_addr;{elements} }}\n\
+            "{RESET}table inet {TABLE} {{\n\tset away {{ type ipv4_addr;{set} }}\n\
              \tchain input {{\n\t\ttype filter hook input priority raw; policy accept;\n\
-             \t\tip saddr {operator} tcp dport {ssh} accept\n\t\tip saddr @away drop\n\t}}\n\
+             \t\tip saddr {operator} tcp dport {ssh} accept\n{incoming}\t}}\n\
              \tchain forward {{\n\t\ttype filter hook forward priority raw; policy accept;\n\
-             \t\tip saddr @away drop\n\t\tip daddr @away drop\n\t}}\n\
+             {incoming}{outgoing}\t}}\n\
              \tchain output {{\n\t\ttype filter hook output priority raw; policy accept;\n\
-             \t\tip daddr {operator} tcp sport {ssh} accept\n\t\tip daddr @away drop\n\t}}\n}}\n"
+             \t\tip daddr {operator} tcp sport {ssh} accept\n{outgoing}\t}}\n}}\n"
         )
     }
+}
+
+impl Detour {
+    pub(super) fn script(&self) -> String {
+        let mut rules = String::new();
+        for address in &self.to {
+            let _infallible = writeln!(
+                rules,
+                "\t\tip daddr {address} tcp dport {} dnat ip to {address}:{}",
+                self.port, self.instead
+            );
+        }
+        format!(
+            "{RESET}table inet {TABLE} {{\n\tchain output {{\n\
+             \t\ttype nat hook output priority dstnat; policy accept;\n{rules}\t}}\n}}\n"
+        )
+    }
+}
+
+/// Loads the table anew, whatever was there.
+const RESET: &str = "table inet strata_gate_fault {\n}\ndelete table inet strata_gate_fault\n";
+
+fn addresses(of: &[Ipv4Addr]) -> String {
+    let list: Vec<String> = of.iter().map(ToString::to_string).collect();
+    if list.is_empty() { String::new() } else { format!(" elements = {{ {} }};", list.join(", ")) }
+}
+
+fn list(ports: &[u16]) -> String {
+    let list: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    format!("{{ {} }}", list.join(", "))
 }
 
 #[cfg(test)]
@@ -164,6 +216,7 @@ mod tests {
     fn kinds() -> Vec<Kind> {
         let cut = Cut {
             from: vec!["10.0.0.124".parse().unwrap(), "10.0.0.250".parse().unwrap()],
+            ports: Vec::new(),
             operator: "10.0.0.250".parse().unwrap(),
             ssh: 22,
         };
@@ -188,12 +241,15 @@ mod tests {
     #[test]
     fn a_cut_lets_the_operator_in_before_it_drops() {
         let Some(Kind::Cut(cut)) = kinds().pop() else { panic!("the last kind is a cut") };
+        let mut some = cut.clone();
+        some.ports = vec![26379];
+        assert!(some.script().contains("ip daddr @away tcp dport { 26379 } drop"));
         let script = cut.script();
         for (keeps, drops) in [
-            ("ip saddr 10.0.0.250 tcp dport 22 accept", "ip saddr @away drop"),
-            ("ip daddr 10.0.0.250 tcp sport 22 accept", "ip daddr @away drop\n\t}\n}"),
+            ("ip saddr 10.0.0.250 tcp dport 22 accept\n", "\t\tip saddr @away drop\n"),
+            ("ip daddr 10.0.0.250 tcp sport 22 accept\n", "\t\tip daddr @away drop\n"),
         ] {
-            assert!(script.find(keeps).unwrap() < script.rfind(drops).unwrap(), "{script}");
+            assert!(script.contains(&format!("{keeps}{drops}")), "{script}");
         }
         assert!(script.contains("elements = { 10.0.0.124, 10.0.0.250 };"), "{script}");
     }

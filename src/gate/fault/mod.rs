@@ -9,7 +9,7 @@
 mod kind;
 mod ledger;
 
-pub use kind::{Cut, Kind};
+pub use kind::{Cut, Detour, Kind};
 pub use ledger::Ledger;
 
 use super::probe;
@@ -61,17 +61,13 @@ impl<'a> Fault<'a> {
             .map_err(|error| format!("{what}: its way back could not be armed: {error}"))?;
         surroundings.fault(&what, false);
         let fault = Self { surroundings, session, kind, what, unit };
-        let Err(error) = probe::output_of(&fault.session, &step.argv(), step.stdin.clone()).await else {
+        let Err(error) = probe::output_of(&fault.session, &step.argv(), step.stdin.clone()).await
+        else {
             return Ok(fault);
         };
         let what = fault.what.clone();
         let undone = fault.heal().await.err().map(|error| format!("; {error}")).unwrap_or_default();
         Err(format!("{what} failed: {error}{undone}"))
-    }
-
-    /// What it is, for people.
-    pub fn what(&self) -> &str {
-        &self.what
     }
 
     /// Undoes it, looks whether it is gone, and disarms the host's timer.

@@ -72,11 +72,6 @@ pub fn key(prefix: &str, id: u64) -> String {
 }
 
 impl Journal {
-    /// When the last acknowledgement came.
-    pub fn last_ack(&self) -> Option<Duration> {
-        self.writes.iter().rev().find(|write| is_acked(write)).map(|write| write.ended)
-    }
-
     /// The first acknowledgement after a moment.
     pub fn first_ack_after(&self, moment: Duration) -> Option<Duration> {
         self.writes
@@ -186,7 +181,6 @@ mod tests {
         assert_eq!(account.phantoms, phantoms);
         assert_eq!(account.outage, ms(500));
         assert_eq!(journal.first_ack_after(ms(15)), Some(ms(520)));
-        assert_eq!(journal.last_ack(), Some(ms(520)));
     }
 
     #[test]

@@ -48,7 +48,6 @@ impl Route {
 
 /// A writer at work. Dropping it ends it.
 pub struct Writer {
-    prefix: String,
     start: Instant,
     journal: Arc<Mutex<Journal>>,
     stop: watch::Sender<bool>,
@@ -69,19 +68,14 @@ impl Writer {
         let start = Instant::now();
         let journal = Arc::new(Mutex::new(Journal::default()));
         let (stop, stopped) = watch::channel(false);
-        let work = Work { route, prefix: prefix.clone(), start, journal: Arc::clone(&journal) };
+        let work = Work { route, prefix, start, journal: Arc::clone(&journal) };
         let task = Some(tokio::spawn(work.run(stopped)));
-        Self { prefix, start, journal, stop, task }
+        Self { start, journal, stop, task }
     }
 
     /// Time since its start: the clock of its journal.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    /// What its keys begin with.
-    pub fn prefix(&self) -> &str {
-        &self.prefix
     }
 
     /// What it did so far.

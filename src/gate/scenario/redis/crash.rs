@@ -111,6 +111,16 @@ pub async fn kill_master(surroundings: Surroundings<'_>, bounds: Crash) -> Findi
     .await
 }
 
+/// Freezes the master's Redis: its connections stay open and nothing answers.
+pub async fn frozen_master(surroundings: Surroundings<'_>, bounds: Crash) -> Finding {
+    let expected = bounds.expected("the master hangs");
+    drill(&surroundings, expected, bounds.limits(), async |drill| {
+        let victim = drill.leader.clone();
+        crash(drill, &victim, vec![Kind::FreezeContainer(SERVER.to_owned())], &bounds).await
+    })
+    .await
+}
+
 /// Stops Redis and Sentinel of the first member, whom updaters ask first (X7).
 pub async fn first_down(surroundings: Surroundings<'_>, bounds: FirstDown) -> Finding {
     let bounds = Crash::from(bounds);

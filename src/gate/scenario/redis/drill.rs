@@ -5,6 +5,7 @@ use super::hand_over::hand_over_to;
 use super::judge::{master, wrong_roles, wrong_sentinels};
 use super::names::{CALL, Cluster, Host, login};
 use super::seen::{Member, look};
+use crate::event::Measurement;
 use crate::gate::fault::{Fault, Kind, heal_all};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
@@ -21,6 +22,9 @@ const HEALTHY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long the first write through the clients' path may take.
 const FIRST_WRITE: Duration = Duration::from_secs(15);
+
+/// What figures are about.
+const SUBJECT: &str = "clients' path";
 
 /// Keys in one command.
 const CHUNK: usize = 500;
@@ -52,7 +56,7 @@ pub struct Drill<'a> {
     faults: Vec<Fault<'a>>,
     /// The moment of the first fault, on the writer's and on the sampler's clock.
     broken: Option<(Instant, Duration, Duration)>,
-    figures: Vec<(String, f64, &'static str)>,
+    figures: Vec<Measurement>,
 }
 
 impl<'a> Drill<'a> {
@@ -101,7 +105,7 @@ impl<'a> Drill<'a> {
 
     /// Keeps a figure.
     pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.figures.push((name.into(), value, unit));
+        self.figures.push(Measurement::new(SUBJECT, name, value, unit));
     }
 
     /// Waits until the Sentinels of these members agree on one of them that leads and is not
@@ -280,7 +284,9 @@ pub async fn drill(
     };
     let before = match probe::wait_until(HEALTHY_WITHIN, || unhealthy(&cluster)).await {
         Ok(members) => members,
-        Err(why) => return Finding::not_run(format!("the cluster is not healthy before it: {why}")),
+        Err(why) => {
+            return Finding::not_run(format!("the cluster is not healthy before it: {why}"));
+        }
     };
     let leader = match master(&before).ok().and_then(|member| cluster.member_at(&member.address)) {
         Some(leader) => leader.clone(),
@@ -291,10 +297,10 @@ pub async fn drill(
         Err(why) => return Finding::not_run(why),
     };
     let names = Keys::of(surroundings);
-    let nodes = cluster.members.iter().map(|member| Node {
-        name: member.name.clone(),
-        way: cluster.local(member, cluster.port),
-    });
+    let nodes = cluster
+        .members
+        .iter()
+        .map(|member| Node { name: member.name.clone(), way: cluster.local(member, cluster.port) });
     let sampler = Sampler::start(nodes.collect(), &cluster.password, &names.fence);
     let writer = Writer::start(cluster.route(), names.writes.clone());
     let mut drill = Drill {
@@ -317,9 +323,8 @@ pub async fn drill(
     let Drill { writer, sampler, broken, mut figures, .. } = drill;
     // The path works again, whoever leads now: only then the longest gap is known.
     let healed = writer.now();
-    let again = probe::wait_until(limits.restored, || async {
-        writer.acked_since(healed).map(drop)
-    });
+    let again =
+        probe::wait_until(limits.restored, || async { writer.acked_since(healed).map(drop) });
     wrong.extend(again.await.err());
     let (journal, end) = writer.finish().await;
     let since = broken.map_or(Duration::ZERO, |broken| broken.2) + limits.one_writer_after;
@@ -336,16 +341,16 @@ pub async fn drill(
     }
     drop(sampler);
     match probe::wait_until(limits.restored, || readable(&cluster, &names.writes)).await {
-        Ok(read) => judge(&journal.account(&names.writes, &read, end), limits, &mut wrong, &mut figures),
+        Ok(read) => {
+            judge(&journal.account(&names.writes, &read, end), limits, &mut wrong, &mut figures)
+        }
         Err(why) => wrong.push(format!("what was written could not be read back: {why}")),
     }
     wrong.extend(restore(&cluster, &leader, &listening, limits.restored).await.err());
     if let Err(why) = clean(&cluster, &names).await {
         wrong.push(format!("the test's keys are left: {why}"));
     }
-    let mut finding = Finding::of(expected, wrong);
-    finding.found.push(line_of(&figures));
-    finding
+    Finding { measured: figures, ..Finding::of(expected, wrong) }
 }
 
 /// The keys of one test.
@@ -368,7 +373,7 @@ fn judge(
     account: &Account,
     limits: Limits,
     wrong: &mut Vec<String>,
-    figures: &mut Vec<(String, f64, &'static str)>,
+    figures: &mut Vec<Measurement>,
 ) {
     if account.outage > limits.outage {
         wrong.push(format!(
@@ -393,7 +398,8 @@ fn judge(
     if account.confirmed == 0 {
         wrong.push("no write was confirmed by a replica: nothing is proved".to_owned());
     }
-    figures.push(("outage".into(), account.outage.as_secs_f64(), "s"));
+    let outage = account.outage.as_secs_f64();
+    figures.push(Measurement::new(SUBJECT, "outage", outage, "s"));
     // Fewer than a thousand writes a second: exact in a float.
     let counts = [
         ("attempted", account.attempted),
@@ -404,25 +410,13 @@ fn judge(
         ("acknowledged and lost", account.lost.len() as u64),
         ("confirmed and lost", account.confirmed_lost.len() as u64),
     ];
-    figures.extend(counts.map(|(name, count)| (name.to_owned(), count as f64, "writes")));
-}
-
-fn line_of(figures: &[(String, f64, &'static str)]) -> String {
-    let parts: Vec<String> = figures
-        .iter()
-        .map(|(name, value, unit)| match *unit {
-            "s" => format!("{name} {value:.1} s"),
-            _ => format!("{name} {value:.0}"),
-        })
-        .collect();
-    parts.join(", ")
+    figures.extend(
+        counts.map(|(name, count)| Measurement::new(SUBJECT, name, count as f64, "writes")),
+    );
 }
 
 /// All keys of a prefix with their values, through the clients' path.
-async fn readable(
-    cluster: &Cluster<'_>,
-    prefix: &str,
-) -> Result<BTreeMap<String, String>, String> {
+async fn readable(cluster: &Cluster<'_>, prefix: &str) -> Result<BTreeMap<String, String>, String> {
     let client = cluster.route().connect(0).await?;
     let keys: Vec<String> = keys(&client, prefix).await?.into_iter().collect();
     let mut found = BTreeMap::new();
@@ -437,10 +431,8 @@ async fn readable(
 async fn keys(client: &Client, prefix: &str) -> Result<BTreeSet<String>, String> {
     let (mut cursor, mut found) = (0, BTreeSet::new());
     loop {
-        let (next, keys) = client
-            .scan(cursor, &format!("{prefix}*"))
-            .await
-            .map_err(|error| error.to_string())?;
+        let (next, keys) =
+            client.scan(cursor, &format!("{prefix}*")).await.map_err(|error| error.to_string())?;
         found.extend(keys.into_iter().filter(|key| key.starts_with(prefix)));
         if next == 0 {
             return Ok(found);

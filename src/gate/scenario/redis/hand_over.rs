@@ -115,10 +115,8 @@ async fn set(client: &Client, priority: &str) -> Result<(), String> {
 async fn change(cluster: &Cluster<'_>, from: &Host, target: &Host) -> Result<(), String> {
     let sentinel = cluster.sentinel(target).await?;
     probe::wait_until(LEARNED, || async {
-        let known = sentinel
-            .sentinel_replicas(&cluster.name)
-            .await
-            .map_err(|error| error.to_string())?;
+        let known =
+            sentinel.sentinel_replicas(&cluster.name).await.map_err(|error| error.to_string())?;
         let address = target.address.to_string();
         let seen = known.iter().find(|replica| replica.endpoint.host == address);
         match seen.and_then(|replica| replica.fields.get("slave-priority")) {

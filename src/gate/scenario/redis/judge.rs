@@ -245,7 +245,9 @@ pub mod tests {
             ("replid", |m| server(&mut m[2]).replication.replid = "other".into()),
             ("offset", |m| server(&mut m[2]).replication.offset = 41),
             ("lags", |m| server(&mut m[0]).replication.replicas[0].lag = 2),
-            ("wait_bgsave", |m| server(&mut m[0]).replication.replicas[0].state = "wait_bgsave".into()),
+            ("wait_bgsave", |m| {
+                server(&mut m[0]).replication.replicas[0].state = "wait_bgsave".into()
+            }),
             ("1 replicas", |m| server(&mut m[0]).replication.replicas.truncate(1)),
         ];
         for (word, ill) in illnesses {
@@ -266,7 +268,9 @@ pub mod tests {
                 sentinel(&mut m[1]).master.fields.insert("config-epoch".into(), "4".into());
             }),
             ("believes 10.0.0.125", |m| sentinel(&mut m[1]).address = Some(at("10.0.0.125", 6379))),
-            ("s_down", |m| sentinel(&mut m[0]).replicas[0] = instance("10.0.0.124", "s_down,slave")),
+            ("s_down", |m| {
+                sentinel(&mut m[0]).replicas[0] = instance("10.0.0.124", "s_down,slave")
+            }),
             ("knows 3 replicas", |m| {
                 sentinel(&mut m[0]).replicas.push(instance("10.0.0.9", "slave"));
             }),

@@ -16,8 +16,8 @@ mod names;
 mod seen;
 mod settings;
 
-pub use balancers::{HaproxyDown, HaproxyQuiet, Garbage, garbage, haproxy_down, haproxy_quiet};
-pub use crash::{Crash, FirstDown, first_down, kill_master};
+pub use balancers::{Garbage, HaproxyDown, HaproxyQuiet, garbage, haproxy_down, haproxy_quiet};
+pub use crash::{Crash, FirstDown, first_down, frozen_master, kill_master};
 pub use diag::{Auth, Roles, Sentinels, auth, roles, sentinels};
 pub use hand_over::{HandOver, planned};
 pub use haproxy::{Follows, Paths, follows, paths};

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 /// The role of the members, and that of the HAProxies that follow them.
 pub const ROLE: &str = "redis";
-const PROXY_ROLE: &str = "haproxy-redis";
+/// As above.
+pub const PROXY_ROLE: &str = "haproxy-redis";
 
 /// Which secret is the servers' password (KB-H9).
 const PASSWORD: &str = "REDIS_PASSWORD";
