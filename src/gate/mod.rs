@@ -7,10 +7,12 @@
 mod baseline;
 mod bounds;
 mod check;
+mod fault;
 mod judge;
 mod probe;
 mod runner;
 mod scenario;
+mod writer;
 
 pub use check::check;
 pub use runner::{Context, has_tests, run};

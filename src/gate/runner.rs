@@ -1,5 +1,6 @@
 //! Runs a layer's tests in order: diag, then failover, then perf.
 
+use super::fault::Ledger;
 use super::scenario::{Finding, SCENARIOS, Surroundings};
 use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
@@ -165,16 +166,23 @@ async fn one_test(
             if hosts.is_empty() {
                 Finding::not_applicable(format!("no selected host has the role {role}"))
             } else {
-                let faults = std::cell::Cell::new(0);
+                let faults = Ledger::default();
                 let surroundings =
                     Surroundings { context, hosts, test, fleet, events, stop, faults: &faults };
-                tokio::select! {
+                let mut finding = tokio::select! {
                     finding = (scenario.run)(surroundings) => finding,
-                    () = stop.now() => Finding {
-                        not_healed: faults.get() > 0,
-                        ..Finding::not_run("stopped at once by the operator")
-                    },
+                    () = stop.now() => Finding::not_run("stopped at once by the operator"),
+                };
+                // Whatever the test itself says: what it did not heal is there.
+                if !faults.is_clean() {
+                    finding.not_healed = true;
+                    let open = faults.open();
+                    finding.found.extend(open.iter().map(|what| format!("not healed: {what}")));
+                    if finding.verdict != Verdict::NotRun {
+                        finding.verdict = Verdict::Fail;
+                    }
                 }
+                finding
             }
         }
     };

@@ -9,6 +9,7 @@ use super::shared_items::{self, Shared};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
 use crate::resource::{Batch, Item, Mode, Resource};
+use crate::secrets::Secret;
 use crate::site::deserialize::from_node;
 use crate::site::tree::{Entry, Node, NodeValue};
 use crate::site::{Host, Layer, Role, Site, Step};
@@ -166,6 +167,11 @@ impl<'site> Resolver<'site> {
         }
         scope.owners.add(&plan, problems);
         plan
+    }
+
+    /// The clear value of a secret, for tests that speak to servers as their clients do.
+    pub fn secret(&self, name: &str) -> Option<Secret<String>> {
+        self.secrets.value(name)
     }
 
     fn roles_in(&self, host: &Host, layer: &Layer) -> Vec<&'site Role> {

@@ -10,11 +10,13 @@ mod network;
 mod ports;
 mod processor;
 mod reboot;
+mod redis;
 mod space;
 mod sshd;
 mod throughput;
 mod units;
 
+use super::fault::Ledger;
 use super::runner::Context;
 use crate::event::{EventKind, Measurement, TestKind, Verdict};
 use crate::fleet::{Events, Fleet, Stop};
@@ -23,7 +25,6 @@ use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;
 use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
-use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub struct Surroundings<'a> {
     /// The operator's wish to stop; looked at before each fault.
     pub stop: &'a Stop,
     /// Faults injected and not healed yet.
-    pub faults: &'a Cell<u32>,
+    pub faults: &'a Ledger,
 }
 
 /// What a scenario found.
@@ -114,6 +115,23 @@ scenarios! {
     "disk-sync", Perf, "small writes reach the disk of the data directory in time", disk::run, disk::Bounds;
     "throughput", Perf, "one TCP connection between neighbours is fast enough", throughput::run, throughput::Bounds;
     "steal", Perf, "the hypervisor does not take the processors away", processor::run, processor::Bounds;
+    "redis-roles", Diag, "one master, every other member its replica, in step", redis::roles, redis::Roles;
+    "redis-sentinels", Diag, "the Sentinels agree, and are enough for a failover", redis::sentinels, redis::Sentinels;
+    "redis-auth", Diag, "a wrong password is refused, and none too", redis::auth, redis::Auth;
+    "redis-settings", Diag, "the live settings of Redis", redis::settings, redis::Settings;
+    "redis-config-writable", Diag, "Redis and Sentinel can write their own files", redis::rewrite, redis::Rewrite;
+    "redis-path", Diag, "every way of clients leads to the master that Sentinel names", redis::paths, redis::Paths;
+    "haproxy-redis", Diag, "what makes HAProxy follow the master runs, and wrote the right text", redis::follows, redis::Follows;
+    "redis-kill-master", Failover, "the master dies: another leads, and no confirmed write is lost", redis::kill_master, redis::Crash;
+    "redis-frozen-master", Failover, "a master that hangs with open connections is replaced, and steps down when it wakes", redis::frozen_master, redis::Crash;
+    "redis-first-down", Failover, "the first member is gone, whom updaters ask first", redis::first_down, redis::FirstDown;
+    "redis-isolated-master", Failover, "a master that nobody reaches stops taking writes", redis::isolated, redis::Isolated;
+    "redis-no-quorum", Failover, "a minority of Sentinels makes nobody master", redis::no_quorum, redis::NoQuorum;
+    "redis-hand-over", Failover, "a planned change of the master costs seconds and no write", redis::planned, redis::HandOver;
+    "haproxy-down", Failover, "one HAProxy is gone: the other and the balancer go on", redis::haproxy_down, redis::HaproxyDown;
+    "sentinel-garbage", Failover, "Sentinels that give no sense change nothing", redis::garbage, redis::Garbage;
+    "haproxy-quiet", Failover, "HAProxy does not reload while the master stays the same", redis::haproxy_quiet, redis::HaproxyQuiet;
+    "redis-load", Perf, "throughput and latency of Redis, directly and through the clients' path", redis::load, redis::Load;
 }
 
 impl Finding {
@@ -152,10 +170,9 @@ impl Finding {
 }
 
 impl Surroundings<'_> {
-    /// Announces a fault, or its healing, and counts it.
+    /// Announces a fault, or its healing, and notes it.
     pub fn fault(&self, what: &str, healed: bool) {
-        let open = self.faults.get();
-        self.faults.set(if healed { open.saturating_sub(1) } else { open + 1 });
+        self.faults.note(what, healed);
         self.events.emit(EventKind::Fault {
             layer: self.context.layer.name.clone(),
             test: self.test.name.clone(),
