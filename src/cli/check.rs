@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::output::{out, tell};
+use crate::cluster;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::plan::{self, SecretLookup};
@@ -62,7 +63,9 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     let (_, present_problems) = Present::find(&settings.root, &declared);
     problems.extend(present_problems);
     gate::check(&site, problems);
-    plan::check(&site, Arc::new(Placeholders(declared)), problems);
+    let secrets = Arc::new(Placeholders(declared));
+    plan::check(&site, secrets.clone(), problems);
+    cluster::check(&site, secrets, problems);
     Some(site)
 }
 

@@ -65,6 +65,10 @@ impl Consumer for Summary {
             EventKind::TestFinished { verdict: Verdict::Fail | Verdict::NotRun, .. } => {
                 gathered.problems.push(event.clone());
             }
+            EventKind::ClusterFinished { changed, .. } => {
+                gathered.changed += changed;
+                gathered.steps += changed;
+            }
             EventKind::HostFinished { state, changed, steps, .. } => {
                 if *state == HostState::Converged {
                     gathered.converged += 1;
