@@ -12,6 +12,8 @@ pub mod wire;
 #[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]
+pub mod cluster;
+#[cfg(feature = "controller")]
 pub mod diag;
 #[cfg(feature = "controller")]
 pub mod event;
@@ -27,6 +29,8 @@ pub mod image;
 pub mod lab;
 #[cfg(feature = "controller")]
 pub mod plan;
+#[cfg(feature = "controller")]
+pub mod redis_client;
 #[cfg(feature = "controller")]
 pub mod report;
 #[cfg(feature = "controller")]

@@ -17,6 +17,7 @@ const USES: &[(&str, &[&str])] = &[
     ("wire", &["resource"]),
     ("agent", &["resource", "wire"]),
     ("diag", &[]),
+    ("redis_client", &[]),
     ("event", &[]),
     ("secrets", &["diag"]),
     ("site", &["diag", "resource"]),
@@ -62,6 +63,7 @@ const SLEEPS: &[(&str, &str)] = &[
     ("tests/lab/support.rs", "looks again until a deadline"),
     ("tests/lab_hosts.rs", "looks again until a deadline"),
     ("tests/lab_interrupted.rs", "kills at a random moment: the moment is the subject"),
+    ("tests/redis_client.rs", "looks again until a deadline"),
     ("tests/transport/main.rs", "looks again until a deadline"),
     ("tests/transport/sshd.rs", "looks again until a deadline"),
 ];

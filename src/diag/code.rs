@@ -92,6 +92,8 @@ codes! {
     GATE = "E0512";
     /// A secret stands where others can read it.
     SECRET_PLACE = "E0513";
+    /// A role describes a cluster that no driver can form.
+    CLUSTER = "E0514";
     /// The versions file is malformed.
     VERSIONS_SYNTAX = "E0601";
     /// A version is not pinned.

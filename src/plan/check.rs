@@ -48,7 +48,7 @@ pub fn packages_of(site: &Site) -> Vec<String> {
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(site, Arc::new(AnySecret), &mut problems);
     each_plan(site, &resolver, &mut problems, |plan| {
-        for item in plan.batches.iter().flat_map(|batch| &batch.work.items) {
+        for item in plan.batches.iter().chain(&plan.members).flat_map(|batch| &batch.work.items) {
             if let Resource::Package(package) = &item.resource {
                 packages.extend(package.names.iter().cloned());
             }
@@ -80,7 +80,7 @@ fn each_plan(
 
 fn has_secret(plan: &HostPlan) -> bool {
     let items = |batch: &Batch| batch.items.iter().chain(&batch.handlers).any(|item| item.secret);
-    plan.batches.iter().any(|batch| items(&batch.work))
+    plan.batches.iter().chain(&plan.members).any(|batch| items(&batch.work))
 }
 
 /// Any name has a value: which packages a site needs does not depend on secrets.

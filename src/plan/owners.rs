@@ -20,7 +20,7 @@ impl Owners {
     /// Adds the steps of a plan; whoever undoes another's work is reported. The same step in two
     /// layers is one owner.
     pub fn add(&mut self, plan: &HostPlan, problems: &mut Diagnostics) {
-        for batch in &plan.batches {
+        for batch in plan.batches.iter().chain(&plan.members) {
             for (item, place) in batch.work.items.iter().zip(&batch.places) {
                 for claim in item.resource.claims() {
                     let owner = Owner {

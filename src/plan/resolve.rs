@@ -30,6 +30,9 @@ pub struct HostPlan {
     pub host: String,
     /// What the whole site asks of the host, then one batch per role, in order.
     pub batches: Vec<PlannedBatch>,
+    /// What the host's clusters consist of here, as it would be with the first member leading. Only
+    /// drivers bring these about.
+    pub members: Vec<PlannedBatch>,
     /// What was left out, and why.
     pub skipped: Vec<Skipped>,
 }
@@ -78,6 +81,10 @@ impl<'a> HostScope<'a> {
     /// Nothing is resolved yet.
     pub fn new(host: &'a Host, facts: &'a Facts) -> Self {
         Self { host, facts, contexts: BTreeMap::new(), shared: None, owners: Owners::default() }
+    }
+
+    pub(super) const fn host(&self) -> &'a Host {
+        self.host
     }
 }
 
@@ -133,8 +140,12 @@ impl<'site> Resolver<'site> {
         problems: &mut Diagnostics,
     ) -> HostPlan {
         let host = scope.host;
-        let mut plan =
-            HostPlan { host: host.name.clone(), batches: Vec::new(), skipped: Vec::new() };
+        let mut plan = HostPlan {
+            host: host.name.clone(),
+            batches: Vec::new(),
+            members: Vec::new(),
+            skipped: Vec::new(),
+        };
         let roles: Vec<&Role> = self.roles_in(host, layer);
         if roles.is_empty() {
             return plan;
@@ -148,6 +159,9 @@ impl<'site> Resolver<'site> {
             let batch = self.role_batch(scope, role, tags, mode, &mut plan.skipped, problems);
             if !batch.work.items.is_empty() {
                 plan.batches.push(batch);
+            }
+            if tags.is_empty() {
+                plan.members.extend(self.sample_member(scope, role, mode, problems));
             }
         }
         scope.owners.add(&plan, problems);
@@ -172,7 +186,20 @@ impl<'site> Resolver<'site> {
         roles
     }
 
-    fn context(&self, scope: &mut HostScope<'_>, role: &Role, problems: &mut Diagnostics) -> Value {
+    pub(super) const fn site(&self) -> &'site Site {
+        self.site
+    }
+
+    pub(super) const fn templates(&self) -> &Templates<'site> {
+        &self.templates
+    }
+
+    pub(super) fn context(
+        &self,
+        scope: &mut HostScope<'_>,
+        role: &Role,
+        problems: &mut Diagnostics,
+    ) -> Value {
         if let Some(context) = scope.contexts.get(&role.name) {
             return context.clone();
         }
@@ -300,7 +327,7 @@ impl<'site> Resolver<'site> {
         PlannedBatch { work, places }
     }
 
-    fn item(
+    pub(super) fn item(
         &self,
         role: &Role,
         step: &Step,

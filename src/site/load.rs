@@ -1,5 +1,6 @@
 //! Reads the files of a site and joins them.
 
+use super::cluster::ClusterRole;
 use super::config::{self, Config};
 use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
@@ -146,6 +147,32 @@ impl Site {
         }
     }
 
+    /// A cluster's members are exactly the hosts that have the role, in every layer.
+    fn check_members(&self, role: &Role, cluster: &ClusterRole, problems: &mut Diagnostics) {
+        let (members, span) = &cluster.members;
+        if !self.groups.contains_key(members) && !self.groups.is_empty() {
+            problems.push(groups::unknown_group(members, span.clone(), &self.groups));
+            return;
+        }
+        let placements = self.config.layers.iter().flat_map(|layer| &layer.place);
+        for placement in placements.filter(|placement| placement.role == role.name) {
+            if placement.group != *members {
+                problems.push(
+                    Diagnostic::error(
+                        Code::CLUSTER,
+                        format!(
+                            "role `{}` stands on `{}`, and its cluster is made of `{members}`",
+                            role.name, placement.group
+                        ),
+                    )
+                    .at(placement.group_span.clone(), "")
+                    .also(span.clone(), "the cluster's members")
+                    .hint("place the role on the group of its members"),
+                );
+            }
+        }
+    }
+
     fn check(&self, problems: &mut Diagnostics) {
         let (operator, span) = &self.config.operator;
         if !self.hosts.contains_key(operator) && !self.hosts.is_empty() {
@@ -165,6 +192,9 @@ impl Site {
             }
         }
         for role in self.roles.values() {
+            if let Some(cluster) = &role.cluster {
+                self.check_members(role, cluster, problems);
+            }
             for (from, span) in role.firewall.iter().flat_map(|rule| &rule.from) {
                 let named = matches!(from.as_str(), "operator" | "private" | "admin" | "any")
                     || self.groups.contains_key(from)

@@ -4,6 +4,7 @@
 //! command goes on only when there is no error. Nothing here touches the network, an identity or
 //! a decrypted secret.
 
+pub mod cluster;
 pub mod config;
 pub mod deserialize;
 pub mod exceptions;
@@ -19,12 +20,13 @@ pub mod versions;
 mod load;
 mod reader;
 
+pub use cluster::ClusterRole;
 pub use config::{Config, Layer, Placement};
 pub use exceptions::Exceptions;
 pub use gate::GateTest;
 pub use groups::{Balancer, Group};
 pub use inventory::Host;
 pub use load::{Profile, Site};
-pub use reader::TableReader;
+pub use reader::{TableReader, wrong_type};
 pub use role::{FirewallRule, Role, Step};
 pub use versions::Version;

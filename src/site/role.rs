@@ -4,6 +4,7 @@
 //! the things that roles share on a host (firewall rules and kernel settings), which are computed
 //! from the whole site.
 
+use super::cluster::{self, ClusterRole};
 use super::groups;
 use super::reader::TableReader;
 use super::suggest;
@@ -34,6 +35,8 @@ pub struct Role {
     pub firewall: Vec<FirewallRule>,
     /// Kernel settings: one table of `key = value`.
     pub sysctl: Option<Node>,
+    /// The cluster that hosts of this role are members of.
+    pub cluster: Option<ClusterRole>,
 }
 
 /// A step or a handler.
@@ -84,6 +87,8 @@ pub fn read(name: &str, source: &Source, kinds: &[&str], problems: &mut Diagnost
     let handler_nodes = top.tables("handler");
     let firewall_nodes = top.tables("firewall");
     let sysctl = top.node("sysctl");
+    let cluster_node = top.node("cluster");
+    let member_node = top.node("member");
     top.finish();
     let vars = vars_node
         .and_then(|node| TableReader::of(source, node, problems).map(TableReader::all))
@@ -95,6 +100,7 @@ pub fn read(name: &str, source: &Source, kinds: &[&str], problems: &mut Diagnost
         handler_nodes.iter().filter_map(|node| read_step(source, node, kinds, problems)).collect();
     let firewall =
         firewall_nodes.iter().filter_map(|node| read_rule(source, node, problems)).collect();
+    let cluster = cluster::read(source, cluster_node, member_node, kinds, problems);
     check_names(&steps, "step", problems);
     check_names(&handlers, "handler", problems);
     check_notifications(&steps, &handlers, problems);
@@ -116,7 +122,51 @@ pub fn read(name: &str, source: &Source, kinds: &[&str], problems: &mut Diagnost
         handlers,
         firewall,
         sysctl: sysctl.cloned(),
+        cluster,
     }
+}
+
+/// Reads a file of a cluster's member: a step without a name of its own, since its path says what
+/// it is.
+pub(super) fn read_member_file(
+    source: &Source,
+    node: &Node,
+    kinds: &[&str],
+    problems: &mut Diagnostics,
+) -> Option<Step> {
+    let entry = match node.entries() {
+        Some([entry]) if kinds.contains(&entry.key.as_str()) => entry,
+        Some([]) | None => {
+            problems.push(super::reader::wrong_type(source, node, "a table with one resource"));
+            return None;
+        }
+        Some(entries) => {
+            let odd = entries.iter().find(|entry| !kinds.contains(&entry.key.as_str()));
+            let place = odd.or(entries.last()).map_or(node.range.clone(), |e| e.key_range.clone());
+            problems.push(
+                Diagnostic::error(Code::ROLE_STEP, "a member's file has one resource and no more")
+                    .at(source.span(place), "")
+                    .hint("template = { … }, file = { … } or directory = { … }"),
+            );
+            return None;
+        }
+    };
+    if entry.node.entries().is_none() {
+        problems.push(super::reader::wrong_type(source, &entry.node, "a table"));
+        return None;
+    }
+    let span = source.span(entry.key_range.clone());
+    Some(Step {
+        name: String::new(),
+        span: span.clone(),
+        kind: entry.key.clone(),
+        kind_span: span,
+        body: entry.node.clone(),
+        notify: Vec::new(),
+        when: None,
+        tags: Vec::new(),
+        timeout: None,
+    })
 }
 
 fn read_step(

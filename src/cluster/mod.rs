@@ -1,0 +1,27 @@
+//! Clusters: formed once, changed member by member, never guessed at.
+//!
+//! A driver knows one technology. It looks at every member (`observe`), and from that alone decides
+//! what comes next (`decide`, pure and property-tested); [`drive`] joins the two until nothing is
+//! left to do. Only a cluster that is provably [`State::Absent`] is ever formed: every member was
+//! reached, every data directory is empty, nobody answers, and neither a host nor the operator host
+//! has a marker of it. Data is never deleted.
+//!
+//! Drivers reach hosts through [`Hosts`] alone.
+
+mod drive;
+mod fleet_hosts;
+mod hosts;
+mod marker;
+mod member;
+mod registry;
+mod state;
+
+pub mod redis;
+
+pub use drive::{Driven, Step, World, drive};
+pub use fleet_hosts::FleetHosts;
+pub use hosts::{Applied, DialError, Hosts, Ran, Stream};
+pub use marker::{Formation, Marker, Record, Records, marker_path};
+pub use member::Members;
+pub use registry::{Intent, Report, check, clusters_of, look, run, settings};
+pub use state::{Decision, Next, Refusal, State};

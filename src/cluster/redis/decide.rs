@@ -1,0 +1,509 @@
+//! What comes next. Pure: the same look always gives the same decision.
+
+use super::action::{Action, Part};
+use super::leader::{Leader, elected, leader};
+use super::view::{Member, Observation, Role, Seen, Sentinel, Server};
+use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// What the decision knows beside the look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The marker of a cluster that would be formed now.
+    pub marker: Marker,
+    /// How long Sentinels may take to settle: the time-out of a failover and some.
+    pub settle: Duration,
+}
+
+/// How long a daemon may take to answer after its start, loading included.
+const START: Duration = Duration::from_secs(120);
+
+/// How long a replica may take for its first copy.
+const SYNC: Duration = Duration::from_secs(900);
+
+type Decided = Decision<Action>;
+
+/// Decides.
+pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
+    if let Some(refusal) = unsound(observation) {
+        return refusal;
+    }
+    match &observation.record {
+        Ok(Some(record)) => known(observation, record, wanted),
+        Ok(None) => unknown_to_us(observation, wanted),
+        Err(error) => Decision::refuse(
+            State::Unknown,
+            format!("the record on the operator host cannot be read: {error}"),
+            "mend or restore the file: without it nothing tells whether the cluster was formed",
+        ),
+    }
+}
+
+/// What forbids every change, whatever the cluster's state is.
+fn unsound(observation: &Observation) -> Option<Decided> {
+    let unreachable: Vec<String> = observation
+        .members
+        .iter()
+        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
+        .collect();
+    if !unreachable.is_empty() {
+        return Some(Decision::refuse(
+            State::Unknown,
+            format!("not every member could be looked at: {}", unreachable.join("; ")),
+            "a cluster is changed only when all of it is known; bring the host back, then run again",
+        ));
+    }
+    for member in &observation.members {
+        let Some(seen) = member.view() else { continue };
+        if let Server::Refuses(why) = &seen.server {
+            return Some(Decision::refuse(
+                State::Unknown,
+                format!("Redis on {} does not take REDIS_PASSWORD: {why}", member.name),
+                "the credential differs from the running server's: put the server's own password into credentials/redis.env.age (`strata secrets set redis REDIS_PASSWORD`); strata never resets it",
+            ));
+        }
+        if let Err(error) = &seen.marker {
+            return Some(Decision::refuse(
+                State::Unknown,
+                format!("the marker beside the data of {} cannot be read: {error}", member.name),
+                "restore the file .strata-cluster from another member: it proves whose data this is",
+            ));
+        }
+    }
+    same_sentinel(&observation.members).or_else(|| foreign(observation))
+}
+
+/// Two Sentinels with one id: a copied file.
+fn same_sentinel(members: &[Member]) -> Option<Decided> {
+    for (index, member) in members.iter().enumerate() {
+        let Some(view) = member.sentinel() else { continue };
+        let twin = members[..index]
+            .iter()
+            .find(|other| other.sentinel().is_some_and(|other| other.id == view.id));
+        if let Some(twin) = twin {
+            return Some(Decision::refuse(
+                State::Split,
+                format!(
+                    "the Sentinels of {} and {} have one id: {}",
+                    twin.name, member.name, view.id
+                ),
+                format!(
+                    "stop Sentinel on {}, remove `sentinel myid` from its sentinel.conf and start it again",
+                    member.name
+                ),
+            ));
+        }
+    }
+    None
+}
+
+/// Markers of another cluster.
+fn foreign(observation: &Observation) -> Option<Decided> {
+    let own = observation.record.as_ref().ok()?.as_ref().map(|record| &record.marker);
+    let mut first: Option<(&str, &Marker)> = own.map(|marker| ("the operator host", marker));
+    for member in &observation.members {
+        let Some(Ok(Some(marker))) = member.view().map(|seen| &seen.marker) else { continue };
+        match first {
+            Some((whose, known)) if known.id != marker.id => {
+                return Some(Decision::refuse(
+                    State::Foreign,
+                    format!(
+                        "the data on {} belongs to cluster {} (made by {}), {whose} knows {}",
+                        member.name, marker.id, marker.driver, known.id
+                    ),
+                    "two clusters are mixed here: move the foreign data away by hand, or restore the right record; strata deletes nothing",
+                ));
+            }
+            Some(_) => {}
+            None => first = Some((&member.name, marker)),
+        }
+    }
+    None
+}
+
+/// The operator host remembers no such cluster.
+fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
+    let members = &observation.members;
+    let marker = members.iter().find_map(|member| member.view()?.marker.as_ref().ok()?.clone());
+    if let Some(marker) = marker {
+        // Whoever has a marker was formed: the record was lost with the operator host.
+        return act(
+            State::Degraded,
+            "the members' markers prove a cluster that the operator host has forgotten",
+            vec![Action::Record(record_of(observation, marker, Formation::Complete))],
+        );
+    }
+    let alive = members.iter().find(|member| {
+        member.view().is_some_and(|seen| {
+            seen.data || seen.server != Server::Down || seen.sentinel != Sentinel::Down
+        })
+    });
+    if let Some(member) = alive {
+        return Decision::refuse(
+            State::Foreign,
+            format!("{} has data or a running Redis that strata did not make", member.name),
+            "if it is yours, `strata adopt` records it as it is; else move it away by hand",
+        );
+    }
+    act(
+        State::Absent,
+        "every data directory is empty, nothing answers, and no marker exists",
+        vec![Action::Record(record_of(observation, wanted.marker.clone(), Formation::Begun))],
+    )
+}
+
+/// What the operator host writes down about this cluster.
+pub fn record_of(observation: &Observation, marker: Marker, formation: Formation) -> Record {
+    let members = &observation.members;
+    let first = members.first().map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
+    let live = match leader(observation) {
+        Leader::Known(address) => address,
+        _ => first,
+    };
+    Record {
+        marker,
+        formation,
+        leader: live,
+        members: members.iter().map(|member| member.name.clone()).collect(),
+    }
+}
+
+/// The cluster was formed, or its formation began.
+fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided {
+    let forming = record.formation == Formation::Begun;
+    let members: Vec<(&Member, &Seen)> =
+        observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
+    if !forming && members.iter().all(|(_, seen)| !seen.data && !is_up(seen)) {
+        return Decision::refuse(
+            State::Down,
+            "the cluster was formed, and every data directory is empty now",
+            "this is a disaster, not a formation: restore a backup, or remove the record on the operator host if the data is really to be given up",
+        );
+    }
+    if let Some(start) = start_what_stands(&members, record) {
+        return start;
+    }
+    let state = if forming { State::Forming } else { State::Degraded };
+    let live = match leader(observation) {
+        Leader::Known(address) => address,
+        Leader::Split(evidence) => {
+            return Decision::refuse(
+                State::Split,
+                evidence,
+                "two histories exist and only you can say which one counts: stop the Redis that is to give way, set its data aside, then run again",
+            );
+        }
+        // Nothing was ever written: the member that was chosen is the only one that may begin.
+        Leader::Nobody(_) if forming && nothing_but(&members, record.leader) => record.leader,
+        Leader::Nobody(reason) if forming => {
+            return wait(state, &reason, &reason, wanted.settle);
+        }
+        Leader::Nobody(reason) => return wait(State::Down, &reason, &reason, wanted.settle),
+        Leader::Electing(reason) => return wait(state, &reason, &reason, wanted.settle),
+    };
+    fill_up(&members, live, forming, wanted)
+        .or_else(|| settle(&members, live, forming, wanted))
+        .or_else(|| mark(&members, record, state))
+        .or_else(|| complete(observation, record, forming))
+        .or_else(|| renew(&members, live))
+        .unwrap_or_else(|| Decision {
+            state: State::Healthy,
+            found: format!("{} is master: kept", name_of(&members, live)),
+            next: Next::Done,
+        })
+}
+
+/// Starts daemons with their own files where their data is: they know better than anyone who led
+/// (layers L2). A member without data waits until somebody leads: a master that lost its data
+/// would empty its replicas.
+///
+/// After a full stop a node may still believe in a master of long ago, and another one follow it:
+/// started together, the two would take writes that the true master never sees. So Sentinels come
+/// first, then the master that they name, then the others one by one, each once the one before
+/// follows.
+fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<Decided> {
+    let marked = |seen: &Seen| seen.marker == Ok(Some(record.marker.clone()));
+    let start = |member: &Member, part| Action::Start { member: member.name.clone(), part };
+    // Sentinels of a formation come after the data; those of a formed cluster know who leads.
+    let sentinels: Vec<Action> = members
+        .iter()
+        .filter(|(_, seen)| seen.sentinel_config && seen.sentinel == Sentinel::Down && marked(seen))
+        .map(|(member, _)| start(member, Part::Sentinel))
+        .collect();
+    if !sentinels.is_empty() && record.formation == Formation::Complete {
+        let found = "Sentinel does not run where its cluster's data is";
+        return Some(act(State::Degraded, found, sentinels));
+    }
+    if let Some((member, why)) = members.iter().find_map(|(member, seen)| match &seen.server {
+        Server::Unready(why) => Some((member, why)),
+        _ => None,
+    }) {
+        let reason = format!("Redis on {} is not ready: {why}", member.name);
+        return Some(wait(State::Degraded, "Redis starts", &reason, START));
+    }
+    let asleep: Vec<&Member> = members
+        .iter()
+        .filter(|(_, seen)| {
+            seen.data && seen.server_config && seen.server == Server::Down && marked(seen)
+        })
+        .map(|(member, _)| *member)
+        .collect();
+    let first = *asleep.first()?;
+    let chosen = (record.formation == Formation::Begun).then_some(record.leader);
+    let named = elected(members.iter().map(|(member, _)| *member)).or(chosen);
+    let next = asleep.iter().find(|member| Some(member.address) == named);
+    if next.is_none()
+        && let Some((stray, _)) = members.iter().find(|(member, _)| {
+            member.is_master() && named.is_some_and(|named| named != member.address)
+        })
+    {
+        let reason = format!(
+            "{} still says that it is the master; the Sentinels will make it follow",
+            stray.name
+        );
+        return Some(wait(State::Down, "Redis starts", &reason, START));
+    }
+    let found = "Redis does not run where its data is";
+    // The one that they name has lost its data: the rest stand for election together, so that the
+    // one that has most can win.
+    let lost = named.is_some_and(|named| {
+        members.iter().any(|(member, seen)| member.address == named && !seen.data && !is_up(seen))
+    });
+    let starting = match next {
+        None if lost => asleep.iter().map(|member| start(member, Part::Server)).collect(),
+        _ => vec![start(next.copied().unwrap_or(first), Part::Server)],
+    };
+    Some(act(State::Down, found, starting))
+}
+
+/// Members without data or without daemons get them, as replicas of whoever leads.
+fn fill_up(
+    members: &[(&Member, &Seen)],
+    live: Ipv4Addr,
+    forming: bool,
+    wanted: &Wanted,
+) -> Option<Decided> {
+    let state = if forming { State::Forming } else { State::Degraded };
+    let leads = |member: &Member| member.address == live;
+    let unmarked =
+        members.iter().find(|(_, seen)| seen.data && seen.marker == Ok(None) && !is_up(seen));
+    if let Some((member, _)) = unmarked {
+        return Some(Decision::refuse(
+            State::Foreign,
+            format!(
+                "{} has data without a marker, and no Redis that could tell whose",
+                member.name
+            ),
+            "move it away by hand if it is not needed, then run again: the member copies from the master",
+        ));
+    }
+    // The leader first: the others copy from it.
+    if let Some((member, _)) = members.iter().find(|(member, seen)| leads(member) && !is_up(seen)) {
+        let found = format!("{} begins as master", member.name);
+        return Some(act(state, found, vec![create(member, live, Part::Server, forming)]));
+    }
+    if let Some((member, _)) = members.iter().find(|(member, seen)| leads(member) && !seen.data) {
+        // Its data lives in memory only: a restart would begin with nothing and empty the replicas.
+        let linked = members.iter().any(|(_, seen)| is_linked(seen, live) && seen.data);
+        let found = format!("the data directory of the master {} is gone", member.name);
+        return Some(if linked {
+            act(state, found, vec![Action::HandOver { from: member.name.clone() }])
+        } else {
+            Decision::refuse(
+                State::Degraded,
+                format!("{found}, and no replica has a full copy"),
+                "keep this Redis running: its memory is the only copy. Save it (BGSAVE) or bring a replica back first",
+            )
+        });
+    }
+    let gone: Vec<Action> = members
+        .iter()
+        .filter(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
+        .map(|(member, _)| Action::SetAside { member: member.name.clone() })
+        .collect();
+    if !gone.is_empty() {
+        return Some(act(state, "a replica's data directory is gone", gone));
+    }
+    let missing: Vec<Action> = members
+        .iter()
+        .filter(|(member, seen)| !leads(member) && !is_up(seen))
+        .map(|(member, _)| create(member, live, Part::Server, forming))
+        .collect();
+    if !missing.is_empty() {
+        return Some(act(state, "replicas are missing", missing));
+    }
+    if let Some((member, _)) =
+        members.iter().find(|(member, seen)| !leads(member) && !is_linked(seen, live))
+    {
+        let reason =
+            format!("{} is not yet a replica in step with {}", member.name, name_of(members, live));
+        return Some(wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
+    }
+    let missing = members
+        .iter()
+        .find(|(_, seen)| seen.sentinel == Sentinel::Down)
+        .map(|(member, _)| create(member, live, Part::Sentinel, forming));
+    missing.map(|action| act(state, "a Sentinel is missing", vec![action]))
+}
+
+/// Waits until the Sentinels agree, and makes them forget members that are no more.
+fn settle(
+    members: &[(&Member, &Seen)],
+    live: Ipv4Addr,
+    forming: bool,
+    wanted: &Wanted,
+) -> Option<Decided> {
+    let state = if forming { State::Forming } else { State::Degraded };
+    let others = members.len() as u32 - 1;
+    let mut reason = None;
+    let mut extra = None;
+    for (member, seen) in members {
+        let name = &member.name;
+        match &seen.sentinel {
+            Sentinel::Down => reason = Some(format!("Sentinel on {name} does not answer")),
+            Sentinel::Unready(why) => reason = Some(format!("Sentinel on {name}: {why}")),
+            Sentinel::Up(view) if view.master != Some(live) => {
+                reason = Some(format!("Sentinel on {name} follows another master"));
+            }
+            Sentinel::Up(view) if view.replicas < others || view.others < others => {
+                reason = Some(format!(
+                    "Sentinel on {name} knows {} of {others} replicas and {} of {others} Sentinels",
+                    view.replicas, view.others
+                ));
+            }
+            Sentinel::Up(view) if !view.quorum => {
+                reason = Some(format!("Sentinel on {name} has no quorum"));
+            }
+            Sentinel::Up(view) if view.replicas > others || view.others > others => {
+                extra = extra.or(Some(name));
+            }
+            Sentinel::Up(_) => {}
+        }
+    }
+    if let Some(reason) = reason {
+        return Some(wait(state, "Sentinels get to know each other", &reason, wanted.settle));
+    }
+    // One at a time: while it learns anew, the others keep the majority.
+    extra.map(|name| {
+        act(
+            state,
+            format!("Sentinel on {name} remembers members that are no more"),
+            vec![Action::ForgetStrangers { member: name.clone() }],
+        )
+    })
+}
+
+/// Puts missing markers beside the data.
+fn mark(members: &[(&Member, &Seen)], record: &Record, state: State) -> Option<Decided> {
+    let unmarked: Vec<Action> = members
+        .iter()
+        .filter(|(_, seen)| seen.marker == Ok(None))
+        .map(|(member, _)| Action::Mark {
+            member: member.name.clone(),
+            marker: record.marker.clone(),
+        })
+        .collect();
+    (!unmarked.is_empty()).then(|| act(state, "markers are missing", unmarked))
+}
+
+/// Brings about what differs from the role, one member at a time: what can be set while running at
+/// once, then replicas, then Sentinels, and last the leader after it handed over (E5).
+fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
+    let found = |member: &Member, what: &[String]| {
+        format!("{} differs from its role: {}", member.name, what.join(", "))
+    };
+    for (member, seen) in members {
+        let stale = &seen.stale;
+        if !stale.files.is_empty() && stale.server.is_empty() && stale.sentinel.is_empty() {
+            let write = Action::Write { member: member.name.clone() };
+            return Some(act(State::Degraded, found(member, &stale.files), vec![write]));
+        }
+        if !stale.settings.is_empty() && stale.server.is_empty() {
+            let keys: Vec<String> = stale.settings.iter().map(|(key, _)| key.clone()).collect();
+            let set = Action::Set { member: member.name.clone(), settings: stale.settings.clone() };
+            return Some(act(State::Degraded, found(member, &keys), vec![set]));
+        }
+        if !stale.sentinel_settings.is_empty() && stale.sentinel.is_empty() {
+            let keys: Vec<String> =
+                stale.sentinel_settings.iter().map(|(key, _)| key.clone()).collect();
+            let set = Action::SetSentinel {
+                member: member.name.clone(),
+                settings: stale.sentinel_settings.clone(),
+            };
+            return Some(act(State::Degraded, found(member, &keys), vec![set]));
+        }
+    }
+    let replicas_first = members
+        .iter()
+        .filter(|(member, _)| member.address != live)
+        .chain(members.iter().filter(|(member, _)| member.address == live));
+    for (member, seen) in replicas_first {
+        let restart = |part| Action::Renew { member: member.name.clone(), part };
+        if !seen.stale.server.is_empty() {
+            let action = if member.address == live {
+                Action::HandOver { from: member.name.clone() }
+            } else {
+                restart(Part::Server)
+            };
+            return Some(act(State::Degraded, found(member, &seen.stale.server), vec![action]));
+        }
+        if !seen.stale.sentinel.is_empty() {
+            let why = found(member, &seen.stale.sentinel);
+            return Some(act(State::Degraded, why, vec![restart(Part::Sentinel)]));
+        }
+    }
+    None
+}
+
+/// The formation ends when everything is as wanted.
+fn complete(observation: &Observation, record: &Record, forming: bool) -> Option<Decided> {
+    forming.then(|| {
+        act(
+            State::Forming,
+            "every member does its part",
+            vec![Action::Record(record_of(
+                observation,
+                record.marker.clone(),
+                Formation::Complete,
+            ))],
+        )
+    })
+}
+
+fn create(member: &Member, live: Ipv4Addr, part: Part, forming: bool) -> Action {
+    Action::Create { member: member.name.clone(), leader: live, part, forming }
+}
+
+/// True when nobody but the chosen member has anything: the formation cannot have got further.
+fn nothing_but(members: &[(&Member, &Seen)], chosen: Ipv4Addr) -> bool {
+    members.iter().all(|(member, seen)| member.address == chosen || (!seen.data && !is_up(seen)))
+}
+
+const fn is_up(seen: &Seen) -> bool {
+    matches!(seen.server, Server::Up(_))
+}
+
+fn is_linked(seen: &Seen, live: Ipv4Addr) -> bool {
+    matches!(&seen.server, Server::Up(view)
+        if view.role == Role::Replica { of: Some(live), linked: true })
+}
+
+fn name_of(members: &[(&Member, &Seen)], address: Ipv4Addr) -> String {
+    members
+        .iter()
+        .find(|(member, _)| member.address == address)
+        .map_or_else(|| address.to_string(), |(member, _)| member.name.clone())
+}
+
+fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
+    Decision { state, found: found.into(), next: Next::Act(actions) }
+}
+
+fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
+    Decision {
+        state,
+        found: found.to_owned(),
+        next: Next::Wait { reason: reason.to_owned(), up_to },
+    }
+}

@@ -1,0 +1,158 @@
+//! A planned hand-over: writes are held, a replica catches up, Sentinel promotes it.
+
+use super::connection::{self, ANSWER};
+use super::settings::Settings;
+use crate::cluster::Hosts;
+use crate::redis_client::Client;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+/// How long writes are held at most. Clients see a pause and no error.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// One member, as a hand-over needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// The host.
+    pub host: String,
+    /// Its private address.
+    pub address: Ipv4Addr,
+}
+
+/// Hands leadership over from one member to whichever replica Sentinel chooses, and waits until it
+/// leads. `SENTINEL FAILOVER` alone is not coordinated and could leave two masters for a moment, so
+/// writes are held and offsets are equal first. Gives the new leader.
+///
+/// # Errors
+/// Which step failed; held writes are let go.
+pub async fn hand_over(
+    hosts: &dyn Hosts,
+    settings: &Settings,
+    from: &Node,
+    others: &[Node],
+    limit: Duration,
+) -> Result<Ipv4Addr, String> {
+    let old = connection::redis(hosts, &from.host, from.address, settings)
+        .await
+        .map_err(|error| format!("Redis on {}: {error}", from.host))?;
+    old.pause_writes(PAUSE).await.map_err(|error| error.to_string())?;
+    let result = promoted(hosts, settings, from, others, &old, limit).await;
+    // A master that became a replica has nothing to let go.
+    let _ = old.unpause().await;
+    result
+}
+
+async fn promoted(
+    hosts: &dyn Hosts,
+    settings: &Settings,
+    from: &Node,
+    others: &[Node],
+    old: &Client,
+    limit: Duration,
+) -> Result<Ipv4Addr, String> {
+    level(old).await?;
+    ask_for_failover(hosts, settings, from, others).await?;
+    let start = Instant::now();
+    loop {
+        let last = match new_leader(hosts, settings, from, others).await {
+            Ok(address) => return Ok(address),
+            Err(reason) => reason,
+        };
+        if start.elapsed() >= limit {
+            return Err(format!("no new master after {} s: {last}", limit.as_secs()));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until a replica has every byte.
+async fn level(old: &Client) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let replication = old.replication().await.map_err(|error| error.to_string())?;
+        if !replication.master {
+            return Err("it is no master any more".to_owned());
+        }
+        let best = replication.replicas.iter().map(|replica| replica.offset).max();
+        if best.is_some_and(|offset| offset >= replication.offset) {
+            return Ok(());
+        }
+        if start.elapsed() >= PAUSE / 2 {
+            return Err(match best {
+                None => "it has no replica to hand over to".to_owned(),
+                Some(offset) => {
+                    format!("the best replica is at {offset}, it is at {}", replication.offset)
+                }
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Asks one Sentinel; a replica's own host first, since the old master's may be next to go.
+async fn ask_for_failover(
+    hosts: &dyn Hosts,
+    settings: &Settings,
+    from: &Node,
+    others: &[Node],
+) -> Result<(), String> {
+    let mut reasons = Vec::new();
+    for node in others.iter().chain([from]) {
+        let asked = async {
+            let sentinel = connection::sentinel(hosts, &node.host, node.address, settings)
+                .await
+                .map_err(|error| error.to_string())?;
+            sentinel.sentinel_failover(&settings.master).await.map_err(|error| error.to_string())
+        };
+        match asked.await {
+            Ok(()) => return Ok(()),
+            Err(reason) => reasons.push(format!("{}: {reason}", node.host)),
+        }
+    }
+    Err(format!("no Sentinel would fail over: {}", reasons.join("; ")))
+}
+
+/// The leader that every reachable Sentinel follows and that takes writes.
+async fn new_leader(
+    hosts: &dyn Hosts,
+    settings: &Settings,
+    from: &Node,
+    others: &[Node],
+) -> Result<Ipv4Addr, String> {
+    let mut chosen: Option<Ipv4Addr> = None;
+    for node in others.iter().chain([from]) {
+        let sentinel = connection::sentinel(hosts, &node.host, node.address, settings)
+            .await
+            .map_err(|error| format!("Sentinel on {}: {error}", node.host))?;
+        let address = sentinel
+            .sentinel_master_address(&settings.master)
+            .await
+            .map_err(|error| format!("Sentinel on {}: {error}", node.host))?
+            .and_then(|endpoint| endpoint.host.parse().ok());
+        match (address, chosen) {
+            (Some(address), _) if address == from.address => {
+                return Err(format!("Sentinel on {} still follows the old master", node.host));
+            }
+            (Some(address), Some(other)) if address != other => {
+                return Err("the Sentinels do not agree yet".to_owned());
+            }
+            (Some(address), _) => chosen = Some(address),
+            (None, _) => return Err(format!("Sentinel on {} knows no master", node.host)),
+        }
+    }
+    let address = chosen.ok_or("no Sentinel answers")?;
+    let node = others
+        .iter()
+        .find(|node| node.address == address)
+        .ok_or_else(|| format!("{address} is no member"))?;
+    let client =
+        tokio::time::timeout(ANSWER, connection::redis(hosts, &node.host, address, settings))
+            .await
+            .map_err(|_| format!("Redis on {} gives no answer", node.host))?
+            .map_err(|error| format!("Redis on {}: {error}", node.host))?;
+    let role = client.role().await.map_err(|error| error.to_string())?;
+    if role.is_master() { Ok(address) } else { Err(format!("{} is still a replica", node.host)) }
+}

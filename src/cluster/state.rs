@@ -1,0 +1,90 @@
+//! What a cluster is found to be, and what a driver decides.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a cluster is found to be (E1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Proved never to have been: the only state in which a cluster is formed.
+    Absent,
+    /// Its formation began and has not ended.
+    Forming,
+    /// Every member does its part.
+    Healthy,
+    /// It works, and a member is missing or is not as wanted.
+    Degraded,
+    /// Its data exists and nobody leads.
+    Down,
+    /// Members disagree on who they are.
+    Split,
+    /// It is there, and another made it.
+    Foreign,
+    /// A member could not be looked at.
+    Unknown,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Absent => "absent",
+            Self::Forming => "forming",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Split => "split",
+            Self::Foreign => "foreign",
+            Self::Unknown => "unknown",
+        })
+    }
+}
+
+/// What a driver decides from an observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision<A> {
+    /// What the cluster is.
+    pub state: State,
+    /// One line on how it stands: who leads, what is missing.
+    pub found: String,
+    /// What comes next.
+    pub next: Next<A>,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next<A> {
+    /// Nothing: the cluster is as wanted.
+    Done,
+    /// These, at the same time; then another look.
+    Act(Vec<A>),
+    /// Another look a little later.
+    Wait {
+        /// For what, and why it is not there yet.
+        reason: String,
+        /// How long at most, since the last action.
+        up_to: Duration,
+    },
+    /// Nothing may be changed.
+    Refuse(Refusal),
+}
+
+/// Why nothing may be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What was found, with the evidence.
+    pub reason: String,
+    /// What the operator can do.
+    pub hint: String,
+}
+
+impl<A> Decision<A> {
+    /// A decision to change nothing.
+    pub fn refuse(state: State, reason: impl Into<String>, hint: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self {
+            state,
+            found: reason.clone(),
+            next: Next::Refuse(Refusal { reason, hint: hint.into() }),
+        }
+    }
+}
