@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Version of this vocabulary, written at the start of each journal.
-pub const SCHEMA: u32 = 1;
+/// Version of this vocabulary, written at the start of each journal. 2: tests have figures. Journals
+/// of every earlier version can be read.
+pub const SCHEMA: u32 = 2;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,6 +123,52 @@ pub enum EventKind {
         /// Milliseconds.
         took_ms: u64,
     },
+    /// What a cluster was found to be.
+    ClusterFound {
+        /// The layer.
+        layer: String,
+        /// The cluster: its role.
+        cluster: String,
+        /// For example `absent`, `healthy`, `split`.
+        state: String,
+        /// One line: who leads, what is missing.
+        found: String,
+    },
+    /// Something is done to a cluster.
+    ClusterAction {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// What, with the member.
+        action: String,
+        /// Milliseconds once it is done; none when it begins.
+        took_ms: Option<u64>,
+    },
+    /// A run waits for a cluster; the reason is the last one.
+    ClusterWaiting {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// For what, and why it is not there yet.
+        reason: String,
+    },
+    /// A run is done with a cluster.
+    ClusterFinished {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// True when it is as wanted.
+        complete: bool,
+        /// Actions taken.
+        actions: u32,
+        /// Parts of members changed.
+        changed: u32,
+        /// Milliseconds.
+        took_ms: u64,
+    },
     /// A layer's convergence ended.
     LayerFinished {
         /// The layer.
@@ -170,6 +217,9 @@ pub enum EventKind {
         expected: String,
         /// What was found, per host where it differs.
         found: Vec<String>,
+        /// What was measured.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        measured: Vec<Measurement>,
         /// Milliseconds.
         took_ms: u64,
     },
@@ -278,6 +328,32 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
+}
+
+/// A figure that a test measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Of what: a host, or two hosts as `db-01 → db-02`.
+    pub subject: String,
+    /// Which figure, for example `p99`.
+    pub name: String,
+    /// The figure.
+    pub value: f64,
+    /// Its unit, for example `ms`.
+    pub unit: String,
+}
+
+impl Measurement {
+    /// A figure, rounded to thousandths: so few digits are read back from a file as they were.
+    pub fn new(
+        subject: impl Into<String>,
+        name: impl Into<String>,
+        value: f64,
+        unit: impl Into<String>,
+    ) -> Self {
+        let value = (value * 1000.0).round() / 1000.0;
+        Self { subject: subject.into(), name: name.into(), value, unit: unit.into() }
+    }
 }
 
 /// Kinds of gate tests (E7).
@@ -389,5 +465,14 @@ mod tests {
             r#"{"at_ms":7,"event":"step_finished","host":"h","layer":"l","role":"r","step":"s","handler":false,"outcome":{"result":"unchanged"},"took_ms":3}"#
         );
         assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+    }
+
+    #[test]
+    fn a_test_of_a_journal_of_version_1_has_no_figures() {
+        let line = r#"{"at_ms":7,"event":"test_finished","layer":"l","test":"t","kind":"perf","verdict":"pass","expected":"e","found":[],"took_ms":3}"#;
+        let event = serde_json::from_str::<Event>(line).unwrap();
+        let EventKind::TestFinished { measured, .. } = &event.kind else { panic!("another event") };
+        assert_eq!(measured, &[]);
+        assert_eq!(serde_json::to_string(&event).unwrap(), line);
     }
 }

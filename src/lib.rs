@@ -12,6 +12,8 @@ pub mod wire;
 #[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]
+pub mod cluster;
+#[cfg(feature = "controller")]
 pub mod diag;
 #[cfg(feature = "controller")]
 pub mod event;
@@ -21,6 +23,8 @@ pub mod fleet;
 pub mod gate;
 #[cfg(feature = "controller")]
 pub mod history;
+#[cfg(feature = "controller")]
+pub mod image;
 #[cfg(feature = "controller")]
 pub mod lab;
 #[cfg(feature = "controller")]

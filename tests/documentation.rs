@@ -57,10 +57,11 @@ fn exceptions_and_versions_of_the_lab() {
     let mut reasons: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for exception in file["exception"].as_array().unwrap() {
         let word = |key: &str| exception.get(key).and_then(toml::Value::as_str);
-        let what = match (word("sysctl"), word("role"), word("step"), word("test")) {
+        let what = match (word("sysctl"), word("role"), word("step"), word("test"), word("bound")) {
             (Some(key), ..) => format!("live value of `{key}`"),
-            (_, Some(role), Some(step), _) => format!("{role} › {step}"),
-            (.., Some(test)) => format!("gate test `{test}`"),
+            (_, Some(role), Some(step), ..) => format!("{role} › {step}"),
+            (.., Some(test), Some(bound)) => format!("bound `{bound}` of gate test `{test}`"),
+            (.., Some(test), None) => format!("gate test `{test}`"),
             _ => panic!("an exception of an unknown kind: {exception}"),
         };
         reasons.entry(word("reason").unwrap()).or_default().push(what);

@@ -1,6 +1,7 @@
 //! The agent's verbs. The controller uses `serve`; the others are for a person on the host.
 
 use super::paths::HostPaths;
+use super::probe;
 use super::serve::{MakeConverge, Prove, serve};
 use super::system::{LocalSystem, revert, undo};
 use crate::resource::{self, Batch, Failure, Mode, Outcome};
@@ -18,7 +19,8 @@ const USAGE: &str = "usage: strata-agent serve [--root DIR] [--digest SHA256]
        strata-agent digest
        strata-agent undo PATH
        strata-agent revert ID
-       strata-agent park";
+       strata-agent park
+       ";
 
 /// Runs a verb. `arguments` come without the program's name.
 pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
@@ -44,6 +46,14 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
         ["undo", path] => done(undo(Path::new("/"), path)),
         ["revert", id] => done(revert(Path::new("/"), id)),
         ["park"] => park(),
+        ["probe", words @ ..] => match probe::run(words) {
+            Ok(text) => {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }
+            Err(Some(message)) => fail(&message),
+            Err(None) => usage("this probe is not understood"),
+        },
         _ => usage("unknown or missing verb"),
     }
 }
@@ -160,6 +170,6 @@ fn fail(message: &str) -> ExitCode {
 }
 
 fn usage(message: &str) -> ExitCode {
-    eprintln!("strata-agent: {message}\n{USAGE}");
+    eprintln!("strata-agent: {message}\n{USAGE}{}", probe::USAGE);
     ExitCode::from(2)
 }

@@ -12,6 +12,8 @@ mod lock;
 mod netlink;
 mod paths;
 mod pending;
+mod probe;
+mod probe_transfer;
 mod processes;
 mod prove;
 mod relay;

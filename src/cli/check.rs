@@ -74,15 +74,9 @@ impl SiteSecrets {
     pub fn lookup(&self) -> Arc<dyn SecretLookup> {
         Arc::new(Loaded(Arc::clone(&self.0)))
     }
-
-    /// For every sink.
-    pub fn redactor(&self) -> impl Fn(&str) -> String + Send + 'static {
-        let redactor = Redactor::of(&self.0);
-        move |text| redactor.redact(text).into_owned()
-    }
 }
 
-/// Opens the secrets when a template of the site asks for one.
+/// Opens the secrets when a template of the site asks for one; from then on every sink masks them.
 ///
 /// # Errors
 /// Everything that keeps them closed.
@@ -92,6 +86,7 @@ pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnost
     }
     let store = SecretStore::open(&settings.root, &settings.identity())?;
     let (secrets, _) = store.load()?;
+    settings.redactor.learn(Redactor::of(&secrets));
     Ok(SiteSecrets(Arc::new(secrets)))
 }
 

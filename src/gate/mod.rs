@@ -4,10 +4,16 @@
 //! green only when no test failed and none was left out; what cannot mean anything on this site is
 //! computed to be n/a, never chosen.
 
+mod baseline;
 mod bounds;
+mod check;
+mod fault;
+mod judge;
 mod probe;
 mod runner;
 mod scenario;
+mod writer;
 
-pub use runner::{Context, check, has_tests, run};
+pub use check::check;
+pub use runner::{Context, has_tests, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};

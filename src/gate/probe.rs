@@ -32,7 +32,11 @@ pub async fn output_of(
     let (outcome, stdout, stderr) = run(session, argv, stdin).await?;
     match outcome {
         ExecOutcome::Exited(0) => Ok(stdout),
-        other => Err(format!("{}: {}{}", argv.join(" "), ended(&other), tail(&stderr))),
+        other => {
+            // Some programs complain on their standard output.
+            let said = [tail(&stderr), tail(&stdout)].into_iter().find(|text| !text.is_empty());
+            Err(format!("{}: {}{}", argv.join(" "), ended(&other), said.unwrap_or_default()))
+        }
     }
 }
 
@@ -112,6 +116,41 @@ where
                 return Err(format!("{reason} (after {} s)", deadline.as_secs()));
             }
             Err(_) => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// A probe of the agent on the session's host: what it prints.
+///
+/// # Errors
+/// As [`output`].
+pub async fn agent(session: &AgentSession, words: &[&str]) -> Result<String, String> {
+    // The agent's own file, wherever it was put.
+    let argv: Vec<&str> = ["/proc/self/exe", "probe"].iter().chain(words).copied().collect();
+    output(session, &argv).await
+}
+
+/// The number of a line `name value`.
+///
+/// # Errors
+/// When there is no such line.
+pub fn value(text: &str, name: &str) -> Result<f64, String> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<f64>().ok())
+        .filter(|value| value.is_finite())
+        .ok_or_else(|| format!("the probe did not say `{name}`: {}", text.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::value;
+
+    #[test]
+    fn a_value_is_a_number_behind_its_whole_name() {
+        let text = "count 500\np99_us 1234\np9 x\n";
+        assert_eq!(value(text, "p99_us"), Ok(1234.0));
+        for missing in ["p99", "p9", "bytes", ""] {
+            assert!(value(text, missing).is_err(), "{missing}");
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Runs a layer's tests in order: diag, then failover, then perf.
 
+use super::fault::Ledger;
 use super::scenario::{Finding, SCENARIOS, Surroundings};
-use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
-use crate::site::{GateTest, Group, Layer, Site, suggest};
+use crate::site::{GateTest, Group, Layer, Site};
 use std::io;
 use std::time::Instant;
 
@@ -26,36 +26,6 @@ pub struct Context<'a> {
     pub records: &'a Records,
     /// The run's id.
     pub run: &'a str,
-}
-
-/// Reports tests of the site's gates that do not exist or whose bounds do not fit.
-pub fn check(site: &Site, problems: &mut Diagnostics) {
-    for test in site.gates.values().flatten() {
-        let Some(scenario) = SCENARIOS.iter().find(|scenario| scenario.name == test.name) else {
-            problems.push(
-                Diagnostic::error(Code::GATE, format!("there is no test `{}`", test.name))
-                    .at(test.span.clone(), "")
-                    .hint(suggest::among(&test.name, SCENARIOS.iter().map(|s| s.name))),
-            );
-            continue;
-        };
-        if let Err(error) = (scenario.check)(test) {
-            let range = error.range.unwrap_or_else(|| test.span.range.clone());
-            let mut problem =
-                Diagnostic::error(Code::GATE, error.message).at(test.source.span(range), "");
-            problem.hint = error.suggestion;
-            problems.push(problem);
-        }
-    }
-    for layer in &site.config.layers {
-        if !layer.place.is_empty() && !has_tests(site, layer, TestKind::Diag) {
-            problems.push(
-                Diagnostic::error(Code::GATE, format!("layer `{}` has no diag test", layer.name))
-                    .at(layer.span.clone(), "it could never be proved")
-                    .hint("name tests in roles/<role>/gate.toml of one of its roles"),
-            );
-        }
-    }
 }
 
 /// True when the gates of the layer's roles have a test of this kind.
@@ -90,11 +60,16 @@ pub async fn run(
         let mut verdict = GateVerdict::Green;
         let mut failed = false;
         for (role, test) in &tests {
-            // Diag only looks: after a failure the rest is still worth knowing. A fault is injected
-            // only into what is known to be whole.
+            // After a failed look or measurement the others are still worth knowing. A fault is
+            // injected only into what is known to be whole, and only the whole is measured.
+            let before = match kind {
+                TestKind::Diag => GateVerdict::Green,
+                TestKind::Failover => overall_of(overall, verdict),
+                TestKind::Perf => overall,
+            };
             let why_not = if stop.wished() {
                 Some("stopped by the operator")
-            } else if kind != TestKind::Diag && overall_of(overall, verdict) != GateVerdict::Green {
+            } else if before != GateVerdict::Green {
                 Some("an earlier test failed")
             } else {
                 None
@@ -191,16 +166,23 @@ async fn one_test(
             if hosts.is_empty() {
                 Finding::not_applicable(format!("no selected host has the role {role}"))
             } else {
-                let faults = std::cell::Cell::new(0);
+                let faults = Ledger::default();
                 let surroundings =
                     Surroundings { context, hosts, test, fleet, events, stop, faults: &faults };
-                tokio::select! {
+                let mut finding = tokio::select! {
                     finding = (scenario.run)(surroundings) => finding,
-                    () = stop.now() => Finding {
-                        not_healed: faults.get() > 0,
-                        ..Finding::not_run("stopped at once by the operator")
-                    },
+                    () = stop.now() => Finding::not_run("stopped at once by the operator"),
+                };
+                // Whatever the test itself says: what it did not heal is there.
+                if !faults.is_clean() {
+                    finding.not_healed = true;
+                    let open = faults.open();
+                    finding.found.extend(open.iter().map(|what| format!("not healed: {what}")));
+                    if finding.verdict != Verdict::NotRun {
+                        finding.verdict = Verdict::Fail;
+                    }
                 }
+                finding
             }
         }
     };
@@ -240,6 +222,7 @@ fn emit_finished(
         verdict: finding.verdict,
         expected: finding.expected.clone(),
         found: finding.found.clone(),
+        measured: finding.measured.clone(),
         took_ms,
     });
 }

@@ -5,6 +5,7 @@
 
 use crate::event::{GateVerdict, TestKind};
 use hmac::{Hmac, KeyInit, Mac};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use std::io::{self, Write};
@@ -46,9 +47,19 @@ pub enum RecordState {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Signed {
-    record: GateRecord,
+struct Signed<T> {
+    record: T,
     hmac: String,
+}
+
+/// What a signed file holds.
+pub(super) enum Stored<T> {
+    /// There is none.
+    Missing,
+    /// Not written by this site, or changed since.
+    Forged,
+    /// As it was written.
+    Genuine(T),
 }
 
 /// The records of a site.
@@ -93,21 +104,12 @@ impl Records {
     /// # Errors
     /// When the disk does not take it; the last record then still stands.
     pub fn write(&self, record: &GateRecord) -> io::Result<()> {
-        let last = self.last(&record.layer, record.kind)?;
-        let record = &joined(record, last);
-        let signed = Signed { hmac: self.sign(record)?, record: record.clone() };
         let path = self.path(&record.layer, record.kind);
-        let temporary = path.with_extension("new");
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(&serde_json::to_vec_pretty(&signed)?)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, &path)?;
-        std::fs::File::open(&self.folder)?.sync_all()
+        let last = match self.stored(&path) {
+            Ok(Stored::Genuine(last)) => Some(last),
+            _ => None,
+        };
+        self.store(&path, &joined(record, last))
     }
 
     /// What the last record of a layer and kind is worth for these hosts, against the layer's digest
@@ -124,33 +126,55 @@ impl Records {
         now_ms: u64,
         max_age_days: u32,
     ) -> io::Result<RecordState> {
-        let path = self.path(layer, kind);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok(RecordState::Missing);
+        Ok(match self.stored(&self.path(layer, kind))? {
+            Stored::Missing => RecordState::Missing,
+            Stored::Forged => {
+                RecordState::Forged("the record was changed, copied or damaged".to_owned())
             }
+            Stored::Genuine(record) => worth(record, digest, hosts, now_ms, max_age_days),
+        })
+    }
+
+    /// Writes something with its signature.
+    pub(super) fn store<T: Serialize>(&self, path: &Path, content: &T) -> io::Result<()> {
+        let signed = Signed { hmac: self.sign(content)?, record: content };
+        let temporary = path.with_extension("new");
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(&serde_json::to_vec_pretty(&signed)?)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        std::fs::File::open(&self.folder)?.sync_all()
+    }
+
+    /// Reads what [`Self::store`] wrote.
+    pub(super) fn stored<T: Serialize + DeserializeOwned>(
+        &self,
+        path: &Path,
+    ) -> io::Result<Stored<T>> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Stored::Missing),
             Err(error) => return Err(error),
         };
         let Ok(Signed { record, hmac }) = serde_json::from_slice(&bytes) else {
-            return Ok(RecordState::Forged("the record cannot be read".to_owned()));
+            return Ok(Stored::Forged);
         };
-        if self.sign(&record)? != hmac {
-            return Ok(RecordState::Forged("the record was changed or copied".to_owned()));
-        }
-        Ok(worth(record, digest, hosts, now_ms, max_age_days))
+        Ok(if self.sign(&record)? == hmac { Stored::Genuine(record) } else { Stored::Forged })
     }
 
-    /// The last genuine record.
-    fn last(&self, layer: &str, kind: TestKind) -> io::Result<Option<GateRecord>> {
-        let Ok(bytes) = std::fs::read(self.path(layer, kind)) else { return Ok(None) };
-        let Ok(Signed { record, hmac }) = serde_json::from_slice(&bytes) else { return Ok(None) };
-        Ok((self.sign(&record)? == hmac).then_some(record))
+    /// Where records are.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
-    fn sign(&self, record: &GateRecord) -> io::Result<String> {
+    fn sign<T: Serialize>(&self, content: &T) -> io::Result<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
-        mac.update(&serde_json::to_vec(record)?);
+        mac.update(&serde_json::to_vec(content)?);
         Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 

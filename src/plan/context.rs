@@ -33,6 +33,11 @@ impl SecretsObject {
         Arc::new(Self { lookup, asked: AtomicBool::new(false) })
     }
 
+    /// A secret's clear value, for others than templates: it does not count as asked for.
+    pub fn value(&self, name: &str) -> Option<Secret<String>> {
+        self.lookup.lookup(name)
+    }
+
     /// Whether a secret was asked for since the last call.
     pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)

@@ -145,6 +145,14 @@ impl Client {
         self.call("SENTINEL RESET", cmd("SENTINEL").arg("RESET").arg(name)).await.map(drop)
     }
 
+    /// Writes what it knows into its own file.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn sentinel_flush_config(&self) -> Result<(), Error> {
+        self.call("SENTINEL FLUSHCONFIG", cmd("SENTINEL").arg("FLUSHCONFIG")).await.map(drop)
+    }
+
     /// Watches a master.
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 
 use super::style::{Palette, duration, plural};
 use crate::event::{
-    ChangeText, Event, EventKind, GateVerdict, HostProblem, HostState, StepId, StepOutcome, Verdict,
+    ChangeText, Event, EventKind, GateVerdict, HostProblem, HostState, Measurement, StepId,
+    StepOutcome, Verdict,
 };
 
 /// The text for an event: `None` for those that only a progress display shows.
@@ -43,6 +44,22 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::HostFinished {
             host, state, changed, steps, waiting_handlers, took_ms, ..
         } => host_line(host, *state, (*changed, *steps), waiting_handlers, *took_ms, p),
+        EventKind::ClusterFound { cluster, state, found, .. } => {
+            let state = if state == "healthy" { p.good(state) } else { p.warn(state) };
+            format!("  cluster {}  {state}: {found}", p.name(cluster))
+        }
+        EventKind::ClusterAction { cluster, action, took_ms: Some(took_ms), .. } => {
+            let took = p.dim(duration(*took_ms));
+            format!("  cluster {}  {} {action} {took}", p.name(cluster), p.warn("done"))
+        }
+        EventKind::ClusterWaiting { cluster, reason, .. } => {
+            format!("  cluster {}  {}: {reason}", p.name(cluster), p.warn("waiting"))
+        }
+        EventKind::ClusterFinished { cluster, complete, actions, took_ms, .. } => {
+            let word = if *complete { p.good("as wanted") } else { p.bad("not as wanted") };
+            let actions = plural(*actions as usize, "action");
+            format!("  cluster {}  {word}, {actions} in {}", p.name(cluster), duration(*took_ms))
+        }
         EventKind::LayerFinished { layer, complete, took_ms } => {
             let word = if *complete { p.good("converged") } else { p.bad("not converged") };
             format!("layer {}  {word} in {}", p.name(layer), duration(*took_ms))
@@ -55,8 +72,13 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             let word = if *healed { p.good("healed") } else { p.warn("fault") };
             format!("  {word}: {what}")
         }
-        EventKind::TestFinished { test, kind, verdict, expected, found, took_ms, .. } => {
-            test_line(test, kind.word(), *verdict, expected, found, *took_ms, p, verbose)
+        EventKind::TestFinished {
+            test, kind, verdict, expected, found, measured, took_ms, ..
+        } => {
+            let mut text =
+                test_line(test, kind.word(), *verdict, expected, found, *took_ms, p, verbose);
+            text.push_str(&figures(measured));
+            text
         }
         EventKind::GateFinished { layer, verdict, counts, took_ms } => {
             let word = match verdict {
@@ -80,6 +102,7 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             format!("{word}: {reason} in {} (exit code {exit_code})", duration(*took_ms))
         }
         EventKind::HostConnected { .. }
+        | EventKind::ClusterAction { took_ms: None, .. }
         | EventKind::StepStarted { .. }
         | EventKind::TestStarted { .. } => return None,
     };
@@ -192,4 +215,37 @@ fn test_line(
         }
     }
     text
+}
+
+/// The figures of a test, one line for each host or pair of hosts.
+fn figures(measured: &[Measurement]) -> String {
+    let mut text = String::new();
+    for subject in measured.chunk_by(|one, next| one.subject == next.subject) {
+        let Some(first) = subject.first() else { continue };
+        let figures: Vec<String> = subject
+            .iter()
+            .map(|figure| format!("{} {} {}", figure.name, figure.value, figure.unit))
+            .collect();
+        text.push_str(&format!("\n      measured {}: {}", first.subject, figures.join(", ")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_stand_in_one_line_for_each_subject() {
+        let measured = [
+            Measurement::new("db-01", "p50", 0.5, "ms"),
+            Measurement::new("db-01", "p99", 2.34567, "ms"),
+            Measurement::new("db-02", "p50", 1.0, "ms"),
+        ];
+        assert_eq!(
+            figures(&measured),
+            "\n      measured db-01: p50 0.5 ms, p99 2.346 ms\n      measured db-02: p50 1 ms"
+        );
+        assert_eq!(figures(&[]), "");
+    }
 }

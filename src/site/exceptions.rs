@@ -34,6 +34,13 @@ pub enum Excepted {
     Sysctl(String),
     /// A test of a gate.
     Test(String),
+    /// A bound of a test: its figure is measured and shown, and not judged.
+    Bound {
+        /// The test.
+        test: String,
+        /// The bound's key.
+        bound: String,
+    },
 }
 
 impl Exceptions {
@@ -52,6 +59,13 @@ impl Exceptions {
     /// The reason why this gate test is left out, if it is.
     pub fn test(&self, name: &str) -> Option<&str> {
         self.find(|what| matches!(what, Excepted::Test(n) if n == name))
+    }
+
+    /// The reason why this bound of a gate test is not judged, if it is not.
+    pub fn bound(&self, test: &str, bound: &str) -> Option<&str> {
+        self.find(
+            |what| matches!(what, Excepted::Bound { test: t, bound: b } if t == test && b == bound),
+        )
     }
 
     fn find(&self, wanted: impl Fn(&Excepted) -> bool) -> Option<&str> {
@@ -74,18 +88,22 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Exceptions {
         let step = table.string("step");
         let sysctl = table.string("sysctl");
         let test = table.string("test");
+        let bound = table.string("bound");
         table.finish();
-        let what = match (role, step, sysctl, test) {
-            (Some((role, _)), Some((step, _)), None, None) => {
+        let what = match (role, step, sysctl, test, bound) {
+            (Some((role, _)), Some((step, _)), None, None, None) => {
                 Excepted::Step { role: role.to_owned(), step: step.to_owned() }
             }
-            (None, None, Some((key, _)), None) => Excepted::Sysctl(key.to_owned()),
-            (None, None, None, Some((name, _))) => Excepted::Test(name.to_owned()),
+            (None, None, Some((key, _)), None, None) => Excepted::Sysctl(key.to_owned()),
+            (None, None, None, Some((name, _)), None) => Excepted::Test(name.to_owned()),
+            (None, None, None, Some((test, _)), Some((bound, _))) => {
+                Excepted::Bound { test: test.to_owned(), bound: bound.to_owned() }
+            }
             _ => {
                 problems.push(
                     Diagnostic::error(Code::LAB_EXCEPTION, "an exception names one thing")
                         .at(span, "")
-                        .hint("`role` and `step`, or `sysctl`, or `test`"),
+                        .hint("`role` and `step`, or `sysctl`, or `test`, or `test` and `bound`"),
                 );
                 continue;
             }
@@ -95,4 +113,30 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Exceptions {
         }
     }
     exceptions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excepted_bound_leaves_its_test_in() {
+        let text = "[[exception]]\ntest = \"t\"\nbound = \"b\"\nreason = \"why\"\n";
+        let mut problems = Diagnostics::new();
+        let read = read(&Source::new("e.toml", text), &mut problems);
+        assert!(!problems.has_errors());
+        assert_eq!(read.bound("t", "b"), Some("why"));
+        assert_eq!(
+            (read.bound("t", "c"), read.bound("u", "b"), read.test("t")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_bound_without_its_test_is_refused() {
+        let text = "[[exception]]\nbound = \"b\"\nreason = \"why\"\n";
+        let mut problems = Diagnostics::new();
+        assert!(read(&Source::new("e.toml", text), &mut problems).0.is_empty());
+        assert!(problems.has_errors());
+    }
 }

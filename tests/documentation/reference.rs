@@ -326,7 +326,11 @@ pub fn scenarios(root: &Path) -> String {
             .unwrap_or_else(|| panic!("{} is not in the list", scenario.name));
         let last = line.rsplit(' ').next().unwrap().trim_end_matches(';');
         let (module, bounds) = last.split_once("::").unwrap();
-        let types = declared_in(&folder.join(format!("{module}.rs")));
+        // A subject with several files has a folder.
+        let types = match folder.join(module) {
+            subject if subject.is_dir() => declared(&subject),
+            _ => declared_in(&folder.join(format!("{module}.rs"))),
+        };
         let Some(Declared::Struct { docs, fields }) = types.get(bounds) else {
             panic!("no struct {bounds} in {module}.rs");
         };

@@ -1,7 +1,7 @@
 //! What comes next. Pure: the same look always gives the same decision.
 
 use super::action::{Action, Part};
-use super::leader::{Leader, leader};
+use super::leader::{Leader, elected, leader};
 use super::view::{Member, Observation, Role, Seen, Sentinel, Server};
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
@@ -84,8 +84,14 @@ fn same_sentinel(members: &[Member]) -> Option<Decided> {
         if let Some(twin) = twin {
             return Some(Decision::refuse(
                 State::Split,
-                format!("the Sentinels of {} and {} have one id: {}", twin.name, member.name, view.id),
-                format!("stop Sentinel on {}, remove `sentinel myid` from its sentinel.conf and start it again", member.name),
+                format!(
+                    "the Sentinels of {} and {} have one id: {}",
+                    twin.name, member.name, view.id
+                ),
+                format!(
+                    "stop Sentinel on {}, remove `sentinel myid` from its sentinel.conf and start it again",
+                    member.name
+                ),
             ));
         }
     }
@@ -199,8 +205,8 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
     fill_up(&members, live, forming, wanted)
         .or_else(|| settle(&members, live, forming, wanted))
         .or_else(|| mark(&members, record, state))
-        .or_else(|| renew(&members, live))
         .or_else(|| complete(observation, record, forming))
+        .or_else(|| renew(&members, live))
         .unwrap_or_else(|| Decision {
             state: State::Healthy,
             found: format!("{} is master: kept", name_of(&members, live)),
@@ -211,25 +217,23 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
 /// Starts daemons with their own files where their data is: they know better than anyone who led
 /// (layers L2). A member without data waits until somebody leads: a master that lost its data
 /// would empty its replicas.
+///
+/// After a full stop a node may still believe in a master of long ago, and another one follow it:
+/// started together, the two would take writes that the true master never sees. So Sentinels come
+/// first, then the master that they name, then the others one by one, each once the one before
+/// follows.
 fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<Decided> {
-    let asleep = |part: Part| {
-        let start = members
-            .iter()
-            .filter(|(_, seen)| {
-                let asleep = match part {
-                    Part::Server => {
-                        seen.data && seen.server_config && seen.server == Server::Down
-                    }
-                    Part::Sentinel => seen.sentinel_config && seen.sentinel == Sentinel::Down,
-                };
-                asleep && seen.marker == Ok(Some(record.marker.clone()))
-            })
-            .map(|(member, _)| Action::Start { member: member.name.clone(), part })
-            .collect::<Vec<_>>();
-        (!start.is_empty()).then_some(start)
-    };
-    if let Some(start) = asleep(Part::Server) {
-        return Some(act(State::Down, "Redis does not run where its data is", start));
+    let marked = |seen: &Seen| seen.marker == Ok(Some(record.marker.clone()));
+    let start = |member: &Member, part| Action::Start { member: member.name.clone(), part };
+    // Sentinels of a formation come after the data; those of a formed cluster know who leads.
+    let sentinels: Vec<Action> = members
+        .iter()
+        .filter(|(_, seen)| seen.sentinel_config && seen.sentinel == Sentinel::Down && marked(seen))
+        .map(|(member, _)| start(member, Part::Sentinel))
+        .collect();
+    if !sentinels.is_empty() && record.formation == Formation::Complete {
+        let found = "Sentinel does not run where its cluster's data is";
+        return Some(act(State::Degraded, found, sentinels));
     }
     if let Some((member, why)) = members.iter().find_map(|(member, seen)| match &seen.server {
         Server::Unready(why) => Some((member, why)),
@@ -238,10 +242,39 @@ fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<De
         let reason = format!("Redis on {} is not ready: {why}", member.name);
         return Some(wait(State::Degraded, "Redis starts", &reason, START));
     }
-    // Sentinels of a formation come after the data; those of a formed cluster decide who leads.
-    (record.formation == Formation::Complete).then(|| asleep(Part::Sentinel)).flatten().map(
-        |start| act(State::Degraded, "Sentinel does not run where its cluster's data is", start),
-    )
+    let asleep: Vec<&Member> = members
+        .iter()
+        .filter(|(_, seen)| {
+            seen.data && seen.server_config && seen.server == Server::Down && marked(seen)
+        })
+        .map(|(member, _)| *member)
+        .collect();
+    let first = *asleep.first()?;
+    let chosen = (record.formation == Formation::Begun).then_some(record.leader);
+    let named = elected(members.iter().map(|(member, _)| *member)).or(chosen);
+    let next = asleep.iter().find(|member| Some(member.address) == named);
+    if next.is_none()
+        && let Some((stray, _)) = members.iter().find(|(member, _)| {
+            member.is_master() && named.is_some_and(|named| named != member.address)
+        })
+    {
+        let reason = format!(
+            "{} still says that it is the master; the Sentinels will make it follow",
+            stray.name
+        );
+        return Some(wait(State::Down, "Redis starts", &reason, START));
+    }
+    let found = "Redis does not run where its data is";
+    // The one that they name has lost its data: the rest stand for election together, so that the
+    // one that has most can win.
+    let lost = named.is_some_and(|named| {
+        members.iter().any(|(member, seen)| member.address == named && !seen.data && !is_up(seen))
+    });
+    let starting = match next {
+        None if lost => asleep.iter().map(|member| start(member, Part::Server)).collect(),
+        _ => vec![start(next.copied().unwrap_or(first), Part::Server)],
+    };
+    Some(act(State::Down, found, starting))
 }
 
 /// Members without data or without daemons get them, as replicas of whoever leads.
@@ -253,20 +286,20 @@ fn fill_up(
 ) -> Option<Decided> {
     let state = if forming { State::Forming } else { State::Degraded };
     let leads = |member: &Member| member.address == live;
-    let unmarked = members
-        .iter()
-        .find(|(_, seen)| seen.data && seen.marker == Ok(None) && !is_up(seen));
+    let unmarked =
+        members.iter().find(|(_, seen)| seen.data && seen.marker == Ok(None) && !is_up(seen));
     if let Some((member, _)) = unmarked {
         return Some(Decision::refuse(
             State::Foreign,
-            format!("{} has data without a marker, and no Redis that could tell whose", member.name),
+            format!(
+                "{} has data without a marker, and no Redis that could tell whose",
+                member.name
+            ),
             "move it away by hand if it is not needed, then run again: the member copies from the master",
         ));
     }
     // The leader first: the others copy from it.
-    if let Some((member, _)) =
-        members.iter().find(|(member, seen)| leads(member) && !is_up(seen))
-    {
+    if let Some((member, _)) = members.iter().find(|(member, seen)| leads(member) && !is_up(seen)) {
         let found = format!("{} begins as master", member.name);
         return Some(act(state, found, vec![create(member, live, Part::Server, forming)]));
     }
@@ -300,15 +333,11 @@ fn fill_up(
     if !missing.is_empty() {
         return Some(act(state, "replicas are missing", missing));
     }
-    if let Some((member, _)) = members
-        .iter()
-        .find(|(member, seen)| !leads(member) && !is_linked(seen, live))
+    if let Some((member, _)) =
+        members.iter().find(|(member, seen)| !leads(member) && !is_linked(seen, live))
     {
-        let reason = format!(
-            "{} is not yet a replica in step with {}",
-            member.name,
-            name_of(members, live)
-        );
+        let reason =
+            format!("{} is not yet a replica in step with {}", member.name, name_of(members, live));
         return Some(wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
     }
     let missing = members
@@ -392,8 +421,7 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
         }
         if !stale.settings.is_empty() && stale.server.is_empty() {
             let keys: Vec<String> = stale.settings.iter().map(|(key, _)| key.clone()).collect();
-            let set =
-                Action::Set { member: member.name.clone(), settings: stale.settings.clone() };
+            let set = Action::Set { member: member.name.clone(), settings: stale.settings.clone() };
             return Some(act(State::Degraded, found(member, &keys), vec![set]));
         }
         if !stale.sentinel_settings.is_empty() && stale.sentinel.is_empty() {
@@ -449,9 +477,7 @@ fn create(member: &Member, live: Ipv4Addr, part: Part, forming: bool) -> Action 
 
 /// True when nobody but the chosen member has anything: the formation cannot have got further.
 fn nothing_but(members: &[(&Member, &Seen)], chosen: Ipv4Addr) -> bool {
-    members
-        .iter()
-        .all(|(member, seen)| member.address == chosen || (!seen.data && !is_up(seen)))
+    members.iter().all(|(member, seen)| member.address == chosen || (!seen.data && !is_up(seen)))
 }
 
 const fn is_up(seen: &Seen) -> bool {

@@ -148,10 +148,11 @@ async fn new_leader(
         .iter()
         .find(|node| node.address == address)
         .ok_or_else(|| format!("{address} is no member"))?;
-    let client = tokio::time::timeout(ANSWER, connection::redis(hosts, &node.host, address, settings))
-        .await
-        .map_err(|_| format!("Redis on {} gives no answer", node.host))?
-        .map_err(|error| format!("Redis on {}: {error}", node.host))?;
+    let client =
+        tokio::time::timeout(ANSWER, connection::redis(hosts, &node.host, address, settings))
+            .await
+            .map_err(|_| format!("Redis on {} gives no answer", node.host))?
+            .map_err(|error| format!("Redis on {}: {error}", node.host))?;
     let role = client.role().await.map_err(|error| error.to_string())?;
     if role.is_master() { Ok(address) } else { Err(format!("{} is still a replica", node.host)) }
 }

@@ -21,21 +21,12 @@ pub enum Leader {
 /// writes (layers L2, "who is master when restarting").
 pub fn leader(observation: &Observation) -> Leader {
     let members = &observation.members;
-    let needed = members.len() as u32 / 2 + 1;
-    let mut votes: BTreeMap<Ipv4Addr, u32> = BTreeMap::new();
-    let mut unsettled = None;
-    for member in members {
-        let Some(view) = member.sentinel() else { continue };
-        if view.unsettled {
-            unsettled = Some(&member.name);
-        }
-        if let Some(master) = view.master {
-            *votes.entry(master).or_default() += 1;
-        }
-    }
-    let elected = votes.into_iter().find(|(_, count)| *count >= needed).map(|(master, _)| master);
+    let unsettled = members
+        .iter()
+        .find(|member| member.sentinel().is_some_and(|view| view.unsettled))
+        .map(|member| &member.name);
     let masters: Vec<&Member> = members.iter().filter(|member| member.is_master()).collect();
-    let Some(elected) = elected else { return by_role(members, &masters) };
+    let Some(elected) = elected(members) else { return by_role(members, &masters) };
     let Some(chosen) = members.iter().find(|member| member.address == elected) else {
         return Leader::Split(format!(
             "the Sentinels follow {elected}, which is no member of this cluster"
@@ -64,6 +55,19 @@ pub fn leader(observation: &Observation) -> Leader {
             chosen.name
         )),
     }
+}
+
+/// The master that the majority of all Sentinels names, those that do not answer counted.
+pub fn elected<'a>(members: impl IntoIterator<Item = &'a Member>) -> Option<Ipv4Addr> {
+    let mut votes: BTreeMap<Ipv4Addr, usize> = BTreeMap::new();
+    let mut all = 0;
+    for member in members {
+        all += 1;
+        if let Some(master) = member.sentinel().and_then(|view| view.master) {
+            *votes.entry(master).or_default() += 1;
+        }
+    }
+    votes.into_iter().find(|(_, count)| *count > all / 2).map(|(master, _)| master)
 }
 
 /// Without a majority of Sentinels only one master that nobody contradicts counts.

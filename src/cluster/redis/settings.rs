@@ -4,6 +4,7 @@ use crate::resource::{Item, Resource};
 use crate::secrets::Secret;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// `[cluster.settings]` of a role with the driver `redis-sentinel`.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,9 +30,23 @@ pub struct Settings {
     /// The port of Redis.
     #[serde(default = "port")]
     pub port: u16,
+    /// Seconds that Sentinels give a failover, as in their own file.
+    #[serde(default = "failover_timeout")]
+    pub failover_timeout: u64,
     /// The port of Sentinel.
     #[serde(default = "sentinel_port")]
     pub sentinel_port: u16,
+}
+
+impl Settings {
+    /// The time that Sentinels give a failover.
+    pub const fn failover_timeout(&self) -> Duration {
+        Duration::from_secs(self.failover_timeout)
+    }
+}
+
+const fn failover_timeout() -> u64 {
+    60
 }
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
@@ -73,8 +88,7 @@ const AT_START: [&str; 14] = [
 ];
 
 /// What of Sentinel's file is set while it runs; the rest is its own.
-const SENTINEL_LIVE: [&str; 3] =
-    ["down-after-milliseconds", "failover-timeout", "parallel-syncs"];
+const SENTINEL_LIVE: [&str; 3] = ["down-after-milliseconds", "failover-timeout", "parallel-syncs"];
 
 /// How wanted settings differ from live ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -88,7 +102,9 @@ pub struct Drift {
 /// The text of a file among a member's items.
 pub fn text_of<'a>(items: &'a [Item], path: &str) -> Option<&'a str> {
     items.iter().find_map(|item| match &item.resource {
-        Resource::File(file) if file.path == path => file.content.as_deref(),
+        Resource::File(file) if file.path == path => {
+            std::str::from_utf8(file.content.as_bytes()).ok()
+        }
         _ => None,
     })
 }

@@ -114,6 +114,48 @@ pub async fn restart(surroundings: Surroundings<'_>, bounds: Restart) -> Finding
     finding
 }
 
+/// No settings.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {}
+
+/// On every host: a container runs from an image that is there, without asking any registry.
+pub async fn run(surroundings: Surroundings<'_>, _: Run) -> Finding {
+    surroundings
+        .on_each("a container runs and says its word", |_, session| async move {
+            let archive = probe_image(&session.hello().facts.architecture)?;
+            probe::output_of(&session, &["docker", "import", "-", RUN_IMAGE], archive).await?;
+            let run = [
+                "docker",
+                "run",
+                "--rm",
+                "--pull=never",
+                "--network=none",
+                "--entrypoint=/strata-agent",
+                RUN_IMAGE,
+                "version",
+            ];
+            let said = probe::output(&session, &run).await;
+            let removed = probe::output(&session, &["docker", "rmi", "-f", RUN_IMAGE]).await;
+            let mut wrong: Vec<String> = match said {
+                Ok(said) => unexpected(&said).into_iter().collect(),
+                Err(error) => vec![error],
+            };
+            wrong.extend(removed.err().map(|error| format!("the test's image is left: {error}")));
+            Ok(wrong)
+        })
+        .await
+}
+
+/// What is wrong with the word of a container that runs the agent.
+fn unexpected(said: &str) -> Option<String> {
+    let wanted = concat!("strata-agent ", env!("CARGO_PKG_VERSION"));
+    (said.trim() != wanted).then(|| format!("the container said `{}`", said.trim()))
+}
+
+/// Its own name: removing it must not touch the image of another test.
+const RUN_IMAGE: &str = concat!("strata.probe-run:", env!("CARGO_PKG_VERSION"));
+
 const IMAGE: &str = concat!("strata.probe:", env!("CARGO_PKG_VERSION"));
 
 /// The probe's state and start time.
@@ -164,4 +206,17 @@ fn probe_image(architecture: &str) -> Result<Vec<u8>, String> {
         .append_data(&mut header, "strata-agent", agent.bytes.as_slice())
         .and_then(|()| archive.into_inner())
         .map_err(|error| format!("the probe image cannot be made: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unexpected;
+
+    #[test]
+    fn only_the_agents_own_version_is_the_word() {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(unexpected(&format!("strata-agent {version}\n")), None);
+        assert_eq!(unexpected(""), Some("the container said ``".to_owned()));
+        assert!(unexpected(&format!("strata-agent {version}0")).is_some());
+    }
 }

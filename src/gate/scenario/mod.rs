@@ -3,23 +3,28 @@
 mod ban;
 mod clock;
 mod converged;
+mod disk;
 mod docker;
 mod names;
 mod network;
 mod ports;
+mod processor;
 mod reboot;
+mod redis;
 mod space;
 mod sshd;
+mod throughput;
+mod units;
 
+use super::fault::Ledger;
 use super::runner::Context;
-use crate::event::{EventKind, TestKind, Verdict};
+use crate::event::{EventKind, Measurement, TestKind, Verdict};
 use crate::fleet::{Events, Fleet, Stop};
 use crate::site::GateTest;
 use crate::site::deserialize::TypeError;
 use crate::ssh::AgentSession;
 use futures::future::LocalBoxFuture;
 use futures::stream::{self, StreamExt};
-use std::cell::Cell;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,11 +43,11 @@ pub struct Surroundings<'a> {
     /// The operator's wish to stop; looked at before each fault.
     pub stop: &'a Stop,
     /// Faults injected and not healed yet.
-    pub faults: &'a Cell<u32>,
+    pub faults: &'a Ledger,
 }
 
 /// What a scenario found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     /// The verdict.
     pub verdict: Verdict,
@@ -50,6 +55,8 @@ pub struct Finding {
     pub expected: String,
     /// What was found.
     pub found: Vec<String>,
+    /// What was measured.
+    pub measured: Vec<Measurement>,
     /// True when a fault that the test injected is still there.
     pub not_healed: bool,
 }
@@ -96,12 +103,35 @@ scenarios! {
     "ports-from-outside", Diag, "nothing but the site's public ports answers on public addresses", ports::from_outside, ports::Bounds;
     "listeners", Diag, "nothing listens that the site does not know", ports::listeners, ports::Listeners;
     "clock", Diag, "the hosts' clocks agree", clock::run, clock::Bounds;
-    "packet-size", Diag, "full-sized packets pass between hosts", network::packet_size, network::PacketSize;
+    "clock-source", Diag, "the clock follows a time server closely", clock::source, clock::Source;
+    "packet-size", Diag, "full-sized packets pass between all pairs of hosts", network::packet_size, network::PacketSize;
     "free-space", Diag, "disks have room", space::run, space::Bounds;
+    "units", Diag, "every unit that the roles enable is enabled and active, and none has failed", units::run, units::Bounds;
     "docker-settings", Diag, "the effective settings of the container engine", docker::settings, docker::Settings;
+    "docker-run", Diag, "a container runs without a registry", docker::run, docker::Run;
     "ban", Failover, "an address can be banned and is let in again", ban::run, ban::Bounds;
     "docker-restart", Failover, "containers live through a restart of the container engine", docker::restart, docker::Restart;
     "reboot", Failover, "each host comes back from a reboot as it was, one at a time", reboot::run, reboot::Bounds;
+    "disk-sync", Perf, "small writes reach the disk of the data directory in time", disk::run, disk::Bounds;
+    "throughput", Perf, "one TCP connection between neighbours is fast enough", throughput::run, throughput::Bounds;
+    "steal", Perf, "the hypervisor does not take the processors away", processor::run, processor::Bounds;
+    "redis-roles", Diag, "one master, every other member its replica, in step", redis::roles, redis::Roles;
+    "redis-sentinels", Diag, "the Sentinels agree, and are enough for a failover", redis::sentinels, redis::Sentinels;
+    "redis-auth", Diag, "a wrong password is refused, and none too", redis::auth, redis::Auth;
+    "redis-settings", Diag, "the live settings of Redis", redis::settings, redis::Settings;
+    "redis-config-writable", Diag, "Redis and Sentinel can write their own files", redis::rewrite, redis::Rewrite;
+    "redis-path", Diag, "every way of clients leads to the master that Sentinel names", redis::paths, redis::Paths;
+    "haproxy-redis", Diag, "what makes HAProxy follow the master runs, and wrote the right text", redis::follows, redis::Follows;
+    "redis-kill-master", Failover, "the master dies: another leads, and no confirmed write is lost", redis::kill_master, redis::Crash;
+    "redis-frozen-master", Failover, "a master that hangs with open connections is replaced, and steps down when it wakes", redis::frozen_master, redis::Crash;
+    "redis-first-down", Failover, "the first member is gone, whom updaters ask first", redis::first_down, redis::FirstDown;
+    "redis-isolated-master", Failover, "a master that nobody reaches stops taking writes", redis::isolated, redis::Isolated;
+    "redis-no-quorum", Failover, "a minority of Sentinels makes nobody master", redis::no_quorum, redis::NoQuorum;
+    "redis-hand-over", Failover, "a planned change of the master costs seconds and no write", redis::planned, redis::HandOver;
+    "haproxy-down", Failover, "one HAProxy is gone: the other and the balancer go on", redis::haproxy_down, redis::HaproxyDown;
+    "sentinel-garbage", Failover, "Sentinels that give no sense change nothing", redis::garbage, redis::Garbage;
+    "haproxy-quiet", Failover, "HAProxy does not reload while the master stays the same", redis::haproxy_quiet, redis::HaproxyQuiet;
+    "redis-load", Perf, "throughput and latency of Redis, directly and through the clients' path", redis::load, redis::Load;
 }
 
 impl Finding {
@@ -111,6 +141,7 @@ impl Finding {
             verdict: Verdict::NotRun,
             expected: "to be run".to_owned(),
             found: vec![why.into()],
+            measured: Vec::new(),
             not_healed: false,
         }
     }
@@ -121,6 +152,7 @@ impl Finding {
             verdict: Verdict::NotApplicable,
             expected: "nothing here".to_owned(),
             found: vec![why.into()],
+            measured: Vec::new(),
             not_healed: false,
         }
     }
@@ -131,22 +163,45 @@ impl Finding {
             verdict: if wrong.is_empty() { Verdict::Pass } else { Verdict::Fail },
             expected: expected.into(),
             found: wrong,
+            measured: Vec::new(),
             not_healed: false,
         }
     }
 }
 
 impl Surroundings<'_> {
-    /// Announces a fault, or its healing, and counts it.
+    /// Announces a fault, or its healing, and notes it.
     pub fn fault(&self, what: &str, healed: bool) {
-        let open = self.faults.get();
-        self.faults.set(if healed { open.saturating_sub(1) } else { open + 1 });
+        self.faults.note(what, healed);
         self.events.emit(EventKind::Fault {
             layer: self.context.layer.name.clone(),
             test: self.test.name.clone(),
             what: what.to_owned(),
             healed,
         });
+    }
+
+    /// Asks every host at the same time, answers in the order of the hosts.
+    ///
+    /// # Errors
+    /// When a host has no session: the finding that the test was not run.
+    pub async fn ask_each<T, F>(
+        &self,
+        look: impl Fn(String, Arc<AgentSession>) -> F,
+    ) -> Result<Vec<(String, Result<T, String>)>, Finding>
+    where
+        F: Future<Output = Result<T, String>>,
+    {
+        let missing = self.hosts.iter().find(|host| self.fleet.session(host).is_none());
+        if let Some(host) = missing {
+            return Err(Finding::not_run(format!("{host} is not connected")));
+        }
+        let looks = self.hosts.iter().filter_map(|host| {
+            let session = self.fleet.session(host)?;
+            let looking = look(host.clone(), session);
+            Some(async move { (host.clone(), looking.await) })
+        });
+        Ok(stream::iter(looks).buffered(64).collect().await)
     }
 
     /// Looks at every host at the same time; `look` gives what is wrong there. A host without a
@@ -159,18 +214,10 @@ impl Surroundings<'_> {
     where
         F: Future<Output = Result<Vec<String>, String>>,
     {
-        let missing: Vec<&String> =
-            self.hosts.iter().filter(|host| self.fleet.session(host).is_none()).collect();
-        if let Some(host) = missing.first() {
-            return Finding::not_run(format!("{host} is not connected"));
-        }
-        let looks = self.hosts.iter().filter_map(|host| {
-            let session = self.fleet.session(host)?;
-            let looking = look(host.clone(), session);
-            Some(async move { (host.clone(), looking.await) })
-        });
-        let results: Vec<(String, Result<Vec<String>, String>)> =
-            stream::iter(looks).buffer_unordered(64).collect().await;
+        let results = match self.ask_each(look).await {
+            Ok(results) => results,
+            Err(finding) => return finding,
+        };
         let mut wrong: Vec<String> = results
             .into_iter()
             .flat_map(|(host, result)| {

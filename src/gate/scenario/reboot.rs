@@ -2,6 +2,7 @@
 //! last one is back as it was.
 
 use super::converged::{differences, plan_of};
+use super::units::Look;
 use super::{Finding, Surroundings};
 use crate::fleet::Stop;
 use crate::gate::probe;
@@ -78,7 +79,11 @@ async fn one(
     let settled = Duration::from_secs(bounds.settled_within);
     probe::wait_until(settled, || async {
         let plan = plan_of(surroundings, host, &session)?;
-        let wrong = differences(&session, plan).await?;
+        let units = Look::of_layer(surroundings, &plan);
+        let mut wrong = differences(&session, plan).await?;
+        if let Some(units) = units {
+            wrong.extend(units.wrong(&session).await?);
+        }
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
     })
     .await

@@ -1,0 +1,263 @@
+//! Does what was decided.
+
+use super::action::{Action, Part};
+use super::connection::{self, NoClient};
+use super::hand_over::{Node, hand_over};
+use super::observe::{container_of, program};
+use super::view::Observation;
+use super::{RedisSentinel, leader};
+use crate::cluster::{Marker, marker_path};
+use crate::plan::{ClusterFacts, MemberPlan};
+use crate::resource::{Batch, Item, Mode, Outcome, Resource};
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a daemon may take to listen after its start.
+const LISTEN: Duration = Duration::from_secs(60);
+
+/// Time between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Milliseconds that one part of a member may take.
+const ITEM_MS: u32 = 300_000;
+
+impl RedisSentinel<'_> {
+    pub(super) async fn perform(
+        &self,
+        action: &Action,
+        observation: &Observation,
+    ) -> Result<(), String> {
+        let live = match leader::leader(observation) {
+            leader::Leader::Known(address) => Some(address),
+            _ => observation.record.as_ref().ok().and_then(|r| r.as_ref()).map(|r| r.leader),
+        };
+        let live = live.unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let facts = |leader, forming| ClusterFacts { leader, forming };
+        match action {
+            Action::Record(record) => self.records.write(record),
+            Action::Mark { member, marker } => self.mark(member, marker).await,
+            Action::Create { member, leader, part, forming } => {
+                let record = observation.record.clone()?;
+                let marker = record.ok_or("there is no record of this cluster")?.marker;
+                self.mark(member, &marker).await?;
+                self.bring_about(member, facts(*leader, *forming), Some(*part)).await
+            }
+            Action::Start { member, part } => {
+                self.bring_about(member, facts(live, false), Some(*part)).await
+            }
+            Action::SetAside { member } => self.set_aside(member).await,
+            Action::HandOver { from } => self.hand_over(from, observation).await,
+            Action::Write { member } => self.bring_about(member, facts(live, false), None).await,
+            Action::Renew { member, part } => {
+                self.renew(member, facts(live, false), *part, observation).await
+            }
+            Action::Set { member, settings } => {
+                let client = self.redis(member).await?;
+                for (name, value) in settings {
+                    client.config_set(name, value).await.map_err(|error| error.to_string())?;
+                }
+                self.forget(member);
+                Ok(())
+            }
+            Action::SetSentinel { member, settings } => {
+                let client = self.sentinel_client(member).await?;
+                for (name, value) in settings {
+                    let setting = client.sentinel_set(&self.settings.master, name, value);
+                    setting.await.map_err(|error| error.to_string())?;
+                }
+                self.forget(member);
+                Ok(())
+            }
+            Action::ForgetStrangers { member } => {
+                let client = self.sentinel_client(member).await?;
+                let reset = client.sentinel_reset(&self.settings.master);
+                reset.await.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    /// Brings files about, and the container of one daemon; then waits until it listens.
+    async fn bring_about(
+        &self,
+        member: &str,
+        facts: ClusterFacts,
+        part: Option<Part>,
+    ) -> Result<(), String> {
+        let plan = self.members.plan(member, facts)?;
+        let items = self.items_for(&plan, part);
+        self.apply(member, items).await?;
+        match part {
+            Some(part) => self.listens(member, plan.address, part).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Files, and the container of one daemon if any.
+    fn items_for(&self, plan: &MemberPlan, part: Option<Part>) -> Vec<Item> {
+        let keep = |item: &&Item| match (container_of(&item.resource), part) {
+            (None, _) => true,
+            (Some(name), Some(Part::Sentinel)) => name == self.settings.sentinel,
+            (Some(name), Some(Part::Server)) => name != self.settings.sentinel,
+            (Some(_), None) => false,
+        };
+        plan.items.iter().filter(keep).cloned().collect()
+    }
+
+    async fn apply(&self, member: &str, items: Vec<Item>) -> Result<(), String> {
+        self.forget(member);
+        let wanted = items.len();
+        let work = Batch {
+            role: self.members.name().to_owned(),
+            mode: Mode::Apply,
+            items,
+            handlers: Vec::new(),
+        };
+        let applied = self.hosts.apply(member, work).await?;
+        for one in &applied {
+            if let Outcome::Failed(failure) = &one.outcome {
+                let output = failure.output.as_deref().map(|text| format!("\n{text}"));
+                return Err(format!(
+                    "{}: {}{}",
+                    one.name,
+                    failure.message,
+                    output.unwrap_or_default()
+                ));
+            }
+        }
+        if applied.len() < wanted {
+            return Err("the run was stopped before the member was complete".to_owned());
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, member: &str, marker: &Marker) -> Result<(), String> {
+        let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
+        let path = marker_path(&self.members.plan(member, live)?.data);
+        let parent = Path::new(&path).parent().unwrap_or(Path::new("/")).to_string_lossy();
+        let resources = [
+            format!("[directory]\npath = {}\n", quoted(&parent)),
+            format!("[file]\npath = {}\ncontent = {}\n", quoted(&path), quoted(&marker.text())),
+        ];
+        let items = resources
+            .iter()
+            .map(|text| toml::from_str::<Resource>(text).map(|resource| part("marker", resource)))
+            .collect::<Result<Vec<Item>, _>>()
+            .map_err(|error| error.to_string())?;
+        self.apply(member, items).await
+    }
+
+    /// Waits until a daemon listens.
+    async fn listens(&self, member: &str, address: Ipv4Addr, part: Part) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            let settings = &self.settings;
+            let connected = match part {
+                Part::Server => connection::redis(self.hosts, member, address, settings).await,
+                Part::Sentinel => connection::sentinel(self.hosts, member, address, settings).await,
+            };
+            // It listens as soon as it says anything, also that it loads.
+            if !matches!(connected, Err(NoClient::Down)) {
+                return Ok(());
+            }
+            if start.elapsed() >= LISTEN {
+                return Err(format!("{part} does not listen after {} s", LISTEN.as_secs()));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Stops Redis on a member whose data is gone, and keeps its own file under another name, so
+    /// that the member joins as a new one.
+    async fn set_aside(&self, member: &str) -> Result<(), String> {
+        self.forget(member);
+        self.checked(member, &["docker", "rm", "-f", &self.settings.server]).await?;
+        let config = &self.settings.config;
+        let aside = format!("{config}.aside.{}", crate::event::now_ms());
+        self.checked(member, &["mv", "-T", "--", config, &aside]).await
+    }
+
+    async fn renew(
+        &self,
+        member: &str,
+        facts: ClusterFacts,
+        part: Part,
+        observation: &Observation,
+    ) -> Result<(), String> {
+        let seen = observation.members.iter().find(|other| other.name == member);
+        let stale = seen.and_then(|member| member.view()).map(|seen| &seen.stale);
+        self.bring_about(member, facts, Some(part)).await?;
+        // A setting that counts only at the start changes no container: it needs one all the same.
+        let only_settings = part == Part::Server
+            && stale
+                .is_some_and(|stale| stale.server.iter().all(|why| why.starts_with("setting ")));
+        if only_settings {
+            let name = &self.settings.server;
+            self.checked(member, &["docker", "restart", "--time", "60", name]).await?;
+            let address = self.address(member)?;
+            self.listens(member, address, part).await?;
+        }
+        Ok(())
+    }
+
+    async fn hand_over(&self, from: &str, observation: &Observation) -> Result<(), String> {
+        let node = |name: &str| {
+            observation
+                .members
+                .iter()
+                .find(|member| member.name == name)
+                .map(|member| Node { host: member.name.clone(), address: member.address })
+        };
+        let old = node(from).ok_or_else(|| format!("{from} is no member"))?;
+        let others: Vec<Node> = observation
+            .members
+            .iter()
+            .filter(|member| member.name != from)
+            .filter_map(|member| node(&member.name))
+            .collect();
+        let limit = self.settings.failover_timeout();
+        hand_over(self.hosts, &self.settings, &old, &others, limit).await.map(drop)
+    }
+
+    async fn checked(&self, member: &str, argv: &[&str]) -> Result<(), String> {
+        let ran = self.hosts.run(member, program(argv)).await?;
+        if ran.success {
+            return Ok(());
+        }
+        Err(format!("{} failed: {}", argv.first().unwrap_or(&""), ran.stderr.trim()))
+    }
+
+    async fn redis(&self, member: &str) -> Result<crate::redis_client::Client, String> {
+        let address = self.address(member)?;
+        connection::redis(self.hosts, member, address, &self.settings)
+            .await
+            .map_err(|error| format!("Redis: {error}"))
+    }
+
+    async fn sentinel_client(&self, member: &str) -> Result<crate::redis_client::Client, String> {
+        let address = self.address(member)?;
+        connection::sentinel(self.hosts, member, address, &self.settings)
+            .await
+            .map_err(|error| format!("Sentinel: {error}"))
+    }
+
+    fn address(&self, member: &str) -> Result<Ipv4Addr, String> {
+        let hosts = self.members.hosts();
+        let host = hosts.iter().find(|host| host.name == member);
+        host.map(|host| host.address).ok_or_else(|| format!("{member} is no member"))
+    }
+
+    /// Something was done on a member: it is compared with its role again.
+    fn forget(&self, member: &str) {
+        self.stale.borrow_mut().remove(member);
+    }
+}
+
+fn part(name: &str, resource: Resource) -> Item {
+    Item { name: name.to_owned(), resource, notify: Vec::new(), secret: false, timeout_ms: ITEM_MS }
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}

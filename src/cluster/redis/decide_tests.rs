@@ -1,0 +1,307 @@
+//! What is decided for looks that a model does not come to by itself.
+
+use super::action::{Action, Part};
+use super::decide::{Wanted, decide};
+use super::view::{
+    Member, Observation, Role, Seen, Sentinel, SentinelView, Server, ServerView, Stale,
+};
+use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
+use proptest::prelude::*;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+fn address(node: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, node)
+}
+
+fn marker(id: &str) -> Marker {
+    Marker {
+        format: 1,
+        cluster: "redis".to_owned(),
+        driver: "redis-sentinel".to_owned(),
+        id: id.to_owned(),
+        created_ms: 0,
+    }
+}
+
+fn wanted() -> Wanted {
+    Wanted { marker: marker("new"), settle: Duration::from_secs(90) }
+}
+
+fn record(formation: Formation) -> Record {
+    Record {
+        marker: marker("ours"),
+        formation,
+        leader: address(1),
+        members: (1..=3).map(|node| format!("redis-0{node}")).collect(),
+    }
+}
+
+fn nothing() -> Seen {
+    Seen {
+        marker: Ok(None),
+        data: false,
+        server_config: false,
+        sentinel_config: false,
+        server: Server::Down,
+        sentinel: Sentinel::Down,
+        stale: Stale::default(),
+    }
+}
+
+fn member(node: u8, seen: Seen) -> Member {
+    Member { name: format!("redis-0{node}"), address: address(node), seen: Ok(seen) }
+}
+
+/// A healthy member; `leader` leads.
+fn healthy(node: u8, leader: u8) -> Seen {
+    let role = if node == leader {
+        Role::Master((1..=3).filter(|other| *other != leader).map(address).collect())
+    } else {
+        Role::Replica { of: Some(address(leader)), linked: true }
+    };
+    Seen {
+        marker: Ok(Some(marker("ours"))),
+        data: true,
+        server_config: true,
+        sentinel_config: true,
+        server: Server::Up(ServerView { role, replid: "r".to_owned(), offset: 7 }),
+        sentinel: Sentinel::Up(SentinelView {
+            id: node.to_string(),
+            master: Some(address(leader)),
+            unsettled: false,
+            replicas: 2,
+            others: 2,
+            quorum: true,
+        }),
+        stale: Stale::default(),
+    }
+}
+
+fn cluster(leader: u8) -> Observation {
+    Observation {
+        record: Ok(Some(record(Formation::Complete))),
+        members: (1..=3).map(|node| member(node, healthy(node, leader))).collect(),
+    }
+}
+
+fn fresh() -> Observation {
+    Observation { record: Ok(None), members: (1..=3).map(|node| member(node, nothing())).collect() }
+}
+
+fn seen(observation: &mut Observation, node: usize) -> &mut Seen {
+    observation.members[node - 1].seen.as_mut().unwrap()
+}
+
+fn refused(decision: &Decision<Action>) -> bool {
+    matches!(decision.next, Next::Refuse(_))
+}
+
+fn begins(decision: &Decision<Action>) -> bool {
+    matches!(&decision.next, Next::Act(actions) if actions.iter().any(|action| {
+        matches!(action, Action::Record(record) if record.formation == Formation::Begun)
+    }))
+}
+
+#[test]
+fn only_a_provably_absent_cluster_is_formed() {
+    let decision = decide(&fresh(), &wanted());
+    assert_eq!(decision.state, State::Absent);
+    assert!(begins(&decision), "{decision:?}");
+
+    type Spoil = fn(&mut Observation);
+    let spoilers: [(&str, Spoil); 7] = [
+        ("a host that cannot be asked", |o| o.members[2].seen = Err("no route".to_owned())),
+        ("data on one host", |o| seen(o, 2).data = true),
+        ("a marker on one host", |o| seen(o, 3).marker = Ok(Some(marker("old")))),
+        ("a marker that cannot be read", |o| seen(o, 3).marker = Err("torn".to_owned())),
+        ("a Redis that answers", |o| seen(o, 1).server = Server::Unready("hangs".to_owned())),
+        ("a Sentinel that answers", |o| seen(o, 1).sentinel = healthy(1, 1).sentinel),
+        ("a record that cannot be read", |o| o.record = Err("torn".to_owned())),
+    ];
+    for (what, spoil) in spoilers {
+        let mut observation = fresh();
+        spoil(&mut observation);
+        let decision = decide(&observation, &wanted());
+        assert!(!begins(&decision), "{what}: {decision:?}");
+    }
+}
+
+#[test]
+fn whoever_leads_is_kept() {
+    for leader in 1..=3 {
+        let decision = decide(&cluster(leader), &wanted());
+        assert_eq!(decision.state, State::Healthy);
+        assert_eq!(decision.found, format!("redis-0{leader} is master: kept"));
+        assert_eq!(decision.next, Next::Done);
+    }
+}
+
+#[test]
+fn a_wrong_password_stops_everything_before_a_change() {
+    let mut observation = cluster(1);
+    seen(&mut observation, 2).server = Server::Refuses("WRONGPASS".to_owned());
+    seen(&mut observation, 3).stale.files = vec!["static.conf".to_owned()];
+    assert!(refused(&decide(&observation, &wanted())));
+}
+
+#[test]
+fn every_data_directory_empty_after_the_formation_is_a_disaster() {
+    let mut observation = fresh();
+    observation.record = Ok(Some(record(Formation::Complete)));
+    let decision = decide(&observation, &wanted());
+    assert!(refused(&decision), "{decision:?}");
+    assert_eq!(decision.state, State::Down);
+}
+
+#[test]
+fn a_foreign_marker_a_twin_sentinel_and_two_histories_stop_the_run() {
+    let mut observation = cluster(1);
+    seen(&mut observation, 3).marker = Ok(Some(marker("theirs")));
+    assert_eq!(decide(&observation, &wanted()).state, State::Foreign);
+
+    let mut observation = cluster(1);
+    if let Sentinel::Up(view) = &mut seen(&mut observation, 3).sentinel {
+        view.id = "1".to_owned();
+    }
+    assert_eq!(decide(&observation, &wanted()).state, State::Split);
+
+    let mut observation = cluster(1);
+    for node in 1..=3 {
+        seen(&mut observation, node).sentinel = Sentinel::Unready("hangs".to_owned());
+    }
+    seen(&mut observation, 3).server = healthy(3, 3).server;
+    let decision = decide(&observation, &wanted());
+    assert_eq!((decision.state, refused(&decision)), (State::Split, true));
+}
+
+#[test]
+fn a_wiped_member_joins_the_live_master_and_not_the_inventory_s_first() {
+    let mut observation = cluster(2);
+    *seen(&mut observation, 1) = nothing();
+    let decision = decide(&observation, &wanted());
+    let Next::Act(actions) = decision.next else { panic!("{decision:?}") };
+    assert_eq!(
+        actions,
+        vec![Action::Create {
+            member: "redis-01".to_owned(),
+            leader: address(2),
+            part: Part::Server,
+            forming: false,
+        }]
+    );
+}
+
+#[test]
+fn an_old_master_that_is_not_demoted_yet_is_waited_for() {
+    let mut observation = cluster(2);
+    seen(&mut observation, 1).server = healthy(1, 1).server;
+    let decision = decide(&observation, &wanted());
+    assert!(matches!(decision.next, Next::Wait { .. }), "{decision:?}");
+}
+
+#[test]
+fn changes_go_to_replicas_first_and_to_the_leader_after_it_handed_over() {
+    let mut observation = cluster(2);
+    for node in 1..=3 {
+        seen(&mut observation, node).stale.server = vec!["image".to_owned()];
+    }
+    let mut order = Vec::new();
+    loop {
+        match decide(&observation, &wanted()).next {
+            Next::Act(actions) => {
+                assert_eq!(actions.len(), 1, "one member at a time");
+                match &actions[0] {
+                    Action::Renew { member, part: Part::Server } => {
+                        order.push(member.clone());
+                        let node: usize = member.strip_prefix("redis-0").unwrap().parse().unwrap();
+                        seen(&mut observation, node).stale = Stale::default();
+                    }
+                    Action::HandOver { from } => {
+                        order.push(format!("{from} hands over"));
+                        let stale = observation.members[1].view().unwrap().stale.clone();
+                        observation = cluster(1);
+                        seen(&mut observation, 2).stale = stale;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            Next::Done => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(order, ["redis-01", "redis-03", "redis-02 hands over", "redis-02"]);
+}
+
+#[test]
+fn a_master_whose_data_directory_is_gone_hands_over_or_keeps_running() {
+    let mut observation = cluster(1);
+    seen(&mut observation, 1).data = false;
+    let decision = decide(&observation, &wanted());
+    let hand_over = Action::HandOver { from: "redis-01".to_owned() };
+    assert_eq!(decision.next, Next::Act(vec![hand_over]));
+    for node in 2..=3 {
+        seen(&mut observation, node).data = false;
+    }
+    assert!(refused(&decide(&observation, &wanted())), "its memory is the only copy");
+}
+
+fn any_seen() -> impl Strategy<Value = Seen> {
+    (0_u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0_u8..4, 0_u8..3, 1_u8..4).prop_map(
+        |(marked, data, server_config, sentinel_config, server, sentinel, leader)| {
+            let whole = healthy(1, leader);
+            Seen {
+                marker: match marked {
+                    0 => Ok(None),
+                    1 => Ok(Some(marker("ours"))),
+                    _ => Err("torn".to_owned()),
+                },
+                data,
+                server_config,
+                sentinel_config,
+                server: match server {
+                    0 => Server::Down,
+                    1 => Server::Unready("hangs".to_owned()),
+                    2 => Server::Refuses("WRONGPASS".to_owned()),
+                    _ => whole.server,
+                },
+                sentinel: match sentinel {
+                    0 => Sentinel::Down,
+                    1 => Sentinel::Unready("hangs".to_owned()),
+                    _ => whole.sentinel,
+                },
+                stale: Stale::default(),
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn a_formation_begins_only_from_nothing_at_all(
+        members in prop::collection::vec(
+            prop_oneof![any_seen().prop_map(Ok), Just(Err("no route".to_owned()))], 3),
+        known in 0_u8..4,
+    ) {
+        let members: Vec<Member> = members
+            .into_iter()
+            .zip(1..)
+            .map(|(seen, node)| Member {
+                name: format!("redis-0{node}"), address: address(node), seen,
+            })
+            .collect();
+        let record = match known {
+            0 => Ok(None),
+            1 => Ok(Some(record(Formation::Begun))),
+            2 => Ok(Some(record(Formation::Complete))),
+            _ => Err("torn".to_owned()),
+        };
+        let observation = Observation { record, members };
+        let absent = observation.record == Ok(None)
+            && observation.members.iter().all(|member| member.view().is_some_and(|seen| {
+                seen.marker == Ok(None) && !seen.data
+                    && seen.server == Server::Down && seen.sentinel == Sentinel::Down
+            }));
+        prop_assert_eq!(begins(&decide(&observation, &wanted())), absent);
+    }
+}

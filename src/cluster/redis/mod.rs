@@ -1,0 +1,85 @@
+//! Redis with Sentinel: one master, replicas, and Sentinels that decide who the master is.
+//!
+//! The live master is never chosen or changed by a run, except in a planned hand-over before its
+//! own renewal. Redis and Sentinel own their files once they exist: settings change while they run.
+
+mod act;
+mod action;
+mod connection;
+mod decide;
+mod hand_over;
+mod leader;
+mod observe;
+mod settings;
+mod view;
+
+#[cfg(test)]
+mod decide_tests;
+#[cfg(test)]
+mod model_tests;
+
+pub use connection::{NoClient, redis as connect, sentinel as connect_sentinel};
+pub use hand_over::{Node, hand_over};
+pub use settings::Settings;
+pub use view::Observation;
+
+use super::drive::World;
+use super::hosts::Hosts;
+use super::marker::{Marker, Records};
+use super::member::Members;
+use super::state::Decision;
+use action::Action;
+use decide::{Wanted, decide};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use view::Stale;
+
+/// The driver's name in roles.
+pub const NAME: &str = "redis-sentinel";
+
+/// Time that Sentinels get beyond the time-out of a failover.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// The cluster of one role.
+pub struct RedisSentinel<'a> {
+    members: &'a Members<'a>,
+    hosts: &'a dyn Hosts,
+    records: &'a Records,
+    settings: Settings,
+    wanted: Wanted,
+    /// What differed from the role at the last full look at a member. Looking costs a batch, so it
+    /// is done again only after something was done there.
+    stale: RefCell<BTreeMap<String, Stale>>,
+}
+
+impl<'a> RedisSentinel<'a> {
+    /// The cluster of a role, as its members and settings say.
+    pub fn new(
+        members: &'a Members<'a>,
+        hosts: &'a dyn Hosts,
+        records: &'a Records,
+        settings: Settings,
+        marker: Marker,
+    ) -> Self {
+        let wanted = Wanted { marker, settle: settings.failover_timeout() + GRACE };
+        Self { members, hosts, records, settings, wanted, stale: RefCell::default() }
+    }
+}
+
+impl World for RedisSentinel<'_> {
+    type Observation = Observation;
+    type Action = Action;
+
+    async fn observe(&self) -> Observation {
+        self.look().await
+    }
+
+    fn decide(&self, observation: &Observation) -> Decision<Action> {
+        decide(observation, &self.wanted)
+    }
+
+    async fn act(&self, action: &Action, observation: &Observation) -> Result<(), String> {
+        self.perform(action, observation).await
+    }
+}

@@ -1,0 +1,173 @@
+//! The drivers by name, and what commands do with clusters.
+
+use super::drive::{Driven, Step, World, drive};
+use super::hosts::Hosts;
+use super::marker::{Marker, Records};
+use super::member::Members;
+use super::redis::{self, RedisSentinel};
+use super::state::{Next, State};
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::fleet::Stop;
+use crate::plan::{ClusterFacts, Resolver, SecretLookup, sample_facts};
+use crate::site::deserialize::{TypeError, from_node};
+use crate::site::tree::Node;
+use crate::site::{ClusterRole, Layer, Role, Site, suggest};
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// Every driver.
+const DRIVERS: [&str; 1] = [redis::NAME];
+
+/// What a look found, and what a run would do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The state.
+    pub state: State,
+    /// One line on how it stands.
+    pub found: String,
+    /// What comes next.
+    pub next: Intent,
+}
+
+/// What a run would do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intent {
+    /// Nothing.
+    Nothing,
+    /// These.
+    Act(Vec<String>),
+    /// Wait for this.
+    Wait(String),
+    /// Change nothing, for this reason; and what the operator can do.
+    Refuse(String, String),
+}
+
+/// The roles of a layer that have a cluster.
+pub fn clusters_of<'a>(site: &'a Site, layer: &Layer) -> Vec<(&'a Role, &'a ClusterRole)> {
+    let mut found: Vec<(&Role, &ClusterRole)> = Vec::new();
+    for placement in &layer.place {
+        if let Some(role) = site.roles.get(&placement.role)
+            && let Some(cluster) = &role.cluster
+            && !found.iter().any(|(other, _)| other.name == role.name)
+        {
+            found.push((role, cluster));
+        }
+    }
+    found
+}
+
+/// Reports drivers that do not exist and settings that do not fit them.
+pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnostics) {
+    let mut unheard = Diagnostics::new();
+    let resolver = Resolver::checking(site, secrets, &mut unheard);
+    for role in site.roles.values() {
+        let Some(cluster) = &role.cluster else { continue };
+        let (driver, span) = &cluster.driver;
+        if !DRIVERS.contains(&driver.as_str()) {
+            problems.push(
+                Diagnostic::error(Code::CLUSTER, format!("there is no driver `{driver}`"))
+                    .at(span.clone(), "")
+                    .hint(suggest::among(driver, DRIVERS)),
+            );
+            continue;
+        }
+        let group = site.groups.get(&cluster.members.0);
+        let first = group.and_then(|group| site.hosts.get(group.hosts.first()?));
+        let Some(host) = first else { continue };
+        for facts in sample_facts(site, host) {
+            let live = ClusterFacts { leader: host.address, forming: false };
+            // What is wrong in a template is reported with the rest of the site.
+            let plan = resolver.member(host, role, cluster, &facts, live, &mut unheard);
+            let Some(Err(error)) = plan.map(|plan| typed(driver, &plan.settings)) else { continue };
+            let range = error.range.unwrap_or_else(|| cluster.settings.range.clone());
+            let mut problem =
+                Diagnostic::error(Code::CLUSTER, error.message).at(role.source.span(range), "");
+            problem.hint = error.suggestion;
+            problems.push(problem);
+            break;
+        }
+    }
+}
+
+fn typed(driver: &str, settings: &Node) -> Result<(), TypeError> {
+    match driver {
+        redis::NAME => from_node::<redis::Settings>(settings).map(drop),
+        _ => Ok(()),
+    }
+}
+
+/// Looks at a cluster and says what a run would do; changes nothing.
+///
+/// # Errors
+/// When the driver cannot be set up for these members.
+pub async fn look(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+) -> Result<Report, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            let world = RedisSentinel::new(members, hosts, records, settings, marker);
+            let decision = world.decide(&world.observe().await);
+            Ok(Report { state: decision.state, found: decision.found, next: decision.next.into() })
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
+/// Brings a cluster to what its role says.
+///
+/// # Errors
+/// When the driver cannot be set up for these members.
+pub async fn run(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+    stop: &Stop,
+    tell: impl FnMut(Step),
+) -> Result<Driven, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            let world = RedisSentinel::new(members, hosts, records, settings, marker);
+            Ok(drive(&world, stop, tell).await)
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
+fn marker(members: &Members<'_>, cluster: &ClusterRole) -> Result<Marker, String> {
+    Marker::new(members.name(), &cluster.driver.0, crate::event::now_ms())
+}
+
+/// The driver's settings, as the first member that can be asked has them.
+///
+/// # Errors
+/// Why no member's settings can be used.
+pub fn settings<T: DeserializeOwned>(members: &Members<'_>) -> Result<T, String> {
+    let mut reason = "the cluster has no members".to_owned();
+    for host in members.hosts() {
+        let live = ClusterFacts { leader: host.address, forming: false };
+        match members.plan(&host.name, live) {
+            Ok(plan) => return from_node(&plan.settings).map_err(|error| error.message),
+            Err(error) => reason = format!("{}: {error}", host.name),
+        }
+    }
+    Err(reason)
+}
+
+impl<A: std::fmt::Display> From<Next<A>> for Intent {
+    fn from(next: Next<A>) -> Self {
+        match next {
+            Next::Done => Self::Nothing,
+            Next::Act(actions) => Self::Act(actions.iter().map(ToString::to_string).collect()),
+            Next::Wait { reason, .. } => Self::Wait(reason),
+            Next::Refuse(refusal) => Self::Refuse(refusal.reason, refusal.hint),
+        }
+    }
+}
