@@ -176,12 +176,12 @@ impl<'a> Cluster<'a> {
             .map(|proxy| (proxy.name.clone(), self.local(proxy, self.port)))
             .collect();
         if let Some(address) = self.balancer() {
-            ways.push((format!("balancer {address}"), self.from_operator(address)));
+            ways.push((format!("balancer {address}"), self.operators_way(address)));
         }
         ways
     }
 
-    fn from_operator(&self, address: Ipv4Addr) -> Arc<dyn Dial> {
+    fn operators_way(&self, address: Ipv4Addr) -> Arc<dyn Dial> {
         let to = SocketAddr::new(IpAddr::V4(address), self.port);
         Arc::new(From { session: Arc::clone(&self.operator.session), to })
     }
@@ -189,7 +189,7 @@ impl<'a> Cluster<'a> {
     /// The path of clients (KB-C2): the balancer, else every HAProxy in turn.
     pub fn route(&self) -> Route {
         let ways = match self.balancer() {
-            Some(address) => vec![self.from_operator(address)],
+            Some(address) => vec![self.operators_way(address)],
             None => self.proxies.iter().map(|proxy| self.local(proxy, self.port)).collect(),
         };
         Route { ways, password: self.password.clone() }

@@ -83,8 +83,7 @@ pub async fn rewrite(surroundings: Surroundings<'_>, _: Rewrite) -> Finding {
                     let lines = out.lines().chain(err.lines());
                     wrong.extend(
                         lines
-                            .filter(|line| line.contains(CANNOT_SAVE))
-                            .last()
+                            .rfind(|line| line.contains(CANNOT_SAVE))
                             .map(|line| format!("{container}: {line}")),
                     );
                 }
