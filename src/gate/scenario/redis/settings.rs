@@ -80,7 +80,7 @@ pub async fn rewrite(surroundings: Surroundings<'_>, _: Rewrite) -> Finding {
                     if outcome != crate::wire::ExecOutcome::Exited(0) {
                         wrong.push(format!("docker logs {container}: {}", err.trim()));
                     }
-                    let lines = out.lines().chain(err.lines());
+                    let mut lines = out.lines().chain(err.lines());
                     wrong.extend(
                         lines
                             .rfind(|line| line.contains(CANNOT_SAVE))
