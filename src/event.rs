@@ -123,6 +123,52 @@ pub enum EventKind {
         /// Milliseconds.
         took_ms: u64,
     },
+    /// What a cluster was found to be.
+    ClusterFound {
+        /// The layer.
+        layer: String,
+        /// The cluster: its role.
+        cluster: String,
+        /// For example `absent`, `healthy`, `split`.
+        state: String,
+        /// One line: who leads, what is missing.
+        found: String,
+    },
+    /// Something is done to a cluster.
+    ClusterAction {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// What, with the member.
+        action: String,
+        /// Milliseconds once it is done; none when it begins.
+        took_ms: Option<u64>,
+    },
+    /// A run waits for a cluster; the reason is the last one.
+    ClusterWaiting {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// For what, and why it is not there yet.
+        reason: String,
+    },
+    /// A run is done with a cluster.
+    ClusterFinished {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// True when it is as wanted.
+        complete: bool,
+        /// Actions taken.
+        actions: u32,
+        /// Parts of members changed.
+        changed: u32,
+        /// Milliseconds.
+        took_ms: u64,
+    },
     /// A layer's convergence ended.
     LayerFinished {
         /// The layer.

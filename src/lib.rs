@@ -24,6 +24,8 @@ pub mod gate;
 #[cfg(feature = "controller")]
 pub mod history;
 #[cfg(feature = "controller")]
+pub mod image;
+#[cfg(feature = "controller")]
 pub mod lab;
 #[cfg(feature = "controller")]
 pub mod plan;

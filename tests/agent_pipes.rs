@@ -10,11 +10,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use strata::wire::{
-    EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, LockHolder, OutputStream, PREAMBLE,
+    EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, LockHolder, OutputStream, PREAMBLE, RelayTarget,
     STREAM_WINDOW, ToAgent, encode_frame, read_frame,
 };
 
@@ -171,7 +172,7 @@ fn a_stalled_stream_holds_up_no_other_stream_and_no_program() {
     let lively = TcpListener::bind("127.0.0.1:0").unwrap();
     for (stream, listener) in [(1, &stalled), (2, &lively)] {
         let to = listener.local_addr().unwrap();
-        agent.send(&ToAgent::Open { stream, to, timeout_ms: 5_000 });
+        agent.send(&ToAgent::Open { stream, to: RelayTarget::Tcp(to), timeout_ms: 5_000 });
         assert!(
             matches!(agent.receive(), FromAgent::Opened { stream: opened } if opened == stream)
         );
@@ -227,7 +228,7 @@ fn a_refusal_is_told_from_silence() {
     let root = tempfile::tempdir().unwrap();
     let mut agent = Agent::start(root.path());
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    agent.send(&ToAgent::Open { stream: 1, to: free, timeout_ms: 5_000 });
+    agent.send(&ToAgent::Open { stream: 1, to: RelayTarget::Tcp(free), timeout_ms: 5_000 });
     assert!(matches!(agent.receive(), FromAgent::OpenFailed { stream: 1, refused: true, .. }));
     // A listener whose queue is full drops what comes: the only silence that needs no network.
     let full = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
@@ -236,13 +237,53 @@ fn a_refusal_is_told_from_silence() {
     let to = SocketAddr::try_from(getsockname(&full).unwrap()).unwrap();
     let _first = std::net::TcpStream::connect(to).unwrap();
     let began = Instant::now();
-    agent.send(&ToAgent::Open { stream: 2, to, timeout_ms: 300 });
+    agent.send(&ToAgent::Open { stream: 2, to: RelayTarget::Tcp(to), timeout_ms: 300 });
     let answer = agent.receive();
     assert!(
         matches!(answer, FromAgent::OpenFailed { stream: 2, refused: false, .. }),
         "{answer:?}"
     );
     assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_socket_of_the_host_is_reached_by_its_path() {
+    let root = tempfile::tempdir().unwrap();
+    let mut agent = Agent::start(root.path());
+    let path = root.path().join("echo.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let open = |path: &Path| {
+        let to = RelayTarget::Unix(path.to_str().unwrap().to_owned());
+        ToAgent::Open { stream: 1, to, timeout_ms: 5_000 }
+    };
+    agent.send(&open(&path));
+    assert!(matches!(agent.receive(), FromAgent::Opened { stream: 1 }));
+    let (mut peer, _) = listener.accept().unwrap();
+    let echo = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        peer.write_all(&all).unwrap();
+    });
+    agent.send(&ToAgent::Data { stream: 1, bytes: b"hello".to_vec() });
+    agent.send(&ToAgent::Close { stream: 1 });
+    let mut back = Vec::new();
+    loop {
+        match agent.receive() {
+            FromAgent::Data { stream: 1, bytes } => back.extend(bytes),
+            FromAgent::Closed { stream: 1, error: None } => break,
+            FromAgent::Credit { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(back, b"hello");
+    echo.join().unwrap();
+    drop(listener);
+    agent.send(&open(&path));
+    assert!(matches!(agent.receive(), FromAgent::OpenFailed { refused: true, .. }));
+    for gone in [root.path().join("nothing"), root.path().join("x".repeat(200))] {
+        agent.send(&open(&gone));
+        assert!(matches!(agent.receive(), FromAgent::OpenFailed { refused: false, .. }));
+    }
 }
 
 #[test]
@@ -254,7 +295,7 @@ fn the_end_of_the_input_ends_programs_streams_and_the_agent() {
     let program = String::from_utf8(bytes).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    agent.send(&ToAgent::Open { stream: 1, to, timeout_ms: 5_000 });
+    agent.send(&ToAgent::Open { stream: 1, to: RelayTarget::Tcp(to), timeout_ms: 5_000 });
     let (mut peer, _) = listener.accept().unwrap();
     agent.stdin = None;
     wait_until("the agent has ended", || agent.child.try_wait().unwrap().is_some());

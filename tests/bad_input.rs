@@ -195,6 +195,9 @@ cases! {
     secret_in_argv: |s| {
         s.edit(BASE, |t| t.to_owned() + "\n[[step]]\nname = \"Log in\"\ncommand = { argv = [\"login\", \"--token={{ secrets.K3S_TOKEN | upper }}\"], env = { TOKEN = \"{{ secrets.K3S_TOKEN }}\" }, stdin = \"{{ secrets.K3S_TOKEN }}\" }\n\n[[step]]\nname = \"Token\"\ntemplate = { src = \"base/limits.conf.j2\", dest = \"/etc/{{ secrets.K3S_TOKEN }}\" }\n").replace(BASE, "[sysctl]", "[sysctl]\n\"kernel.domainname\" = \"{{ secrets.K3S_TOKEN }}\"");
     };
+    what_is_made_of_a_secret_in_argv: |s| {
+        s.edit(BASE, |t| t.to_owned() + "\n[[step]]\nname = \"Log in\"\ncommand = { argv = [\"login\", \"{{ secrets.K3S_TOKEN[:4] }}\", \"--length={{ secrets.K3S_TOKEN | length }}\"], env = { A = \"{% for c in secrets.K3S_TOKEN %}{{ c }}-{% endfor %}\" }, stdin = \"{{ secrets.K3S_TOKEN }}\", creates = \"{{ '/a' if secrets.K3S_TOKEN is startingwith('a') else '/b' }}\" }\n\n[[step]]\nname = \"By parts\"\nsysctl = { name = \"60-x\", settings = { \"kernel.domainname\" = \"{% if secrets.K3S_TOKEN < 'm' %}a{% else %}b{% endif %}\" } }\n\n[[step]]\nname = \"Content\"\nfile = { path = \"/etc/token\", content = \"{{ secrets.K3S_TOKEN | upper }}\", mode = \"0600\" }\n").replace(BASE, "[sysctl]", "[sysctl]\n\"kernel.domainname\" = \"{{ secrets.K3S_TOKEN | reverse }}\"");
+    };
     a_value_that_is_none: |s| {
         s.replace(INVENTORY, "\t192.0.2.120\t", "\t\t")
             .replace(BASE, "\"socat\"]", "\"{{ host.public }}\"]")
@@ -202,6 +205,7 @@ cases! {
     };
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
+    gate_unknown_group: |s| { s.replace("roles/base/gate.toml", "\"maria\"", "\"mariadb\""); };
     plain_and_encrypted_credentials: |s| {
         s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
     };
@@ -218,6 +222,19 @@ cases! {
 fn a_bad_selection_is_refused_before_any_connection() {
     let site = Damaged::new();
     insta::assert_snapshot!(site.strata(&["install", "--layer", "bse", "--host", "db-0"]));
+}
+
+#[test]
+fn an_exception_that_excepts_nothing_is_an_error() {
+    let site = Damaged::new();
+    site.replace(
+        "inventory/lab/exceptions.toml",
+        "test   = \"clock-source\"",
+        "test   = \"clocks\"",
+    )
+    .replace("inventory/lab/exceptions.toml", "bound  = \"p99_ms\"", "bound  = \"p98_ms\"")
+    .replace("inventory/lab/exceptions.toml", "bound  = \"max_percent\"", "sysctl = \"a.b\"");
+    insta::assert_snapshot!(site.strata(&["--rehearsal", "check"]));
 }
 
 #[test]

@@ -39,6 +39,8 @@ fn the_second_of_two_runs_is_refused() {
     let same_site = bench.strata(&SLOW).ended(6);
     let filters = vec![
         (r"process \d+", "process [pid]"),
+        // How long it waits is in the site's settings; how long the rest took is not.
+        (r"(waiting up to|waited) (\d+) s\b", "$1 ${2} seconds"),
         (r"\d{8}-\d{6}-[a-z]{4}", "[run]"),
         (r"\d+(\.\d+)? (ms|s)\b", "[time]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "[when]"),
@@ -56,12 +58,33 @@ fn the_second_of_two_runs_is_refused() {
     // until its end, so it is ended here.
     assert!(bench.signal("KILL"));
     running.finish();
-    bench.strata(&QUICK).ended(6);
-    bench.output(HOST, &["pkill", "-x", "sleep"]);
-    wait("the host's lock to be free", 20, || {
-        let said = bench.strata_in(OTHER_SITE, &QUICK);
-        if said.code == 0 { Ok(()) } else { Err(said.text()) }
+    let waiting = bench.start(OTHER_SITE, &QUICK);
+    wait("the next run to say for whom it waits", 15, || {
+        let said = waiting.so_far();
+        if said.contains("holds the host's lock") { Ok(()) } else { Err(said) }
     });
+    let released = std::time::Instant::now();
+    bench.output(HOST, &["pkill", "-x", "sleep"]);
+    waiting.finish().ended(0);
+    println!("figure: run after the orphan's end: {:.2} s", released.elapsed().as_secs_f64());
+
+    // A stop is not waited out.
+    let running = bench.start(SITE, &SLOW);
+    wait("the host's lock", 20, || {
+        let said = bench.on(HOST, &["grep", "-c", "tag slow", "/run/strata/lock"]);
+        if said.code == 0 { Ok(()) } else { Err(running.so_far()) }
+    });
+    let stopped = bench.start(OTHER_SITE, &QUICK);
+    wait("the next run to wait", 15, || {
+        let said = stopped.so_far();
+        if said.contains("holds the host's lock") { Ok(()) } else { Err(said) }
+    });
+    let wished = std::time::Instant::now();
+    assert!(bench.signal("INT"));
+    stopped.finish().ended(130);
+    assert!(wished.elapsed().as_secs() < 10, "{:?}", wished.elapsed());
+    bench.output(HOST, &["pkill", "-x", "sleep"]);
+    running.finish().ended(1);
 }
 
 /// Takes the second lab down however the test ends.

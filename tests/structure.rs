@@ -23,6 +23,7 @@ const USES: &[(&str, &[&str])] = &[
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
     ("ssh", &["resource", "wire"]),
+    ("image", &["ssh"]),
     ("lab", &[]),
     ("report", &["event"]),
     ("history", &["event"]),
@@ -65,6 +66,7 @@ const PRINTS: &[(&str, &str)] = &[
 const SLEEPS: &[(&str, &str)] = &[
     ("src/agent/probe.rs", "a figure over a span of time: the span is what is measured"),
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
+    ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/gate/scenario/reboot.rs", "tries to connect again until a deadline"),
     ("src/lab/command.rs", "looks again until a deadline, and keeps the last reason"),

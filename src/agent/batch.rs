@@ -65,6 +65,18 @@ impl BatchRunner<'_> {
         }
     }
 
+    /// Forgets the records of handlers that the role does not have any more. Only after a complete
+    /// batch that changes: one that ended early may not have come to what records them, and one
+    /// without handlers (a member of a cluster, for example) tells nothing about those of its role.
+    /// Returns their names; what cannot be forgotten now is tried again by the next batch.
+    pub fn forget_unknown(&self, batch: &Batch, end: BatchEnd) -> Vec<String> {
+        if end != BatchEnd::Complete || batch.mode == Mode::Check || batch.handlers.is_empty() {
+            return Vec::new();
+        }
+        let known = |name: &str| batch.handlers.iter().any(|handler| handler.name == name);
+        self.pending.forget_unknown(&batch.role, known).unwrap_or_default()
+    }
+
     fn all(&self, batch: &Batch, worker: &Worker) -> Result<(), Halt> {
         let mut would_notify = BTreeSet::new();
         for (index, item) in (0_u32..).zip(&batch.items) {

@@ -55,6 +55,7 @@ fn converge_on(host: &Arc<Mutex<Host>>, pending: &PendingHandlers) -> ConvergeIt
 
 struct Ran {
     end: BatchEnd,
+    forgotten: Vec<String>,
     reports: Vec<ItemReport>,
     log: Vec<String>,
 }
@@ -69,9 +70,10 @@ fn run(host: &Arc<Mutex<Host>>, pending: &PendingHandlers, batch: Arc<Batch>) ->
         },
         stopped: &|| false,
     };
-    let end = runner.run(batch, converge_on(host, pending));
+    let end = runner.run(Arc::clone(&batch), converge_on(host, pending));
+    let forgotten = runner.forget_unknown(&batch, end);
     let log = std::mem::take(&mut host.lock().unwrap().log);
-    Ran { end, reports: reports.into_inner(), log }
+    Ran { end, forgotten, reports: reports.into_inner(), log }
 }
 
 fn host(differs: &[&str], breaks: &[&str]) -> Arc<Mutex<Host>> {
@@ -232,4 +234,22 @@ fn a_stopped_batch_finishes_the_item_in_hand_and_no_other() {
         }),
     );
     assert_eq!((end, *done.borrow()), (BatchEnd::Incomplete, 1));
+}
+
+#[test]
+fn a_renamed_handler_is_forgotten_after_a_complete_batch_that_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path());
+    pending.record("base", "restart old").unwrap();
+    let of = |mode, broken: &[&str], handlers: &[&str]| {
+        let host = host(&["one"], broken);
+        run(&host, &pending, batch(mode, vec![item("one", &[])], handlers)).forgotten
+    };
+    let with = |mode, broken: &[&str]| of(mode, broken, &["restart a"]);
+    assert_eq!(of(Mode::Apply, &[], &[]), Vec::<String>::new());
+    assert_eq!(with(Mode::Check, &[]), Vec::<String>::new());
+    assert_eq!(with(Mode::Apply, &["one"]), Vec::<String>::new());
+    assert_eq!(pending.list(), ["base/restart old"]);
+    assert_eq!(with(Mode::Apply, &[]), ["restart old"]);
+    assert!(pending.list().is_empty());
 }

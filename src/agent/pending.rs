@@ -59,14 +59,27 @@ impl PendingHandlers {
         }
     }
 
+    /// Forgets the handlers of a role that it does not have any more, for example after they were
+    /// renamed: nothing could ever run them. Returns their names, sorted.
+    ///
+    /// # Errors
+    /// When a record cannot be removed.
+    pub fn forget_unknown(
+        &self,
+        role: &str,
+        known: impl Fn(&str) -> bool,
+    ) -> io::Result<Vec<String>> {
+        let mut forgotten = names(&self.directory.join(encode(role)));
+        forgotten.retain(|handler| !known(handler));
+        forgotten.sort();
+        for handler in &forgotten {
+            self.remove(role, handler)?;
+        }
+        Ok(forgotten)
+    }
+
     /// All records as `role/handler`, sorted.
     pub fn list(&self) -> Vec<String> {
-        let names = |directory: &Path| -> Vec<String> {
-            let Ok(entries) = fs::read_dir(directory) else {
-                return Vec::new();
-            };
-            entries.flatten().filter_map(|e| decode(e.file_name().to_str()?)).collect()
-        };
         let mut found: Vec<String> = names(&self.directory)
             .into_iter()
             .flat_map(|role| {
@@ -81,6 +94,14 @@ impl PendingHandlers {
     fn path(&self, role: &str, handler: &str) -> PathBuf {
         self.directory.join(encode(role)).join(encode(handler))
     }
+}
+
+/// The names that the files of a directory stand for; none where there is no directory.
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|entry| decode(entry.file_name().to_str()?)).collect()
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -146,5 +167,18 @@ mod tests {
         pending.remove("base", "restart chrony").unwrap();
         pending.remove("base", "restart chrony").unwrap();
         assert_eq!(pending.list(), ["base/../../etc"]);
+    }
+
+    #[test]
+    fn what_no_role_has_any_more_is_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let pending = PendingHandlers::in_directory(directory.path().join("pending"));
+        let forget = |role: &str| pending.forget_unknown(role, |name| name == "new").unwrap();
+        assert_eq!(forget("base"), Vec::<String>::new());
+        for (role, handler) in [("base", "new"), ("base", "old"), ("redis", "old")] {
+            pending.record(role, handler).unwrap();
+        }
+        assert_eq!(forget("base"), ["old"]);
+        assert_eq!(pending.list(), ["base/new", "redis/old"]);
     }
 }

@@ -1,15 +1,17 @@
-//! Relays TCP connections that are opened *from this host*. One thread serves all streams with
+//! Relays connections that are opened *from this host*. One thread serves all streams with
 //! non-blocking sockets; every stream has its own credit in each direction, so a stream whose peer
 //! (or whose reader on the controller) stalls holds up nothing but itself.
 
 use super::writer::FrameWriter;
-use crate::wire::{CHUNK, FromAgent, STREAM_WINDOW};
+use crate::wire::{CHUNK, FromAgent, RelayTarget, STREAM_WINDOW};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, ipproto, socket_with, sockopt};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    connect, ipproto, recv, send, shutdown, socket_with, sockopt,
+};
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ pub enum RelayRequest {
         /// The stream's number.
         stream: u32,
         /// Where to.
-        to: SocketAddr,
+        to: RelayTarget,
         /// How long to wait.
         timeout: Duration,
     },
@@ -84,7 +86,7 @@ struct Loop {
 }
 
 struct Stream {
-    socket: TcpStream,
+    socket: OwnedFd,
     phase: Phase,
     /// Bytes for the peer that its socket has not taken yet; at most [`STREAM_WINDOW`].
     outgoing: Vec<u8>,
@@ -127,7 +129,7 @@ impl Loop {
 
     fn serve(&mut self, request: RelayRequest) {
         match request {
-            RelayRequest::Open { stream, to, timeout } => match begin_connect(to) {
+            RelayRequest::Open { stream, to, timeout } => match begin_connect(&to) {
                 Ok(socket) => {
                     let phase = Phase::Connecting(Instant::now() + timeout);
                     self.streams.insert(stream, Stream::new(socket, phase));
@@ -227,7 +229,8 @@ impl Loop {
         match sockopt::socket_error(&stream.socket) {
             Ok(Ok(())) => {
                 stream.phase = Phase::Open;
-                stream.socket.set_nodelay(true).ok();
+                // A socket that is no TCP connection has no such delay to take off.
+                sockopt::set_tcp_nodelay(&stream.socket, true).ok();
                 self.writer.bulk(&FromAgent::Opened { stream: number }).ok();
                 self.write_out(number);
             }
@@ -261,7 +264,7 @@ impl Loop {
         }
         let allowed = CHUNK.min(usize::try_from(stream.credit).unwrap_or(CHUNK));
         let mut buffer = vec![0; allowed];
-        match stream.socket.read(&mut buffer) {
+        match received(&stream.socket, &mut buffer) {
             Ok(0) => {
                 stream.read_closed = true;
                 let done = stream.write_closed && stream.outgoing.is_empty();
@@ -308,7 +311,7 @@ impl Loop {
 }
 
 impl Stream {
-    fn new(socket: TcpStream, phase: Phase) -> Self {
+    fn new(socket: OwnedFd, phase: Phase) -> Self {
         Self {
             socket,
             phase,
@@ -341,11 +344,11 @@ impl Stream {
         }
         let mut written = 0;
         while written < self.outgoing.len() {
-            match self.socket.write(&self.outgoing[written..]) {
+            match send(&self.socket, &self.outgoing[written..], SendFlags::NOSIGNAL) {
                 Ok(n) => written += n,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Next::Fail(error.to_string()),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(error) => return Next::Fail(io::Error::from(error).to_string()),
             }
         }
         self.outgoing.drain(..written);
@@ -354,7 +357,7 @@ impl Stream {
             if self.read_closed {
                 return Next::Drop;
             }
-            self.socket.shutdown(Shutdown::Write).ok();
+            shutdown(&self.socket, Shutdown::Write).ok();
         }
         Next::Keep
     }
@@ -364,12 +367,32 @@ fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-fn begin_connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+fn received(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (count, _) = recv(socket, buffer, RecvFlags::empty())?;
+    Ok(count)
+}
+
+fn begin_connect(to: &RelayTarget) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, Some(ipproto::TCP))?;
-    match connect(&socket, &to) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(TcpStream::from(socket)),
+    let stream = |family, protocol| socket_with(family, SocketType::STREAM, flags, protocol);
+    let (socket, begun) = match to {
+        RelayTarget::Tcp(to) => {
+            let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+            let socket = stream(family, Some(ipproto::TCP))?;
+            let begun = connect(&socket, to);
+            (socket, begun)
+        }
+        RelayTarget::Unix(path) => {
+            let address = SocketAddrUnix::new(path.as_str())?;
+            let socket = stream(AddressFamily::UNIX, None)?;
+            let begun = connect(&socket, &address);
+            (socket, begun)
+        }
+    };
+    match begun {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        // On a path this means that nobody takes connections off a full queue.
+        Err(Errno::AGAIN) => Err(io::Error::other("too many connections wait there already")),
         Err(error) => Err(error.into()),
     }
 }

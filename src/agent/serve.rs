@@ -266,9 +266,11 @@ impl BatchThread {
             let (prover, writer) = (self.prover.clone(), self.writer.clone());
             let prove: Prove = Box::new(move |deadline| prover.ask(&writer, batch, deadline));
             let converge = (self.make_converge)(&self.paths, &work, prove);
-            let end = runner.run(Arc::new(work), converge);
+            let work = Arc::new(work);
+            let end = runner.run(Arc::clone(&work), converge);
             let complete = end == BatchEnd::Complete;
-            self.writer.report(&FromAgent::BatchDone { batch, complete }).ok();
+            let forgotten = runner.forget_unknown(&work, end);
+            self.writer.report(&FromAgent::BatchDone { batch, complete, forgotten }).ok();
             if end == BatchEnd::Stuck {
                 self.writer.flush(LAST_WORDS);
                 processes::kill_descendants();

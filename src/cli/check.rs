@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::output::{out, tell};
+use crate::cluster;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::plan::{self, SecretLookup};
@@ -62,7 +63,9 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     let (_, present_problems) = Present::find(&settings.root, &declared);
     problems.extend(present_problems);
     gate::check(&site, problems);
-    plan::check(&site, Arc::new(Placeholders(declared)), problems);
+    let secrets = Arc::new(Placeholders(declared));
+    plan::check(&site, secrets.clone(), problems);
+    cluster::check(&site, secrets, problems);
     Some(site)
 }
 
@@ -74,15 +77,9 @@ impl SiteSecrets {
     pub fn lookup(&self) -> Arc<dyn SecretLookup> {
         Arc::new(Loaded(Arc::clone(&self.0)))
     }
-
-    /// For every sink.
-    pub fn redactor(&self) -> impl Fn(&str) -> String + Send + 'static {
-        let redactor = Redactor::of(&self.0);
-        move |text| redactor.redact(text).into_owned()
-    }
 }
 
-/// Opens the secrets when a template of the site asks for one.
+/// Opens the secrets when a template of the site asks for one; from then on every sink masks them.
 ///
 /// # Errors
 /// Everything that keeps them closed.
@@ -92,6 +89,7 @@ pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnost
     }
     let store = SecretStore::open(&settings.root, &settings.identity())?;
     let (secrets, _) = store.load()?;
+    settings.redactor.learn(Redactor::of(&secrets));
     Ok(SiteSecrets(Arc::new(secrets)))
 }
 

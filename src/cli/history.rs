@@ -3,9 +3,9 @@
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
-use crate::event::{TestKind, now_ms};
+use crate::event::{TestKind, Verdict, now_ms};
 use crate::gate;
-use crate::history::{GateRecord, Index, RecordState, Records, StateDir, read_journal};
+use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
 use crate::plan::layer_digest;
 use crate::report::{duration, line_of, plural};
 use crate::run::hosts_of;
@@ -115,9 +115,9 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
     };
     let records = StateDir::open(&settings.root).and_then(|state| {
         let index = Index::open(&state)?;
-        Ok((Records::open(state.path())?, index.runs(1)?))
+        Ok((Records::open(state.path())?, index))
     });
-    let (records, last) = match records {
+    let (records, index) = match records {
         Ok(read) => read,
         Err(error) => return failed("the state cannot be read", &error),
     };
@@ -143,6 +143,10 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         if !proved {
             exit = Exit::Differences;
         }
+        let drift = match index.drift(&layer.name) {
+            Ok(drift) => drift,
+            Err(error) => return failed("the index of runs cannot be read", &error),
+        };
         if settings.json {
             for (kind, state) in &states {
                 let (word, record, why) = parts(state);
@@ -152,16 +156,24 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
                     "hosts": record.map(|r| r.hosts.len()),
                 }));
             }
+            if let Some(drift) = &drift {
+                print_json(&serde_json::json!({ "drift": drift }));
+            }
             continue;
         }
         out!("{}", settings.palette.name(&layer.name));
         for (kind, state) in &states {
             out!("  {:9} {}", kind.word(), proof(state, settings));
         }
+        out!("  {:9} {}", "drift", drift_text(drift.as_ref(), settings));
         if !proved {
             out!("  next      strata install --layer {}", layer.name);
         }
     }
+    let last = match index.runs(1) {
+        Ok(last) => last,
+        Err(error) => return failed("the index of runs cannot be read", &error),
+    };
     if let Some(run) = last.first().filter(|_| !settings.json) {
         out!(
             "last run  {}  {}  {}",
@@ -171,6 +183,23 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         );
     }
     exit
+}
+
+/// What the last look at a layer's hosts found.
+fn drift_text(drift: Option<&Drift>, settings: &Settings) -> String {
+    let Some(drift) = drift else { return settings.palette.dim("never looked for") };
+    let what = match drift.verdict {
+        Verdict::Pass => settings.palette.good("none"),
+        Verdict::Fail => settings.palette.bad(plural(drift.differences as usize, "difference")),
+        Verdict::NotRun => settings.palette.warn("could not be looked for"),
+        Verdict::NotApplicable => settings.palette.dim("not looked for"),
+    };
+    format!(
+        "{what}  {} on {} in run {}",
+        moment(drift.at_ms),
+        plural(drift.hosts as usize, "host"),
+        drift.run
+    )
 }
 
 fn parts(state: &RecordState) -> (&'static str, Option<&GateRecord>, Option<&str>) {

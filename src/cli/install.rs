@@ -103,6 +103,17 @@ pub enum KindArgument {
     Perf,
 }
 
+impl KindArgument {
+    /// The kind of test.
+    pub const fn test(self) -> TestKind {
+        match self {
+            Self::Diag => TestKind::Diag,
+            Self::Failover => TestKind::Failover,
+            Self::Perf => TestKind::Perf,
+        }
+    }
+}
+
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
     let gate = match arguments.gate {
@@ -110,7 +121,6 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         GateArgument::Full => GateChoice::Full,
         GateArgument::Diag => GateChoice::Diag,
     };
-    let command = described("install", &arguments.selection);
     let work = Work {
         selection: &arguments.selection,
         tags: &arguments.tag,
@@ -120,20 +130,12 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         confirm: arguments.confirm.as_deref(),
         kinds: None,
     };
-    execute(&work, &command, settings)
+    execute(&work, &arguments.typed(), settings)
 }
 
 /// Runs `strata verify`.
 pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
-    let mut kinds: Vec<TestKind> = arguments
-        .kind
-        .iter()
-        .map(|kind| match kind {
-            KindArgument::Diag => TestKind::Diag,
-            KindArgument::Failover => TestKind::Failover,
-            KindArgument::Perf => TestKind::Perf,
-        })
-        .collect();
+    let mut kinds: Vec<TestKind> = arguments.kind.iter().map(|kind| kind.test()).collect();
     if kinds.is_empty() {
         kinds.push(TestKind::Diag);
     }
@@ -148,7 +150,7 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         confirm: arguments.confirm.as_deref(),
         kinds: Some(kinds),
     };
-    execute(&work, &described("verify", &arguments.selection), settings)
+    execute(&work, &arguments.typed(), settings)
 }
 
 struct Work<'a> {
@@ -159,17 +161,6 @@ struct Work<'a> {
     faults: bool,
     confirm: Option<&'a str>,
     kinds: Option<Vec<TestKind>>,
-}
-
-fn described(verb: &str, selection: &SelectionArguments) -> String {
-    let mut text = verb.to_owned();
-    for layer in &selection.layer {
-        text.push_str(&format!(" --layer {layer}"));
-    }
-    for host in &selection.host {
-        text.push_str(&format!(" --host {host}"));
-    }
-    text
 }
 
 /// Loads, checks, locks, connects, runs, reports.
@@ -230,7 +221,10 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let run_id = StateDir::new_run_id();
     let summary = Summary::default();
     let journal = match Journal::create(&state.journal(&run_id)) {
-        Ok(journal) => journal,
+        Ok(journal) => {
+            settings.run.begin(&run_id, &state.journal(&run_id));
+            journal
+        }
         Err(error) => {
             tell!("error: the journal cannot be written: {error}; no host was touched");
             return Exit::Internal;
@@ -244,9 +238,9 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
             return Exit::Internal;
         }
     };
-    let redactor = secrets.redactor();
-    let redacting =
-        Redacting::new(Box::new(move |text| redactor(text)), Box::new(journal), consumers);
+    let redactor = settings.redactor.clone();
+    let redact = move |text: &str| redactor.redact(text).into_owned();
+    let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
     let stop = Stop::new();
     let (events, thread) = Events::start(Box::new(redacting), stop.clone());
     let start = Instant::now();
@@ -295,12 +289,26 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         took_ms: crate::event::elapsed_ms(start),
     });
     drop(events);
-    // The consumers' thread ends with the last sender; a panic there is reported by the hook.
-    let _ = thread.join();
+    // The consumers' thread ends with the last sender; a panic there was reported by the hook.
+    let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
+    if exit == Exit::Done {
+        prune(&state, site);
+    }
     if !settings.json {
         eprint!("{}", summary.text(&settings.palette));
     }
     exit
+}
+
+/// Removes journals beyond those that the site keeps. Only a run that ended well does it: after a
+/// bad one everything may still be of use.
+fn prune(state: &StateDir, site: &Site) {
+    let pruned = state
+        .prune(site.config.history.keep_runs as usize)
+        .and_then(|gone| if gone.is_empty() { Ok(()) } else { Index::open(state)?.forget(&gone) });
+    if let Err(error) = pruned {
+        tell!("warning: old journals were not removed: {error}");
+    }
 }
 
 /// A selection that holds nothing is a mistake, not a success.
@@ -382,6 +390,7 @@ pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) 
         },
         port: ssh.port,
         holder,
+        lock_wait: Duration::from_secs(u64::from(site.config.run.lock_wait)),
         parallel: site.config.run.parallel as usize,
     }
 }

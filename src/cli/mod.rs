@@ -5,15 +5,18 @@ pub mod secrets;
 mod agent;
 mod arguments;
 mod check;
+mod fault;
 mod history;
 mod hosts;
 mod images;
 mod install;
 mod lab;
+mod log;
 mod output;
 mod rehearse;
 mod runtime;
 mod settings;
+mod typed;
 mod undo;
 
 pub use settings::Settings;
@@ -42,19 +45,27 @@ pub fn main() -> ExitCode {
             return Exit::InvalidInput.into();
         }
     };
-    let exit = match &arguments.command {
-        Command::Check(arguments) => check::run(arguments, &settings),
-        Command::Install(arguments) => install::install(arguments, &settings),
-        Command::Verify(arguments) => install::verify(arguments, &settings),
-        Command::Rehearse(arguments) => rehearse::run(arguments, &settings),
-        Command::Status(arguments) => history::status(arguments, &settings),
-        Command::History(arguments) => history::history(arguments, &settings),
-        Command::Show(arguments) => history::show(arguments, &settings),
-        Command::Hosts(arguments) => hosts::run(arguments, &settings),
-        Command::Secrets(arguments) => secrets::command(arguments, &settings),
-        Command::Undo(arguments) => undo::run(arguments, &settings),
-        Command::Lab(arguments) => lab::run(arguments, &settings),
-        Command::Agent(arguments) => agent::run(arguments, &settings),
-    };
-    exit.into()
+    fault::watch(&settings.redactor, &settings.run);
+    if let Err(message) = log::start(&settings) {
+        tell!("error: {message}");
+        return Exit::InvalidInput.into();
+    }
+    fault::contained(|| command(&arguments.command, &settings)).into()
+}
+
+fn command(command: &Command, settings: &Settings) -> Exit {
+    match command {
+        Command::Check(arguments) => check::run(arguments, settings),
+        Command::Install(arguments) => install::install(arguments, settings),
+        Command::Verify(arguments) => install::verify(arguments, settings),
+        Command::Rehearse(arguments) => rehearse::run(arguments, settings),
+        Command::Status(arguments) => history::status(arguments, settings),
+        Command::History(arguments) => history::history(arguments, settings),
+        Command::Show(arguments) => history::show(arguments, settings),
+        Command::Hosts(arguments) => hosts::run(arguments, settings),
+        Command::Secrets(arguments) => secrets::command(arguments, settings),
+        Command::Undo(arguments) => undo::run(arguments, settings),
+        Command::Lab(arguments) => lab::run(arguments, settings),
+        Command::Agent(arguments) => agent::run(arguments, settings),
+    }
 }

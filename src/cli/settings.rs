@@ -1,7 +1,9 @@
 //! Flags, environment and terminal become typed settings here, and nowhere else.
 
 use super::arguments::{ColorChoice, Global};
+use super::fault::CurrentRun;
 use crate::report::Palette;
+use crate::secrets::SharedRedactor;
 use crate::site::Profile;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -34,6 +36,12 @@ pub struct Settings {
     pub editor: Option<String>,
     /// Who runs this, for locks: `user@host`.
     pub who: String,
+    /// The filter of the log, when one is wished.
+    pub log: Option<String>,
+    /// Masks secrets in everything that is shown or kept, once they are loaded.
+    pub redactor: SharedRedactor,
+    /// The run in hand.
+    pub run: CurrentRun,
 }
 
 impl Settings {
@@ -58,6 +66,7 @@ impl Settings {
             None => site_above()?,
         };
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let log = variable("STRATA_LOG");
         Ok(Self {
             root,
             profile: if global.rehearsal { Profile::Rehearsal } else { Profile::Production },
@@ -68,6 +77,7 @@ impl Settings {
                 && !global.json
                 && !global.verbose
                 && !global.no_progress
+                && log.is_none()
                 && variable("CI").is_none(),
             interactive: std::io::stdin().is_terminal() && stderr_is_terminal && !global.json,
             terminal: std::env::var_os("TERM")
@@ -76,6 +86,9 @@ impl Settings {
             agent_socket: variable("SSH_AUTH_SOCK").map(PathBuf::from),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             who: format!("{}@{host}", variable("USER").unwrap_or_else(|| "root".to_owned())),
+            log,
+            redactor: SharedRedactor::new(),
+            run: CurrentRun::default(),
         })
     }
 

@@ -86,8 +86,6 @@ codes! {
     TEMPLATE = "E0509";
     /// A variable is not defined.
     UNDEFINED = "E0510";
-    /// A template is used by no role.
-    TEMPLATE_UNUSED = "E0511";
     /// A gate's settings are wrong.
     GATE = "E0512";
     /// A secret stands where others can read it.
@@ -100,8 +98,6 @@ codes! {
     VERSION_UNPINNED = "E0602";
     /// A pin that upstream no longer serves.
     VERSION_GONE = "E0603";
-    /// A version's name is not used or not known.
-    VERSION_UNKNOWN = "E0604";
     /// A setting of `strata.toml` is wrong.
     SETTING = "E0701";
     /// A selection names something that is not there.

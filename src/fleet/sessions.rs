@@ -11,6 +11,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// How soon a held lock is tried again.
+const LOCK_AGAIN: Duration = Duration::from_millis(250);
+
 /// How to reach the hosts of a site.
 #[derive(Debug, Clone)]
 pub struct Connection {
@@ -20,6 +23,9 @@ pub struct Connection {
     pub port: u16,
     /// Who holds the hosts' locks, `None` to take none.
     pub holder: Option<LockHolder>,
+    /// How long a lock that another run holds is waited for. The agent of a run that was killed
+    /// finishes the step in hand and lets go of the lock then.
+    pub lock_wait: Duration,
     /// Hosts at work at the same time.
     pub parallel: usize,
 }
@@ -71,7 +77,7 @@ impl Fleet {
         let host = site.hosts.get(name).filter(|_| self.problem(name).is_none())?;
         let transport = transport_of(host, &site.config.operator.0);
         let attempt = tokio::select! {
-            attempt = connect_one(host, transport, connection) => attempt,
+            attempt = connect_one(host, transport, connection, events) => attempt,
             () = stop.soon() => Err(Refusal::stopped()),
         };
         let attempt = attempt.and_then(|(session, took_ms)| {
@@ -158,7 +164,7 @@ impl Refusal {
     fn stopped() -> Self {
         Self {
             class: HostProblem::Unreachable,
-            reason: "stopped before the connection was made".to_owned(),
+            reason: "stopped before the host could be worked on".to_owned(),
             hint: None,
         }
     }
@@ -186,6 +192,7 @@ async fn connect_one(
     host: &Host,
     transport: Transport,
     connection: &Connection,
+    events: &Events,
 ) -> Result<(AgentSession, u64), Refusal> {
     let target = Target {
         name: host.name.clone(),
@@ -206,18 +213,62 @@ async fn connect_one(
         })?;
     let took_ms = elapsed_ms(start);
     if let Some(holder) = &connection.holder {
-        session.lock(holder.clone()).await.map_err(|error| Refusal {
-            class: match error {
-                LockError::Held { .. } => HostProblem::Locked,
-                LockError::Failed { .. } => HostProblem::Unfit,
-                LockError::Session(_) => HostProblem::Unreachable,
-            },
-            hint: matches!(error, LockError::Held { .. })
-                .then(|| "wait for that run, or stop it; the lock ends with it".to_owned()),
-            reason: without_name(host, &error.to_string()),
-        })?;
+        lock(host, &session, holder, connection.lock_wait, events).await?;
     }
     Ok((session, took_ms))
+}
+
+/// Takes the host's lock. One that is held is tried again until the limit; who holds it is said
+/// once, so that nobody wonders why nothing happens.
+async fn lock(
+    host: &Host,
+    session: &AgentSession,
+    holder: &LockHolder,
+    limit: Duration,
+    events: &Events,
+) -> Result<(), Refusal> {
+    let start = Instant::now();
+    let mut said = false;
+    loop {
+        let error = match session.lock(holder.clone()).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let reason = without_name(host, &error.to_string());
+        let class = match error {
+            LockError::Held { .. } => HostProblem::Locked,
+            LockError::Failed { .. } => HostProblem::Unfit,
+            LockError::Session(_) => HostProblem::Unreachable,
+        };
+        if class != HostProblem::Locked {
+            return Err(Refusal { class, reason, hint: None });
+        }
+        if start.elapsed() >= limit {
+            let waited = match limit.as_secs() {
+                0 => String::new(),
+                seconds => format!("; waited {seconds} s for it"),
+            };
+            return Err(Refusal {
+                class,
+                reason: format!("{reason}{waited}"),
+                hint: Some(
+                    "wait for that run, or stop it; the lock ends with it, and of a run that was killed with the step in hand"
+                        .to_owned(),
+                ),
+            });
+        }
+        if !said {
+            said = true;
+            events.emit(EventKind::Note {
+                text: format!(
+                    "  {}  {reason}; waiting up to {} s for it",
+                    host.name,
+                    limit.as_secs()
+                ),
+            });
+        }
+        tokio::time::sleep(LOCK_AGAIN).await;
+    }
 }
 
 /// Errors of a session begin with the host's name, which an event already carries.

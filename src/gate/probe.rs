@@ -32,7 +32,11 @@ pub async fn output_of(
     let (outcome, stdout, stderr) = run(session, argv, stdin).await?;
     match outcome {
         ExecOutcome::Exited(0) => Ok(stdout),
-        other => Err(format!("{}: {}{}", argv.join(" "), ended(&other), tail(&stderr))),
+        other => {
+            // Some programs complain on their standard output.
+            let said = [tail(&stderr), tail(&stdout)].into_iter().find(|text| !text.is_empty());
+            Err(format!("{}: {}{}", argv.join(" "), ended(&other), said.unwrap_or_default()))
+        }
     }
 }
 

@@ -60,11 +60,16 @@ pub async fn run(
         let mut verdict = GateVerdict::Green;
         let mut failed = false;
         for (role, test) in &tests {
-            // Diag only looks: after a failure the rest is still worth knowing. A fault is injected
-            // only into what is known to be whole.
+            // After a failed look or measurement the others are still worth knowing. A fault is
+            // injected only into what is known to be whole, and only the whole is measured.
+            let before = match kind {
+                TestKind::Diag => GateVerdict::Green,
+                TestKind::Failover => overall_of(overall, verdict),
+                TestKind::Perf => overall,
+            };
             let why_not = if stop.wished() {
                 Some("stopped by the operator")
-            } else if kind != TestKind::Diag && overall_of(overall, verdict) != GateVerdict::Green {
+            } else if before != GateVerdict::Green {
                 Some("an earlier test failed")
             } else {
                 None

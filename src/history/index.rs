@@ -1,12 +1,32 @@
 //! The SQLite index over the journals. Only an index: it can be deleted and is rebuilt.
 
 use super::{StateDir, read_journal};
-use crate::event::{Consumer, Event, EventKind, HostState, StepOutcome};
-use rusqlite::{Connection, params};
+use crate::event::{Consumer, Event, EventKind, HostState, StepOutcome, Verdict};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::io;
 
 /// Version of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// The test whose verdict says whether a layer's hosts are as wanted.
+const DRIFT_TEST: &str = "converged";
+
+/// The last look at whether the hosts of a layer are as wanted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Drift {
+    /// The layer.
+    pub layer: String,
+    /// How the look ended.
+    pub verdict: Verdict,
+    /// Differences found.
+    pub differences: u32,
+    /// Hosts that the run was for.
+    pub hosts: u32,
+    /// When, in milliseconds since the epoch.
+    pub at_ms: u64,
+    /// The run that looked.
+    pub run: String,
+}
 
 /// The index.
 #[derive(Debug)]
@@ -55,6 +75,10 @@ impl Index {
                 .database
                 .execute_batch(&format!(
                     "DROP TABLE IF EXISTS runs;
+                     DROP TABLE IF EXISTS drift;
+                     CREATE TABLE drift (
+                        layer TEXT PRIMARY KEY, verdict TEXT NOT NULL, differences INTEGER NOT NULL,
+                        hosts INTEGER NOT NULL, at_ms INTEGER NOT NULL, run TEXT NOT NULL);
                      CREATE TABLE runs (
                         run TEXT PRIMARY KEY, command TEXT NOT NULL, started_ms INTEGER NOT NULL,
                         took_ms INTEGER, exit_code INTEGER, hosts INTEGER NOT NULL,
@@ -96,6 +120,67 @@ impl Index {
             })
             .map_err(other)?;
         rows.collect::<Result<_, _>>().map_err(other)
+    }
+
+    /// The last look at a layer.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn drift(&self, layer: &str) -> io::Result<Option<Drift>> {
+        self.database
+            .query_row(
+                "SELECT verdict, differences, hosts, at_ms, run FROM drift WHERE layer = ?1",
+                [layer],
+                |row| {
+                    let verdict: String = row.get(0)?;
+                    let Ok(verdict) = serde_json::from_str(&verdict) else { return Ok(None) };
+                    let layer = layer.to_owned();
+                    Ok(Some(Drift {
+                        layer,
+                        verdict,
+                        differences: row.get(1)?,
+                        hosts: row.get(2)?,
+                        at_ms: row.get(3)?,
+                        run: row.get(4)?,
+                    }))
+                },
+            )
+            .optional()
+            .map(Option::flatten)
+            .map_err(other)
+    }
+
+    /// Forgets runs whose journals are gone.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn forget(&self, runs: &[String]) -> io::Result<()> {
+        for run in runs {
+            self.database.execute("DELETE FROM runs WHERE run = ?1", [run]).map_err(other)?;
+        }
+        Ok(())
+    }
+
+    /// Notes a look at a layer; an older one than that which is known is left.
+    fn write_drift(&self, drift: &Drift) -> io::Result<()> {
+        self.database
+            .execute(
+                "INSERT INTO drift VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (layer) DO UPDATE SET verdict = excluded.verdict,
+                    differences = excluded.differences, hosts = excluded.hosts,
+                    at_ms = excluded.at_ms, run = excluded.run
+                 WHERE excluded.at_ms >= drift.at_ms",
+                params![
+                    drift.layer,
+                    serde_json::to_string(&drift.verdict)?,
+                    drift.differences,
+                    drift.hosts,
+                    drift.at_ms,
+                    drift.run
+                ],
+            )
+            .map_err(other)?;
+        Ok(())
     }
 
     /// Reads the journals that are not in the index, or were cut short when they were read. One
@@ -150,7 +235,7 @@ impl Index {
 }
 
 impl Consumer for Index {
-    /// Counts in memory; a row is written at the start and at the end of a run only.
+    /// Counts in memory; a row is written at the start and at the end of a run, and at a look at drift.
     fn event(&mut self, event: &Event) -> io::Result<()> {
         if let EventKind::RunStarted { run, command, hosts, .. } = &event.kind {
             self.current = Some(RunSummary {
@@ -174,6 +259,17 @@ impl Consumer for Index {
             EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => run.failed += 1,
             EventKind::HostUnusable { .. }
             | EventKind::HostFinished { state: HostState::Lost, .. } => run.unreachable += 1,
+            EventKind::TestFinished { layer, test, verdict, found, .. } if test == DRIFT_TEST => {
+                let drift = Drift {
+                    layer: layer.clone(),
+                    verdict: *verdict,
+                    differences: u32::try_from(found.len()).unwrap_or(u32::MAX),
+                    hosts: run.hosts,
+                    at_ms: event.at_ms,
+                    run: run.run.clone(),
+                };
+                return self.write_drift(&drift);
+            }
             EventKind::RunFinished { exit_code, took_ms, .. } => {
                 run.exit_code = Some(*exit_code);
                 run.took_ms = Some(*took_ms);
@@ -210,16 +306,61 @@ mod tests {
                 hosts: vec!["a".into(), "b".into()],
                 layers: vec![],
             },
+            EventKind::TestFinished {
+                layer: "base".into(),
+                test: "converged".into(),
+                kind: crate::event::TestKind::Diag,
+                verdict: Verdict::Fail,
+                expected: "nothing to change".into(),
+                found: vec!["a: content".into()],
+                measured: Vec::new(),
+                took_ms: 1,
+            },
             EventKind::RunFinished { exit_code: 0, reason: "done".into(), took_ms: 5 },
         ];
         for kind in kinds {
             journal.event(&Event { at_ms: 1, kind }).unwrap();
         }
         for _ in 0..2 {
-            let runs = Index::open(&state).unwrap().runs(10).unwrap();
+            let index = Index::open(&state).unwrap();
+            let drift = index.drift("base").unwrap().unwrap();
+            assert_eq!((drift.verdict, drift.differences, drift.hosts), (Verdict::Fail, 1, 2));
+            assert_eq!(index.drift("redis").unwrap(), None);
+            let runs = index.runs(10).unwrap();
             assert_eq!(runs.len(), 1);
             assert_eq!((runs[0].hosts, runs[0].exit_code), (2, Some(0)));
             std::fs::remove_file(state.path().join("index.sqlite")).unwrap();
         }
+    }
+
+    #[test]
+    fn the_oldest_journals_go_and_the_index_forgets_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let ids = ["20260101-000000-aaaa", "20260102-000000-aaaa", "20260103-000000-aaaa"];
+        for run in ids {
+            let mut journal = Journal::create(&state.journal(run)).unwrap();
+            let kind = EventKind::RunStarted {
+                schema: 1,
+                run: run.into(),
+                site: "s".into(),
+                command: "install".into(),
+                version: "0".into(),
+                rehearsal: false,
+                hosts: vec![],
+                layers: vec![],
+            };
+            journal.event(&Event { at_ms: 1, kind }).unwrap();
+        }
+        let index = Index::open(&state).unwrap();
+        assert_eq!(index.runs(10).unwrap().len(), 3);
+        assert_eq!(state.prune(3).unwrap(), Vec::<String>::new());
+        let gone = state.prune(1).unwrap();
+        assert_eq!(gone, ids[..2]);
+        index.forget(&gone).unwrap();
+        assert_eq!(state.runs(), ids[2..]);
+        let left: Vec<String> =
+            Index::open(&state).unwrap().runs(10).unwrap().into_iter().map(|run| run.run).collect();
+        assert_eq!(left, ids[2..]);
     }
 }

@@ -11,7 +11,7 @@ mod record;
 mod redacting;
 
 pub use baseline::Baseline;
-pub use index::{Index, RunSummary};
+pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
 pub use record::{GateRecord, RecordState, Records};
@@ -63,6 +63,23 @@ impl StateDir {
             .collect();
         runs.sort();
         runs
+    }
+
+    /// Removes the oldest journals beyond the newest `keep`, and says which. A run that was never
+    /// indexed goes like any other: the journal is what is kept.
+    ///
+    /// # Errors
+    /// When a journal cannot be removed; those before it are gone.
+    pub fn prune(&self, keep: usize) -> std::io::Result<Vec<String>> {
+        let mut runs = self.runs();
+        runs.truncate(runs.len().saturating_sub(keep));
+        for run in &runs {
+            match std::fs::remove_file(self.journal(run)) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(runs)
     }
 
     /// A new run's id: its start in UTC and four random letters.

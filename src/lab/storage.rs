@@ -72,7 +72,7 @@ pub(super) fn unmount_below(directory: &Path) -> Result<()> {
 /// that stays is in use by a container that was started while the image was mounted and has a copy
 /// of the machine's mounts (not one of a lab's own); the kernel frees it with its last user.
 pub(super) fn release_loop_devices(directory: &Path) {
-    let _freed_later = wait_until(
+    let freed = wait_until(
         &format!("the release of the loop devices of {}", directory.display()),
         Duration::from_secs(2),
         Duration::from_millis(20),
@@ -87,6 +87,9 @@ pub(super) fn release_loop_devices(directory: &Path) {
             Err(format!("still in use: {}", devices.join(" ")))
         },
     );
+    if let Err(error) = freed {
+        tracing::info!(%error, "loop devices go with their last user");
+    }
 }
 
 fn loop_devices_of(directory: &Path) -> Vec<String> {

@@ -4,7 +4,7 @@ use super::aggregate;
 use super::context::{self, SecretLookup, SecretsObject};
 use super::owners::Owners;
 use super::render::Templates;
-use super::secret_place::{Marked, is_marked, misplaced};
+use super::secret_place;
 use super::shared_items::{self, Shared};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
@@ -64,7 +64,7 @@ pub struct Resolver<'site> {
     templates: Templates<'site>,
     shared: BTreeMap<String, Value>,
     secrets: Arc<SecretsObject>,
-    /// True while a site is checked: secrets are marks, and one in a wrong place is reported.
+    /// True while a site is checked: a secret in a wrong place is reported.
     checking: bool,
 }
 
@@ -114,7 +114,7 @@ impl<'site> Resolver<'site> {
         secrets: Arc<dyn SecretLookup>,
         problems: &mut Diagnostics,
     ) -> Self {
-        Self { checking: true, ..Self::new(site, Arc::new(Marked(secrets)), problems) }
+        Self { checking: true, ..Self::new(site, secrets, problems) }
     }
 
     /// What `host` must have for `layer`. `tags` restrict the steps when there are any.
@@ -242,7 +242,7 @@ impl<'site> Resolver<'site> {
         );
         let secret = self.secrets.take_asked();
         if secret && self.checking {
-            self.secret_settings(host, &settings, problems);
+            self.secret_settings(scope, problems);
         }
         let mut skipped = Vec::new();
         let mut file_only = Vec::new();
@@ -275,19 +275,26 @@ impl<'site> Resolver<'site> {
     }
 
     /// Reports kernel settings that carry a secret, where the role has them.
-    fn secret_settings(
-        &self,
-        host: &Host,
-        settings: &BTreeMap<String, String>,
-        problems: &mut Diagnostics,
-    ) {
-        for role in aggregate::roles_of(self.site, &host.name) {
-            for entry in role.sysctl.iter().filter_map(Node::entries).flatten() {
-                if settings.get(&entry.key).is_some_and(|value| is_marked(value)) {
-                    problems.push(misplaced_secret("sysctl", entry.node.span(&role.source)));
-                }
+    fn secret_settings(&self, scope: &HostScope<'_>, problems: &mut Diagnostics) {
+        for role in aggregate::roles_of(self.site, &scope.host.name) {
+            if let (Some(table), Some(context)) = (&role.sysctl, scope.contexts.get(&role.name)) {
+                self.misplaced("sysctl", table, role, context, problems);
             }
         }
+    }
+
+    fn misplaced(
+        &self,
+        kind: &str,
+        body: &Node,
+        role: &Role,
+        context: &Value,
+        problems: &mut Diagnostics,
+    ) {
+        let (templates, secrets) = (&self.templates, &self.secrets);
+        secret_place::misplaced(kind, body, &role.source, templates, secrets, context)
+            .into_iter()
+            .for_each(|problem| problems.push(problem));
     }
 
     fn role_batch(
@@ -354,15 +361,7 @@ impl<'site> Resolver<'site> {
         let resource = self.resource(role, step, context, problems)?;
         let secret = self.secrets.take_asked();
         if secret && self.checking {
-            for setting in misplaced(&resource) {
-                // A template's `dest` is the path of the file that it becomes.
-                let written =
-                    if step.kind == "template" && setting == "path" { "dest" } else { &setting };
-                let entries = step.body.entries().unwrap_or_default();
-                let entry = entries.iter().find(|entry| entry.key == written);
-                let place = entry.map_or_else(|| step.span.clone(), |e| e.node.span(&role.source));
-                problems.push(misplaced_secret(written, place));
-            }
+            self.misplaced(&step.kind, &step.body, role, context, problems);
         }
         let timeout = step.timeout.unwrap_or(self.site.config.run.step_timeout);
         Some(Item {
@@ -478,10 +477,4 @@ impl<'site> Resolver<'site> {
         });
         Some(Node { value: NodeValue::Table(entries), range: rendered.range })
     }
-}
-
-fn misplaced_secret(setting: &str, place: Span) -> Diagnostic {
-    Diagnostic::error(Code::SECRET_PLACE, format!("a secret may not stand in `{setting}`"))
-        .at(place, "readable for others")
-        .hint("write it into a `file`, `unit` or `block` (content or template), or give it to a command's `stdin`")
 }

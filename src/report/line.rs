@@ -44,6 +44,22 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::HostFinished {
             host, state, changed, steps, waiting_handlers, took_ms, ..
         } => host_line(host, *state, (*changed, *steps), waiting_handlers, *took_ms, p),
+        EventKind::ClusterFound { cluster, state, found, .. } => {
+            let state = if state == "healthy" { p.good(state) } else { p.warn(state) };
+            format!("  cluster {}  {state}: {found}", p.name(cluster))
+        }
+        EventKind::ClusterAction { cluster, action, took_ms: Some(took_ms), .. } => {
+            let took = p.dim(duration(*took_ms));
+            format!("  cluster {}  {} {action} {took}", p.name(cluster), p.warn("done"))
+        }
+        EventKind::ClusterWaiting { cluster, reason, .. } => {
+            format!("  cluster {}  {}: {reason}", p.name(cluster), p.warn("waiting"))
+        }
+        EventKind::ClusterFinished { cluster, complete, actions, took_ms, .. } => {
+            let word = if *complete { p.good("as wanted") } else { p.bad("not as wanted") };
+            let actions = plural(*actions as usize, "action");
+            format!("  cluster {}  {word}, {actions} in {}", p.name(cluster), duration(*took_ms))
+        }
         EventKind::LayerFinished { layer, complete, took_ms } => {
             let word = if *complete { p.good("converged") } else { p.bad("not converged") };
             format!("layer {}  {word} in {}", p.name(layer), duration(*took_ms))
@@ -86,6 +102,7 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             format!("{word}: {reason} in {} (exit code {exit_code})", duration(*took_ms))
         }
         EventKind::HostConnected { .. }
+        | EventKind::ClusterAction { took_ms: None, .. }
         | EventKind::StepStarted { .. }
         | EventKind::TestStarted { .. } => return None,
     };

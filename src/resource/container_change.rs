@@ -355,7 +355,7 @@ fn after_interruption(
     image: &str,
 ) -> Result<Option<Look>, Failure> {
     let Some(aside) = &found.aside else { return Ok(found.current.clone()) };
-    if !is_ours(&aside.labels) {
+    if !engine.wanted.adopt && !is_ours(&aside.labels) {
         return Err(Failure::new(format!(
             "a container {}{ASIDE} is there that strata did not make",
             engine.wanted.name

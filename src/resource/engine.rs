@@ -9,6 +9,9 @@ use std::time::Duration;
 /// Where the engine listens.
 pub const ENGINE_SOCKET: &str = "/var/run/docker.sock";
 
+/// Where the engine keeps images and containers.
+const ENGINE_DATA: &str = "/var/lib/docker/containers";
+
 /// How long the engine may take for what costs it no work.
 const QUICK: Duration = Duration::from_secs(60);
 
@@ -150,12 +153,12 @@ pub(super) fn image_id(system: &mut dyn System, name: &str) -> Result<Option<Str
 }
 
 /// True when the host has an engine at all, running or not: an earlier step may be about to
-/// install it.
+/// install it. One that does not run is installed all the same, and what it keeps is not known.
 ///
 /// # Errors
-/// When the path cannot be looked at.
+/// When a path cannot be looked at.
 pub(super) fn is_installed(system: &mut dyn System) -> Result<bool, Failure> {
-    Ok(system.metadata(ENGINE_SOCKET)?.is_some())
+    Ok(system.metadata(ENGINE_SOCKET)?.is_some() || system.metadata(ENGINE_DATA)?.is_some())
 }
 
 /// True for a reference to an image that names exactly what is meant: `repository:tag` or

@@ -167,6 +167,10 @@ impl File {
                 },
             ],
             deadline: Duration::from_secs(guard.revert_after.into()),
+            hint: format!(
+                "look at what the new {} changes for logins from the operator host: port, addresses, users, keys",
+                self.path
+            ),
         };
         system.guarded(&plan, &mut |system| {
             self.change(found, system)?;

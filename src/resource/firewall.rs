@@ -135,6 +135,7 @@ impl Firewall {
             name: "firewall".to_owned(),
             revert: vec![RevertStep::Run { argv, stdin: back.into_bytes(), required: true }],
             deadline: Duration::from_secs(self.revert_after.into()),
+            hint: "look at the [[firewall]] rules of the roles: one must let the operator host in at the port of sshd".to_owned(),
         };
         system.guarded(&plan, &mut |system| self.load(&script, system))
     }

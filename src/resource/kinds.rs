@@ -22,6 +22,7 @@ macro_rules! kinds {
         /// variant's name.
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(rename_all = "snake_case")]
+        #[expect(clippy::large_enum_variant, reason = "a role has tens of steps, not thousands")]
         pub enum Resource {
             $(#[doc = $summary] $variant($variant),)+
         }

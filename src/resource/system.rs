@@ -278,6 +278,8 @@ pub struct GuardPlan {
     pub revert: Vec<RevertStep>,
     /// How long the controller has to reach the host over a new connection.
     pub deadline: Duration,
+    /// What to look at when the host could not be reached and the change was taken back.
+    pub hint: String,
 }
 
 /// A change that runs between arming and proving.

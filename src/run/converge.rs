@@ -1,11 +1,11 @@
 //! One host through one layer.
 
 use super::changes::outcome_text;
-use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
+use crate::event::{EventKind, HostState, StepId, elapsed_ms};
 use crate::fleet::{Events, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
-use crate::ssh::AgentSession;
+use crate::ssh::{AgentSession, BatchResult};
 use std::time::Instant;
 
 /// What a host's way through a layer came to.
@@ -89,9 +89,18 @@ async fn one_batch(
     };
     tally.waiting.extend(notified);
     match result {
-        Ok(true) => HostState::Converged,
-        Ok(false) if failed || !stop.wished() => HostState::Failed,
-        Ok(false) => HostState::Stopped,
+        Ok(BatchResult { complete: true, forgotten }) => {
+            for handler in forgotten {
+                let role = &described.role;
+                let text = format!(
+                    "  {host}  {role} › handler {handler} waited, and the role does not have it any more: forgotten"
+                );
+                events.emit(EventKind::Note { text });
+            }
+            HostState::Converged
+        }
+        Ok(_) if failed || !stop.wished() => HostState::Failed,
+        Ok(_) => HostState::Stopped,
         Err(error) => {
             events.emit(EventKind::Note { text: format!("  {error}") });
             HostState::Lost
@@ -112,42 +121,52 @@ fn record(
 ) -> bool {
     let Some(item) = item_of(batch, report.slot) else { return false };
     let handler = matches!(report.slot, ItemSlot::Handler(_));
+    let mut failed = false;
+    if let ItemEvent::Finished { outcome, .. } = &report.event {
+        tally.steps += 1;
+        failed = matches!(outcome, Outcome::Failed(_));
+        if matches!(outcome, Outcome::Changed(_)) {
+            tally.changed += 1;
+            for name in &item.notify {
+                if !notified.contains(name) {
+                    notified.push(name.clone());
+                }
+            }
+        }
+        if handler && !failed {
+            notified.retain(|name| *name != item.name);
+        }
+    }
+    if let Some(event) = step_event(&report, batch, host, layer) {
+        events.emit(event);
+    }
+    failed
+}
+
+/// What a report says as an event.
+pub fn step_event(
+    report: &ItemReport,
+    batch: &Batch,
+    host: &str,
+    layer: &str,
+) -> Option<EventKind> {
+    let item = item_of(batch, report.slot)?;
     let step = StepId {
         host: host.to_owned(),
         layer: layer.to_owned(),
         role: batch.role.clone(),
         step: item.name.clone(),
-        handler,
+        handler: matches!(report.slot, ItemSlot::Handler(_)),
     };
-    match report.event {
-        ItemEvent::Started => {
-            events.emit(EventKind::StepStarted { step });
-            false
-        }
-        ItemEvent::Waiting(reason) => {
-            events.emit(EventKind::StepWaiting { step, reason });
-            false
-        }
-        ItemEvent::Finished { outcome, took_ms } => {
-            tally.steps += 1;
-            let changed = matches!(outcome, Outcome::Changed(_));
-            let failed = matches!(outcome, Outcome::Failed(_));
-            if changed {
-                tally.changed += 1;
-                for name in &item.notify {
-                    if !notified.contains(name) {
-                        notified.push(name.clone());
-                    }
-                }
-            }
-            if handler && !failed {
-                notified.retain(|name| *name != item.name);
-            }
-            let outcome: StepOutcome = outcome_text(item, outcome);
-            events.emit(EventKind::StepFinished { step, outcome, took_ms: u64::from(took_ms) });
-            failed
-        }
-    }
+    Some(match &report.event {
+        ItemEvent::Started => EventKind::StepStarted { step },
+        ItemEvent::Waiting(reason) => EventKind::StepWaiting { step, reason: reason.clone() },
+        ItemEvent::Finished { outcome, took_ms } => EventKind::StepFinished {
+            step,
+            outcome: outcome_text(item, outcome.clone()),
+            took_ms: u64::from(*took_ms),
+        },
+    })
 }
 
 fn item_of(batch: &Batch, slot: ItemSlot) -> Option<&Item> {

@@ -1,7 +1,9 @@
 //! `strata install`: layer after layer, each converged on all its hosts, then proved by its gate.
 
 use super::Exit;
+use super::clusters;
 use super::converge::{self, Tally};
+use super::ending::{Ending, no_journal};
 use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
@@ -64,65 +66,22 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut exit = Exit::Done;
-    let mut reasons: Vec<String> = Vec::new();
+    let mut ending = Ending::default();
     for layer in &request.layers {
-        // A journal that cannot be written stops the run before its next change.
-        if let Err(error) = events.flush().await {
-            exit = exit.worse(Exit::Internal);
-            reasons.push(format!("the journal cannot be written: {error}"));
-            break;
-        }
-        let hosts = hosts_of(request.site, layer, &request.hosts);
+        let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() {
             continue;
         }
         let (layer_exit, why) =
             one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
-        exit = exit.worse(layer_exit);
-        if !why.is_empty() {
-            reasons.push(why);
-        }
+        ending.add(layer_exit, why);
         let looking_on = request.mode == Mode::Check && layer_exit == Exit::Differences;
         if layer_exit != Exit::Done && !looking_on {
             break;
         }
     }
     fleet.close().await;
-    finish(exit, reasons, "everything is as wanted", events, stop).await
-}
-
-/// Why a run does not begin: its journal cannot be written.
-pub async fn no_journal(events: &Events) -> Option<(Exit, String)> {
-    let error = events.flush().await.err()?;
-    let reason = format!("the journal cannot be written ({error}); no host was touched");
-    Some((Exit::Internal, reason))
-}
-
-/// The end of a run: an interrupt and a journal that failed come before everything else.
-pub async fn finish(
-    exit: Exit,
-    reasons: Vec<String>,
-    done: &str,
-    events: &Events,
-    stop: &Stop,
-) -> (Exit, String) {
-    if let Err(error) = events.flush().await {
-        // That the run was stopped was its own wish then.
-        let exit = if exit == Exit::Interrupted { Exit::Done } else { exit };
-        return (
-            exit.worse(Exit::Internal),
-            format!(
-                "the journal cannot be written ({error}): the run was stopped and its record is not complete; make room in .strata and run again"
-            ),
-        );
-    }
-    if stop.wished() {
-        let reason = "stopped by the operator; run the same command again to go on".to_owned();
-        return (exit.worse(Exit::Interrupted), reason);
-    }
-    let reason = if reasons.is_empty() { done.to_owned() } else { reasons.join("; ") };
-    (exit, reason)
+    ending.finish("everything is as wanted", events, stop).await
 }
 
 /// Why the run is refused before it begins: a layer below is not green (KB-G3, KB-G4).
@@ -185,7 +144,7 @@ async fn one_layer(
     events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
     let work =
         LayerWork { request, layer, resolver, fleet, events, stop, left_out: Mutex::default() };
-    let (exit, total) = work.converge(hosts).await;
+    let Worked { exit, reason, changed, formed } = work.work(hosts).await;
     let complete = exit == Exit::Done && !stop.wished();
     events.emit(EventKind::LayerFinished {
         layer: layer.name.clone(),
@@ -193,12 +152,11 @@ async fn one_layer(
         took_ms: elapsed_ms(start),
     });
     if !complete {
-        let reason =
-            format!("layer `{}` is not converged on every host; its gate was not run", layer.name);
-        return (exit, reason);
+        let reason = if reason.is_empty() { "it is not converged on every host" } else { &reason };
+        return (exit, format!("layer `{}`: {reason}; its gate was not run", layer.name));
     }
     if request.mode == Mode::Check {
-        return match total.changed {
+        return match changed {
             0 => (Exit::Done, String::new()),
             count => (Exit::Differences, format!("{count} differences in layer `{}`", layer.name)),
         };
@@ -209,9 +167,17 @@ async fn one_layer(
         });
         return (Exit::Done, String::new());
     }
-    let (exit, reason) =
-        prove(request, layer, hosts, kinds_to_run(request, layer), resolver, fleet, events, stop)
-            .await;
+    let (exit, reason) = prove(
+        request,
+        layer,
+        hosts,
+        kinds_to_run(request, layer, formed),
+        resolver,
+        fleet,
+        events,
+        stop,
+    )
+    .await;
     if exit == Exit::Done {
         note_unproved(request, layer, events);
     }
@@ -219,12 +185,12 @@ async fn one_layer(
 }
 
 /// The kinds of tests that follow a converged layer.
-fn kinds_to_run(request: &Request<'_>, layer: &Layer) -> Vec<TestKind> {
+fn kinds_to_run(request: &Request<'_>, layer: &Layer, just_formed: bool) -> Vec<TestKind> {
     let mut kinds = vec![TestKind::Diag];
     for kind in [TestKind::Failover, TestKind::Perf] {
         let unproved = !matches!(record_state(request, layer, kind), RecordState::Green(_));
         let formed = request.gate == GateChoice::Formed
-            && request.site.profile == Profile::Rehearsal
+            && (just_formed || request.site.profile == Profile::Rehearsal)
             && unproved;
         if gate::has_tests(request.site, layer, kind)
             && (request.gate == GateChoice::Full || formed)
@@ -296,18 +262,53 @@ pub async fn prove(
 }
 
 /// One layer on all its hosts.
-struct LayerWork<'a> {
-    request: &'a Request<'a>,
-    layer: &'a Layer,
-    resolver: &'a Resolver<'a>,
-    fleet: &'a Fleet,
-    events: &'a Events,
-    stop: &'a Stop,
+pub(super) struct LayerWork<'a> {
+    pub(super) request: &'a Request<'a>,
+    pub(super) layer: &'a Layer,
+    pub(super) resolver: &'a Resolver<'a>,
+    pub(super) fleet: &'a Fleet,
+    pub(super) events: &'a Events,
+    pub(super) stop: &'a Stop,
     /// What was announced as left out.
     left_out: Mutex<BTreeSet<Skipped>>,
 }
 
+/// What a layer came to on its hosts.
+struct Worked {
+    exit: Exit,
+    /// Why, where the hosts' own lines do not say it.
+    reason: String,
+    changed: u32,
+    /// True when a cluster was formed just now: nothing uses it yet.
+    formed: bool,
+}
+
 impl LayerWork<'_> {
+    /// First a look at everything, then every host's steps, then the clusters.
+    async fn work(&self, hosts: &[String]) -> Worked {
+        let failed = |exit, reason| Worked { exit, reason, changed: 0, formed: false };
+        let looked = match self.prepare(hosts).await {
+            Ok(looked) => looked,
+            Err((exit, reason)) => return failed(exit, reason),
+        };
+        let (exit, mut total) = self.converge(hosts).await;
+        total.add(&looked);
+        if exit != Exit::Done || self.stop.wished() {
+            return failed(exit, String::new());
+        }
+        if self.request.mode == Mode::Check {
+            let changed = total.changed;
+            return Worked { exit, reason: String::new(), changed, formed: false };
+        }
+        let brought = clusters::bring_about(self).await;
+        Worked {
+            exit: brought.exit,
+            reason: brought.reason,
+            changed: total.changed + brought.changed,
+            formed: brought.formed,
+        }
+    }
+
     async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
         let work = stream::iter(hosts)
             .map(|host| async move {

@@ -4,11 +4,15 @@
 //! stand only between layers. A host that fails, hangs or is lost never stops the others.
 
 mod changes;
+mod clusters;
 mod converge;
+mod ending;
 mod exit;
 mod install;
+mod prepare;
 mod verify;
 
+use converge::Tally;
 pub use exit::Exit;
 pub use install::{GateChoice, Request, hosts_of, install};
 pub use verify::verify;

@@ -1,6 +1,7 @@
 //! `strata verify`: the gate alone.
 
-use super::install::{finish, hosts_of, no_journal, prove};
+use super::ending::{Ending, no_journal};
+use super::install::prove;
 use super::{Exit, Request};
 use crate::diag::Diagnostics;
 use crate::event::TestKind;
@@ -22,29 +23,20 @@ pub async fn verify(
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut exit = Exit::Done;
-    let mut reasons = Vec::new();
+    let mut ending = Ending::default();
     for layer in &request.layers {
-        if let Err(error) = events.flush().await {
-            exit = exit.worse(Exit::Internal);
-            reasons.push(format!("the journal cannot be written: {error}"));
-            break;
-        }
-        let hosts = hosts_of(request.site, layer, &request.hosts);
+        let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() || stop.wished() {
             continue;
         }
         fleet.connect(request.site, &hosts, &request.connection, events, stop).await;
         for host in &hosts {
-            exit = exit.worse(fleet.problem(host).map_or(Exit::Done, Exit::from));
+            ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
         }
         let (verdict, reason) =
             prove(request, layer, &hosts, kinds.to_vec(), &resolver, &fleet, events, stop).await;
-        exit = exit.worse(verdict);
-        if !reason.is_empty() {
-            reasons.push(reason);
-        }
+        ending.add(verdict, reason);
     }
     fleet.close().await;
-    finish(exit, reasons, "proved", events, stop).await
+    ending.finish("proved", events, stop).await
 }

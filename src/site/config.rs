@@ -22,6 +22,8 @@ pub struct Config {
     pub ssh: SshSettings,
     /// How runs behave.
     pub run: RunSettings,
+    /// How much of what happened is kept.
+    pub history: HistorySettings,
     /// How long a green gate counts, and what may be injected.
     pub gate: GateSettings,
     /// Variables for every host.
@@ -50,6 +52,15 @@ pub struct RunSettings {
     pub parallel: u32,
     /// Seconds that one step may take unless it says otherwise.
     pub step_timeout: u32,
+    /// Seconds for which a host's lock is waited for when another run holds it; 0: not at all.
+    pub lock_wait: u32,
+}
+
+/// How much of what happened is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistorySettings {
+    /// Journals of runs that are kept, the newest.
+    pub keep_runs: u32,
 }
 
 /// What a gate may do and how long its verdict counts.
@@ -98,6 +109,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let extra_columns = top.strings("extra_columns").unwrap_or_default();
     let ssh_node = top.node("ssh");
     let run_node = top.node("run");
+    let history_node = top.node("history");
     let gate_node = top.node("gate");
     let vars_node = top.node("vars");
     let layer_nodes = top.tables("layer");
@@ -118,7 +130,8 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
             auth_timeout: 10,
             identities: Vec::new(),
         },
-        run: RunSettings { parallel: 256, step_timeout: 600 },
+        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
+        history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         vars: Variables::new(),
         layers: Vec::new(),
@@ -142,6 +155,15 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
             config.run.parallel = u32::try_from(parallel).unwrap_or(256);
         }
         seconds(&mut table, "step_timeout", &mut config.run.step_timeout);
+        if let Some(wait) = table.integer("lock_wait", 0..=86_400) {
+            config.run.lock_wait = u32::try_from(wait).unwrap_or(20);
+        }
+        table.finish();
+    }
+    if let Some(mut table) = history_node.and_then(|node| TableReader::of(source, node, problems)) {
+        if let Some(keep) = table.integer("keep_runs", 1..=1_000_000) {
+            config.history.keep_runs = u32::try_from(keep).unwrap_or(500);
+        }
         table.finish();
     }
     if let Some(mut table) = gate_node.and_then(|node| TableReader::of(source, node, problems)) {

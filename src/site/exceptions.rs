@@ -114,3 +114,29 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Exceptions {
     }
     exceptions
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_excepted_bound_leaves_its_test_in() {
+        let text = "[[exception]]\ntest = \"t\"\nbound = \"b\"\nreason = \"why\"\n";
+        let mut problems = Diagnostics::new();
+        let read = read(&Source::new("e.toml", text), &mut problems);
+        assert!(!problems.has_errors());
+        assert_eq!(read.bound("t", "b"), Some("why"));
+        assert_eq!(
+            (read.bound("t", "c"), read.bound("u", "b"), read.test("t")),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_bound_without_its_test_is_refused() {
+        let text = "[[exception]]\nbound = \"b\"\nreason = \"why\"\n";
+        let mut problems = Diagnostics::new();
+        assert!(read(&Source::new("e.toml", text), &mut problems).0.is_empty());
+        assert!(problems.has_errors());
+    }
+}

@@ -51,7 +51,10 @@ pub(super) async fn authenticate(
     for candidate in candidates {
         tried.push(candidate.label().to_owned());
         match attempt(handle, &target.user, &candidate, agent.as_mut()).await {
-            Ok(AuthResult::Success) => return Ok(()),
+            Ok(AuthResult::Success) => {
+                tracing::debug!(host = %target.name, ?tried, ?skipped, "logged in with the last");
+                return Ok(());
+            }
             Ok(AuthResult::Failure { partial_success: false, .. }) => {}
             Ok(AuthResult::Failure { partial_success: true, .. }) => {
                 note(&mut tried, "accepted, but the server wants a second proof");

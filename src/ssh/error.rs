@@ -1,6 +1,6 @@
 //! What can go wrong between this program and a host.
 
-use crate::wire::LockHolder;
+use crate::wire::{LockHolder, RelayTarget};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -219,7 +219,7 @@ pub enum SessionError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LockError {
     /// Another run has it.
-    #[error("{host}: locked by {}", holder_text(holder.as_ref()))]
+    #[error("{host}: {} holds the host's lock", holder_text(holder.as_ref()))]
     Held {
         /// The host's name.
         host: String,
@@ -255,7 +255,7 @@ pub enum OpenError {
         /// The host that dialled.
         host: String,
         /// Where to.
-        to: SocketAddr,
+        to: RelayTarget,
     },
     /// No answer in time.
     #[error("from {host}: {to} gave no answer within {after:?}")]
@@ -263,7 +263,7 @@ pub enum OpenError {
         /// The host that dialled.
         host: String,
         /// Where to.
-        to: SocketAddr,
+        to: RelayTarget,
         /// The limit.
         after: Duration,
     },
@@ -273,7 +273,7 @@ pub enum OpenError {
         /// The host that dialled.
         host: String,
         /// Where to.
-        to: SocketAddr,
+        to: RelayTarget,
         /// As the kernel puts it.
         reason: String,
     },

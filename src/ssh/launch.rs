@@ -62,7 +62,10 @@ pub(super) async fn over_ssh(
             }
             Ok(Ok(launched)) => return Ok(launched),
             Ok(Err(Attempt::Fatal(error))) => return Err(error),
-            Ok(Err(Attempt::Ended(reason))) => last = reason,
+            Ok(Err(Attempt::Ended(reason))) => {
+                tracing::info!(host = %target.name, %reason, "the agent did not start");
+                last = reason;
+            }
         }
     }
     Err(failed(last))
@@ -78,7 +81,8 @@ async fn open_channel(
     loop {
         match handle.channel_open_session().await {
             Ok(channel) => return Ok(channel),
-            Err(russh::Error::ChannelOpenFailure(_)) if Instant::now() < patience => {
+            Err(russh::Error::ChannelOpenFailure(reason)) if Instant::now() < patience => {
+                tracing::debug!(host = %target.name, ?reason, "a session is refused; again");
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => {
@@ -129,6 +133,7 @@ async fn boot(
                 }
                 PreambleScan::NotYet if upload.is_none() => {
                     if let Some(architecture) = line_after(scanner.foreign(), WANTS) {
+                        tracing::info!(host = %target.name, architecture, "the agent is uploaded");
                         let bytes = upload_bytes(target, &architecture);
                         upload = Some(bytes.map_err(|error| Attempt::Fatal(*error))?);
                     }

@@ -23,5 +23,5 @@ pub use host_key::{HostKey, scan_host_keys};
 pub use known_hosts::{Added, HostKeyVerdict, KnownHosts, append_known_host};
 pub use relay_stream::RelayStream;
 pub use running_program::{ProgramEvent, RunningProgram};
-pub use session::{AgentSession, ExecResult};
+pub use session::{AgentSession, BatchResult, ExecResult};
 pub use target::{ConnectOptions, Target, Transport};

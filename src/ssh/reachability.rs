@@ -14,33 +14,41 @@ const BETWEEN: Duration = Duration::from_millis(300);
 /// the machine that strata runs on, its SSH server must answer at its address.
 pub(super) async fn prove(target: &Target, options: &ConnectOptions, limit: Duration) -> bool {
     let deadline = Instant::now() + limit;
+    let mut last = "nothing answered".to_owned();
     loop {
-        if let Ok(true) = timeout_at(deadline, attempt(target, options)).await {
-            return true;
+        match timeout_at(deadline, attempt(target, options)).await {
+            Ok(Ok(())) => return true,
+            Ok(Err(reason)) => last = reason,
+            Err(_) => {}
         }
         if Instant::now() + BETWEEN >= deadline {
+            tracing::info!(host = %target.name, reason = %last, "no new connection could be made");
             return false;
         }
         tokio::time::sleep(BETWEEN).await;
     }
 }
 
-async fn attempt(target: &Target, options: &ConnectOptions) -> bool {
+async fn attempt(target: &Target, options: &ConnectOptions) -> Result<(), String> {
     match target.transport {
         Transport::Ssh => match establish(target, options).await {
             Ok(connection) => {
                 let bye = russh::Disconnect::ByApplication;
                 connection.handle.disconnect(bye, "", "").await.ok();
-                true
+                Ok(())
             }
-            Err(_) => false,
+            Err(error) => Err(error.to_string()),
         },
         Transport::Local => {
-            let Ok(mut stream) = TcpStream::connect(target.address).await else {
-                return false;
-            };
+            let failed = |error: std::io::Error| format!("{}: {error}", target.address);
+            let mut stream = TcpStream::connect(target.address).await.map_err(failed)?;
             let mut greeting = [0; 4];
-            stream.read_exact(&mut greeting).await.is_ok() && &greeting == b"SSH-"
+            stream.read_exact(&mut greeting).await.map_err(failed)?;
+            if &greeting == b"SSH-" {
+                Ok(())
+            } else {
+                Err(format!("{}: what answers is no SSH server", target.address))
+            }
         }
     }
 }

@@ -1,11 +1,10 @@
-//! A TCP connection that the agent opened from its host, as a byte stream.
+//! A connection that the agent opened from its host, as a byte stream.
 
 use super::error::{OpenError, SessionError};
 use super::router::Router;
-use crate::wire::{CHUNK, STREAM_WINDOW, ToAgent};
+use crate::wire::{CHUNK, RelayTarget, STREAM_WINDOW, ToAgent};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -95,7 +94,7 @@ fn wake(waker: &mut Option<Waker>) {
     }
 }
 
-/// A TCP connection from a host. Shutting it down closes the sending side; dropping it closes it.
+/// A connection from a host. Shutting it down closes the sending side; dropping it closes it.
 pub struct RelayStream {
     router: Arc<Router>,
     state: Arc<StreamState>,
@@ -116,7 +115,7 @@ impl RelayStream {
     /// Asks the agent to connect and waits for its answer.
     pub(super) async fn open(
         router: Arc<Router>,
-        to: SocketAddr,
+        to: RelayTarget,
         timeout: Duration,
     ) -> Result<Self, OpenError> {
         let (sender, answer) = oneshot::channel();
@@ -125,7 +124,7 @@ impl RelayStream {
         let state = Arc::new(StreamState { inner: Mutex::new(inner) });
         let id = router.add_stream(Arc::clone(&state))?;
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        router.send(ToAgent::Open { stream: id, to, timeout_ms });
+        router.send(ToAgent::Open { stream: id, to: to.clone(), timeout_ms });
         // From here on a drop closes the stream at the agent too.
         let stream = Self { router, state, id, shut: false };
         let host = stream.router.host().to_owned();

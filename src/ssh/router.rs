@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) enum BatchNews {
     Item(ItemReport),
     Prove(Duration),
-    Done(bool),
+    Done { complete: bool, forgotten: Vec<String> },
 }
 
 /// News of a program.
@@ -239,8 +239,8 @@ impl Router {
                 let deadline = Duration::from_millis(u64::from(deadline_ms));
                 to_batch(&tables, batch, BatchNews::Prove(deadline));
             }
-            FromAgent::BatchDone { batch, complete } => {
-                to_batch(&tables, batch, BatchNews::Done(complete));
+            FromAgent::BatchDone { batch, complete, forgotten } => {
+                to_batch(&tables, batch, BatchNews::Done { complete, forgotten });
                 tables.batches.remove(&batch);
             }
             FromAgent::ExecOutput { id, stream, bytes } => {

@@ -11,7 +11,8 @@ use super::running_program::{ProgramEvent, RunningProgram};
 use super::target::{ConnectOptions, Target, Transport};
 use crate::resource::{Batch, ItemReport};
 use crate::wire::{
-    ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PROTOCOL, ToAgent,
+    ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PROTOCOL, RelayTarget,
+    ToAgent,
 };
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,6 +37,15 @@ pub struct ExecResult {
     pub stdout: Vec<u8>,
     /// Its standard error.
     pub stderr: Vec<u8>,
+}
+
+/// How a batch ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchResult {
+    /// True when every item was looked at and none failed.
+    pub complete: bool,
+    /// Handlers that waited and that the role does not have any more: the host forgot them.
+    pub forgotten: Vec<String>,
 }
 
 impl ExecResult {
@@ -87,6 +97,7 @@ impl AgentSession {
         let controller_ms = i64::try_from(sent.as_millis()).unwrap_or(i64::MAX);
         let host_ms = i64::try_from(hello.unix_time_ms).unwrap_or(i64::MAX);
         let Launched { reader, writer, decoder } = launched;
+        tracing::debug!(host = %target.name, address = %target.address, "a session began");
         Ok(Self {
             router: Router::start(target.name.clone(), reader, writer, decoder),
             target: Arc::new(target.clone()),
@@ -112,8 +123,7 @@ impl AgentSession {
         self.clock_skew_ms
     }
 
-    /// Runs a batch and hands over every report as it comes. True when it was complete. When the
-    /// host asks for a proof that it can still be reached, one is made over a new connection.
+    /// Runs a batch and hands over every report as it comes. When the host asks for a proof that it can still be reached, one is made over a new connection.
     /// Dropping the future stops the batch after the item in hand.
     ///
     /// # Errors
@@ -122,7 +132,7 @@ impl AgentSession {
         &self,
         work: Batch,
         mut on_report: impl FnMut(ItemReport) + Send,
-    ) -> Result<bool, SessionError> {
+    ) -> Result<BatchResult, SessionError> {
         let (batch, mut news) = self.router.add_batch()?;
         let guard = BatchGuard { router: &self.router, batch };
         self.router.send(ToAgent::Converge { batch, work });
@@ -131,9 +141,9 @@ impl AgentSession {
                 None => return Err(self.router.lost()),
                 Some(BatchNews::Item(report)) => on_report(report),
                 Some(BatchNews::Prove(limit)) => self.prove(batch, limit),
-                Some(BatchNews::Done(complete)) => {
+                Some(BatchNews::Done { complete, forgotten }) => {
                     drop(guard);
-                    return Ok(complete);
+                    return Ok(BatchResult { complete, forgotten });
                 }
             }
         }
@@ -200,6 +210,15 @@ impl AgentSession {
         to: SocketAddr,
         limit: Duration,
     ) -> Result<RelayStream, OpenError> {
+        RelayStream::open(Arc::clone(&self.router), RelayTarget::Tcp(to), limit).await
+    }
+
+    /// Opens a connection, on the host, to the stream socket at an absolute path.
+    ///
+    /// # Errors
+    /// As [`AgentSession::open_stream`].
+    pub async fn open_unix(&self, path: &str, limit: Duration) -> Result<RelayStream, OpenError> {
+        let to = RelayTarget::Unix(path.to_owned());
         RelayStream::open(Arc::clone(&self.router), to, limit).await
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Version of the message set. Any change of a message changes it.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// Bytes that each direction of a relayed stream may have in flight before its first
 /// [`ToAgent::Credit`] or [`FromAgent::Credit`].
@@ -73,12 +73,12 @@ pub enum ToAgent {
         /// How many bytes more.
         bytes: u32,
     },
-    /// Open a TCP connection *from this host*.
+    /// Open a connection *from this host*.
     Open {
         /// Chosen by the controller; unique within the session.
         stream: u32,
-        /// Where to; an address, since the agent resolves no names.
-        to: SocketAddr,
+        /// Where to.
+        to: RelayTarget,
         /// Milliseconds to wait for the connection.
         timeout_ms: u32,
     },
@@ -114,6 +114,24 @@ pub enum ToAgent {
     Goodbye,
 }
 
+/// Where a relayed stream leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RelayTarget {
+    /// A TCP address: the agent resolves no names.
+    Tcp(SocketAddr),
+    /// The absolute path of a stream socket on the host.
+    Unix(String),
+}
+
+impl std::fmt::Display for RelayTarget {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(to),
+            Self::Unix(path) => path.fmt(to),
+        }
+    }
+}
+
 /// Agent to controller.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum FromAgent {
@@ -132,6 +150,8 @@ pub enum FromAgent {
         batch: u32,
         /// True when every item was looked at and none failed.
         complete: bool,
+        /// Handlers that waited and that the role does not have any more: their records are gone.
+        forgotten: Vec<String>,
     },
     /// A guarded change is live and its dead-man timer runs: prove that the host is still
     /// reachable over a *new* connection and answer [`ToAgent::ConfirmReachable`].

@@ -16,5 +16,6 @@ pub use facts::{Facts, Interface};
 pub use frame::{FrameError, MAX_FRAME, decode_payload, encode_frame, read_frame, write_frame};
 pub use message::{
     ALIVE_EVERY_MS, CHUNK, EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder,
-    OutputStream, PREAMBLE, PREAMBLE_LIMIT, PROTOCOL, SILENCE_LIMIT_MS, STREAM_WINDOW, ToAgent,
+    OutputStream, PREAMBLE, PREAMBLE_LIMIT, PROTOCOL, RelayTarget, SILENCE_LIMIT_MS, STREAM_WINDOW,
+    ToAgent,
 };

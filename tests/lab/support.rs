@@ -97,21 +97,33 @@ impl Bench {
 
     /// Fresh hosts with the site and strata on the operator host.
     pub fn fresh(&self) {
+        self.fresh_with(|_| {});
+    }
+
+    /// As [`Bench::fresh`], with a site changed by `edit`: its images are built and at hand.
+    pub fn fresh_with(&self, edit: impl Fn(&Path)) {
         self.lab.down().unwrap();
-        let mut command = self.machine_strata(&["lab", "--lab", self.lab.name(), "up"]);
+        let site = site_copy(&edit);
+        let words = ["lab", "--lab", self.lab.name(), "up"];
+        let mut command = self.machine_strata_in(site.path(), &words);
         for host in self.hosts.iter().map(String::as_str).chain([OPERATOR]) {
             command.args(["--host", host]);
         }
         let start = Instant::now();
         Said::from((command.output().unwrap(), start)).ended(0);
         self.put_strata();
-        self.put_site(SITE, |_| {});
+        self.put_site(SITE, edit);
     }
 
     /// strata on the machine itself, in a site that is this repository's.
     pub fn machine_strata(&self, words: &[&str]) -> Command {
+        self.machine_strata_in(Path::new(env!("CARGO_MANIFEST_DIR")), words)
+    }
+
+    /// strata on the machine itself, in some site.
+    fn machine_strata_in(&self, site: &Path, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_strata"));
-        command.args(["--site", env!("CARGO_MANIFEST_DIR"), "--color", "never", "--no-progress"]);
+        command.arg("--site").arg(site).args(["--color", "never", "--no-progress"]);
         command.args(words).stdin(Stdio::null());
         command
     }
@@ -129,11 +141,7 @@ impl Bench {
     /// A copy of the repository's site on the operator host, changed by `edit`. The first copy at a place
     /// gets an identity, secrets and pinned host keys; later ones keep them.
     pub fn put_site(&self, target: &str, edit: impl FnOnce(&Path)) {
-        let folder = tempfile::tempdir().unwrap();
-        for part in PARTS {
-            copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &folder.path().join(part));
-        }
-        edit(folder.path());
+        let folder = site_copy(edit);
         self.on(OPERATOR, &["mkdir", "-p", target]).ended(0);
         for part in PARTS {
             self.on(OPERATOR, &["rm", "-rf", &format!("{target}/{part}")]).ended(0);
@@ -375,6 +383,16 @@ pub fn replace(path: &Path, from: &str, to: &str) {
 /// Appends text to a file.
 pub fn append(path: &Path, text: &str) {
     fs::write(path, fs::read_to_string(path).unwrap() + text).unwrap();
+}
+
+/// A copy of the repository's site, changed by `edit`.
+fn site_copy(edit: impl FnOnce(&Path)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for part in PARTS {
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &folder.path().join(part));
+    }
+    edit(folder.path());
+    folder
 }
 
 fn copy(from: &Path, to: &PathBuf) {

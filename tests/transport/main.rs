@@ -51,7 +51,7 @@ async fn the_agent_is_uploaded_once_and_the_session_carries_everything() {
     assert_eq!(mask.stdout, b"0022\n", "programs create files as on any host");
     let batch =
         Batch { role: "base".into(), mode: Mode::Check, items: Vec::new(), handlers: Vec::new() };
-    assert_eq!(session.converge(batch, |_| {}).await, Ok(true));
+    assert!(session.converge(batch, |_| {}).await.unwrap().complete);
     session.close().await;
     let file = sshd.agent_file("one").unwrap();
     let before = std::fs::metadata(&file).unwrap();

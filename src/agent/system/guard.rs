@@ -88,8 +88,7 @@ impl LocalSystem {
             }
         };
         let result = match self.take_back(&id) {
-            Ok(_) => Err(reverted()
-                .hint("check the rules or settings that let the operator host in on port 22")),
+            Ok(_) => Err(reverted().hint(plan.hint.as_str())),
             Err(second) => Err(and(unreachable(), &second)),
         };
         drop(lock);

@@ -159,6 +159,7 @@ fn guarded_write(host: &mut Host) -> Result<(), Failure> {
             }),
         }],
         deadline: Duration::from_secs(5),
+        hint: "look at /etc/a".to_owned(),
     };
     host.system.guarded(&plan, &mut |system| {
         system.write(&FileWrite {
@@ -179,6 +180,7 @@ fn a_guard_keeps_what_is_proved_and_reverts_the_rest() {
     let mut cut_off = host(false);
     let failure = guarded_write(&mut cut_off).unwrap_err();
     assert!(failure.message.contains("the change was reverted"), "{failure:?}");
+    assert_eq!(failure.hint.as_deref(), Some("look at /etc/a"));
     assert_eq!(fs::read(cut_off.path("/etc/a")).unwrap(), b"old");
     assert_eq!(cut_off.system.metadata("/etc/a").unwrap().unwrap().mode, 0o600);
     assert_eq!(cut_off.system.guards(), Vec::<String>::new());

@@ -58,7 +58,8 @@ pub async fn differences(session: &AgentSession, plan: HostPlan) -> Result<Vec<S
                 lines.extend(difference(&described, report));
             })
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| error.to_string())?
+            .complete;
         if lines.is_empty() && (!complete || seen < described.items.len()) {
             lines.push(format!(
                 "{}: only {seen} of {} steps were looked at",

@@ -63,7 +63,7 @@ async fn unreached(
     }
     let each = targets.iter().map(|(name, address)| async move {
         let to = address.to_string();
-        let argv = ["ping", "-q", "-c", "3", "-i", "0.2", "-W", "2", "-M", "do", "-s", size, &to];
+        let argv = ["ping", "-c", "3", "-i", "0.2", "-W", "2", "-M", "do", "-s", size, &to];
         let error = probe::output(session, &argv).await.err()?;
         Some(format!("to {name}: {error}"))
     });

@@ -116,7 +116,7 @@ impl<'a> Cluster<'a> {
             surroundings,
             proxies: of_role(PROXY_ROLE)?,
             operator: host(&site.config.operator.0)?,
-            name: text("redis_master_name", "keybuzz-master"),
+            name: text("redis_master", "keybuzz-master"),
             port: number("redis_port", 6379),
             sentinel_port: number("redis_sentinel_port", 26379),
             data: text("data", "/opt/keybuzz"),

@@ -1,0 +1,100 @@
+//! A command as it could be typed again: what the journal and the locks say of a run. What stands
+//! for itself is left out, what a shell would read otherwise is quoted.
+
+use super::install::{GateArgument, InstallArguments, SelectionArguments, VerifyArguments};
+use std::borrow::Cow;
+
+struct Typed(String);
+
+impl Typed {
+    fn new(verb: &str, selection: &SelectionArguments) -> Self {
+        let mut typed = Self(verb.to_owned());
+        typed.options("--layer", &selection.layer);
+        typed.options("--host", &selection.host);
+        typed
+    }
+
+    fn flag(&mut self, name: &str) {
+        self.0.push(' ');
+        self.0.push_str(name);
+    }
+
+    fn options<'a>(
+        &mut self,
+        name: &str,
+        values: impl IntoIterator<Item = &'a (impl AsRef<str> + ?Sized + 'a)>,
+    ) {
+        for value in values {
+            self.flag(name);
+            self.flag(&quoted(value.as_ref()));
+        }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,@%+=".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return Cow::Borrowed(word);
+    }
+    Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
+}
+
+impl InstallArguments {
+    /// The command, options in the order of `--help`.
+    pub fn typed(&self) -> String {
+        let mut typed = Typed::new("install", &self.selection);
+        typed.options("--tag", &self.tag);
+        if self.check {
+            typed.flag("--check");
+        }
+        if self.gate != GateArgument::Formed {
+            typed.options("--gate", [self.gate.word()]);
+        }
+        typed.options("--confirm", &self.confirm);
+        typed.0
+    }
+}
+
+impl VerifyArguments {
+    /// The command, options in the order of `--help`.
+    pub fn typed(&self) -> String {
+        let mut typed = Typed::new("verify", &self.selection);
+        typed.options("--kind", self.kind.iter().map(|kind| kind.test().word()));
+        typed.options("--confirm", &self.confirm);
+        typed.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::arguments::{Arguments, Command};
+    use clap::Parser;
+
+    fn typed(words: &[&str]) -> String {
+        let words = ["strata"].iter().chain(words);
+        match Arguments::try_parse_from(words).unwrap().command {
+            Command::Install(arguments) => arguments.typed(),
+            Command::Verify(arguments) => arguments.typed(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_run_is_named_with_all_that_restricts_it() {
+        for words in [
+            &["install"][..],
+            &["install", "--layer", "a", "--layer", "b", "--host", "db", "--tag", "t", "--check"],
+            &["install", "--gate", "full", "--confirm", "site"],
+            &["verify", "--layer", "a", "--kind", "diag", "--kind", "perf", "--confirm", "site"],
+        ] {
+            assert_eq!(typed(words), words.join(" "));
+        }
+        // The default says nothing.
+        assert_eq!(typed(&["install", "--gate", "formed"]), "install");
+        assert_eq!(
+            typed(&["install", "--host", "!db-03", "--host", "db-0*", "--tag", "a'b"]),
+            r"install --host '!db-03' --host 'db-0*' --tag 'a'\''b'"
+        );
+    }
+}
