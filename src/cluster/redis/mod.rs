@@ -5,6 +5,7 @@
 
 mod act;
 mod action;
+mod adopt;
 mod connection;
 mod decide;
 mod hand_over;
