@@ -31,6 +31,7 @@ const USES: &[(&str, &[&str])] = &[
     (
         "gate",
         &[
+            "cluster",
             "diag",
             "event",
             "fleet",
@@ -90,9 +91,10 @@ const SLEEPS: &[(&str, &str)] = &[
     ("src/cluster/drive.rs", "looks again until the deadline of what is waited for"),
     ("src/cluster/redis/act.rs", "connects again until a daemon listens, or a deadline"),
     ("src/cluster/redis/hand_over.rs", "looks again until a deadline, and keeps the last reason"),
+    ("src/cluster/around.rs", "looks again until a deadline, and keeps the last reason"),
+    ("src/fleet/reboot.rs", "tries to connect again until a deadline"),
     ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),
-    ("src/gate/scenario/reboot.rs", "tries to connect again until a deadline"),
     ("src/lab/command.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/lab/fault/delay.rs", "a delayed frame is due at a moment"),
     ("src/lab/fault/hold.rs", "a fault lasts until its deadline"),

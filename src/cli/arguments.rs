@@ -66,6 +66,8 @@ pub enum Command {
     Verify(super::install::VerifyArguments),
     /// Record clusters that strata did not make; changes nothing of them
     Adopt(super::install::AdoptArguments),
+    /// Reboot hosts one after the other; whoever leads a cluster hands over first
+    Reboot(super::install::RebootArguments),
     /// Do it all on local hosts first
     Rehearse(super::rehearse::RehearseArguments),
     /// One screen: every layer and its last proof

@@ -157,6 +157,35 @@ pub fn adopt(arguments: &AdoptArguments, settings: &Settings) -> Exit {
     execute(&work, &typed::adopt(&selection), settings)
 }
 
+/// Arguments of `strata reboot`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  strata reboot --host redis --confirm keybuzz    one after the other; a leader hands over first\n\nThe operator host is never rebooted."
+)]
+pub struct RebootArguments {
+    /// These hosts: a name, a glob, a group, or `!` and one of these (repeatable)
+    #[arg(long, value_name = "HOST", required = true)]
+    pub host: Vec<String>,
+    /// Confirms it on a site that does not allow it in strata.toml
+    #[arg(long, value_name = "SITE")]
+    pub confirm: Option<String>,
+}
+
+/// Runs `strata reboot`.
+pub fn reboot(arguments: &RebootArguments, settings: &Settings) -> Exit {
+    let selection = SelectionArguments { layer: Vec::new(), host: arguments.host.clone() };
+    let work = Work {
+        selection: &selection,
+        tags: &[],
+        mode: Mode::Apply,
+        gate: GateChoice::Diag,
+        faults: true,
+        confirm: arguments.confirm.as_deref(),
+        job: Job::Reboot,
+    };
+    execute(&work, &typed::reboot(&selection), settings)
+}
+
 /// Runs `strata verify`.
 pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
     let mut kinds: Vec<TestKind> = arguments.kind.iter().map(|kind| kind.test()).collect();
@@ -192,6 +221,7 @@ enum Job {
     Install,
     Verify(Vec<TestKind>),
     Adopt,
+    Reboot,
 }
 
 /// Loads, checks, locks, connects, runs, reports.
@@ -309,6 +339,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
         let result = match &work.job {
             Job::Install => run::install(&request, &events, &stop).await,
             Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
+            Job::Reboot => run::reboot(&request, &events, &stop).await,
             Job::Adopt => run::adopt(&request, &events, &stop).await,
         };
         watching.abort();

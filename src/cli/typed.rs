@@ -40,6 +40,11 @@ fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
+/// `reboot` of these hosts.
+pub fn reboot(selection: &SelectionArguments) -> String {
+    Typed::new("reboot", selection).0
+}
+
 /// `adopt` of these layers.
 pub fn adopt(selection: &SelectionArguments) -> String {
     Typed::new("adopt", selection).0

@@ -118,6 +118,27 @@ pub async fn look(
     }
 }
 
+/// Makes sure that a member does not lead, so that it may go away for a while. True when it led.
+///
+/// # Errors
+/// Why it may not go: the cluster is not whole, or nobody could take over.
+pub async fn step_down(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+    host: &str,
+) -> Result<bool, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            RedisSentinel::new(members, hosts, records, settings, marker).step_down(host).await
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
 /// Records a cluster that strata did not make: looked at, compared, marked; nothing of it is
 /// changed. Gives what differs from the role.
 ///

@@ -1,9 +1,8 @@
 //! `strata adopt`: clusters that strata did not make become known to it; nothing of them changes.
 
-use super::clusters::members_of_role;
 use super::ending::{Ending, no_journal};
 use super::{Exit, Request};
-use crate::cluster::{self, FleetHosts, Records};
+use crate::cluster::{self, FleetHosts, Members, Records};
 use crate::diag::Diagnostics;
 use crate::event::EventKind;
 use crate::fleet::{Events, Fleet, Stop};
@@ -33,7 +32,7 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
             for host in &hosts {
                 ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
             }
-            let members = members_of_role(site, &resolver, &fleet, role, cluster);
+            let members = Members::connected(site, &resolver, &fleet, role, cluster);
             let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
             let through = FleetHosts::new(&fleet, &quiet);
             let records = Records::new(&site.root);

@@ -11,10 +11,12 @@ mod ending;
 mod exit;
 mod install;
 mod prepare;
+mod reboot;
 mod verify;
 
 pub use adopt::adopt;
 use converge::Tally;
 pub use exit::Exit;
 pub use install::{GateChoice, Request, hosts_of, install};
+pub use reboot::reboot;
 pub use verify::verify;

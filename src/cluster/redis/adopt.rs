@@ -15,7 +15,7 @@ impl RedisSentinel<'_> {
         match decide(&pretended, &self.wanted).next {
             Next::Done => {}
             // What differs from the role is left for an install to show and mend.
-            Next::Act(actions) if actions.iter().all(is_renewal) => {}
+            Next::Act(actions) if actions.iter().all(Action::is_renewal) => {}
             Next::Act(actions) => {
                 let missing: Vec<String> = actions.iter().map(ToString::to_string).collect();
                 return Err(format!("it is not whole: {}", missing.join("; ")));
@@ -60,17 +60,6 @@ fn as_if_ours(observation: &Observation, marker: &Marker) -> Result<Observation,
     }
     pretended.record = Ok(Some(record_of(&pretended, marker.clone(), Formation::Complete)));
     Ok(pretended)
-}
-
-const fn is_renewal(action: &Action) -> bool {
-    matches!(
-        action,
-        Action::Write { .. }
-            | Action::Set { .. }
-            | Action::SetSentinel { .. }
-            | Action::Renew { .. }
-            | Action::HandOver { .. }
-    )
 }
 
 fn describe(stale: &Stale) -> String {
