@@ -28,7 +28,22 @@ const USES: &[(&str, &[&str])] = &[
     ("report", &["event"]),
     ("history", &["event"]),
     ("fleet", &["event", "site", "ssh", "wire"]),
-    ("gate", &["diag", "event", "fleet", "history", "plan", "resource", "site", "ssh", "wire"]),
+    (
+        "gate",
+        &[
+            "diag",
+            "event",
+            "fleet",
+            "history",
+            "plan",
+            "redis_client",
+            "resource",
+            "secrets",
+            "site",
+            "ssh",
+            "wire",
+        ],
+    ),
     ("run", &["diag", "event", "fleet", "gate", "history", "plan", "resource", "site", "ssh"]),
     (
         "cli",

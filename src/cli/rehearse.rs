@@ -6,7 +6,8 @@ use super::output::tell;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{Lab, LabError};
-use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::plan::{HostSelector, select_hosts, select_layers, with_required};
+use crate::run::hosts_of;
 use crate::site::Site;
 use clap::Args;
 use std::ffi::OsString;
@@ -26,7 +27,7 @@ const SITE_PARTS: [&str; 6] =
     after_help = "Examples:\n  strata rehearse --layer base\n  strata rehearse --layer base --host db --host install-01\n  strata rehearse --down                       remove the hosts afterwards"
 )]
 pub struct RehearseArguments {
-    /// Only this layer (repeatable) [default: all, in the site's order]
+    /// This layer and those that it requires (repeatable) [default: all, in the site's order]
     #[arg(long, value_name = "LAYER")]
     pub layer: Vec<String>,
     /// Only these hosts: a name, a glob, a group (repeatable); the operator host is always there
@@ -50,13 +51,22 @@ pub fn run(arguments: &RehearseArguments, settings: &Settings) -> Exit {
     let site = check::load_rehearsal(settings, &mut problems);
     let mut hosts = Vec::new();
     if let Some(site) = &site {
-        select_layers(site, &arguments.layer, &mut problems);
+        let layers = select_layers(site, &arguments.layer, &mut problems);
         let mut selectors: Vec<HostSelector> =
             arguments.host.iter().cloned().map(HostSelector).collect();
         if !selectors.is_empty() {
             selectors.push(HostSelector(site.config.operator.0.clone()));
         }
         hosts = select_hosts(site, &selectors, &mut problems);
+        // Whoever names layers and no hosts means the hosts of those layers, and the operator's.
+        if arguments.host.is_empty() && !arguments.layer.is_empty() {
+            let operator = &site.config.operator.0;
+            let stands_on = |host: &String| {
+                let here = [host.clone()];
+                host == operator || layers.iter().any(|l| !hosts_of(site, l, &here).is_empty())
+            };
+            hosts.retain(stands_on);
+        }
     }
     let Some(site) = site.filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
@@ -148,7 +158,8 @@ fn rehearse(
         ["--color", if settings.palette.color { "always" } else { "never" }].map(Into::into),
     );
     argv.extend(["install", "--gate", arguments.gate.word()].map(OsString::from));
-    for layer in &arguments.layer {
+    // A fresh lab has nothing below the layer: what it requires comes first.
+    for layer in &with_required(site, &arguments.layer) {
         argv.extend(["--layer", layer].map(OsString::from));
     }
     if selected.len() < site.hosts.len() {

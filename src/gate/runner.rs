@@ -177,7 +177,12 @@ async fn one_test(
                 if !faults.is_clean() {
                     finding.not_healed = true;
                     let open = faults.open();
-                    finding.found.extend(open.iter().map(|what| format!("not healed: {what}")));
+                    let lines = open.iter().map(|what| format!("not healed: {what}"));
+                    for line in lines {
+                        if !finding.found.iter().any(|found| found.contains(&line)) {
+                            finding.found.push(line);
+                        }
+                    }
                     if finding.verdict != Verdict::NotRun {
                         finding.verdict = Verdict::Fail;
                     }

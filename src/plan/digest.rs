@@ -4,11 +4,12 @@ use super::aggregate;
 use crate::site::tree::{Node, NodeValue};
 use crate::site::{Layer, Site};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 /// Version of the digest's recipe: a new recipe never makes an old verdict look valid.
-const RECIPE: u8 = 2;
+const RECIPE: u8 = 3;
 
-/// A hex digest over the layer's placements, the roles, gates and templates they use, the hosts
+/// A hex digest over the layer's placements, the roles, gates and templates they reach, the hosts
 /// they stand on with what the whole site asks of them, the variables, the versions and the
 /// profile. Other layers' hosts, notes and the order of the inventory's rows do not change it.
 pub fn layer_digest(site: &Site, layer: &Layer) -> String {
@@ -31,10 +32,9 @@ pub fn layer_digest(site: &Site, layer: &Layer) -> String {
         let members = site.groups.get(&placement.group).map(|group| group.hosts.as_slice());
         hosts.extend(members.unwrap_or_default().iter().map(String::as_str));
     }
-    // Which templates a role reaches through includes is not known without rendering.
-    for (name, source) in &site.templates {
+    for (name, text) in templates_of(site, layer) {
         feed(name);
-        feed(source.text());
+        feed(text);
     }
     hosts.sort_unstable();
     hosts.dedup();
@@ -66,6 +66,34 @@ pub fn layer_digest(site: &Site, layer: &Layer) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// The templates that the layer's roles may reach: those whose names stand in a role or in a
+/// template that is reached. A name that is put together while rendering reaches all of them.
+fn templates_of<'a>(site: &'a Site, layer: &Layer) -> BTreeMap<&'a str, &'a str> {
+    let mut texts: Vec<&str> = layer
+        .place
+        .iter()
+        .filter_map(|placement| site.roles.get(&placement.role))
+        .map(|role| role.source.text())
+        .collect();
+    let dynamic = |text: &str| {
+        text.split("src").skip(1).any(|rest| {
+            let value = rest.trim_start().strip_prefix('=').map(str::trim_start);
+            value.and_then(|value| value.split('"').nth(1)).is_some_and(|name| name.contains("{{"))
+        })
+    };
+    let all = texts.iter().any(|text| dynamic(text));
+    let mut reached = BTreeMap::new();
+    while let Some(text) = texts.pop() {
+        for (name, source) in &site.templates {
+            if (all || text.contains(name.as_str())) && !reached.contains_key(name.as_str()) {
+                reached.insert(name.as_str(), source.text());
+                texts.push(source.text());
+            }
+        }
+    }
+    reached
+}
+
 /// A value without its place in the file.
 fn plain(node: &Node) -> String {
     match &node.value {
@@ -83,9 +111,21 @@ fn plain(node: &Node) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::plain;
+    use super::*;
     use crate::diag::{Diagnostics, Source};
     use crate::site::tree;
+
+    #[test]
+    fn a_layer_reads_its_own_templates_and_no_others() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let site = Site::load(root, crate::site::Profile::Production, &mut Diagnostics::new());
+        let site = site.unwrap();
+        let reached = |layer| templates_of(&site, site.layer(layer).unwrap());
+        assert!(reached("base").contains_key("base/sshd.conf.j2"));
+        assert!(!reached("base").contains_key("redis/redis.conf.j2"));
+        assert!(reached("redis").contains_key("redis/redis.conf.j2"));
+        assert!(!reached("redis").contains_key("base/sshd.conf.j2"));
+    }
 
     #[test]
     fn a_comment_above_a_value_changes_nothing() {

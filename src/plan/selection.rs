@@ -31,6 +31,19 @@ pub fn select_layers<'a>(
         .collect()
 }
 
+/// The named layers and all that they require, themselves included, in the site's order.
+pub fn with_required(site: &Site, names: &[String]) -> Vec<String> {
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    let mut open: Vec<String> = names.to_vec();
+    while let Some(name) = open.pop() {
+        let required = site.layer(&name).into_iter().flat_map(|layer| &layer.requires);
+        open.extend(required.map(|(name, _)| name.clone()).filter(|name| !wanted.contains(name)));
+        wanted.insert(name);
+    }
+    let layers = site.config.layers.iter().map(|layer| layer.name.clone());
+    layers.filter(|name| wanted.contains(name)).collect()
+}
+
 /// Reports tags that no step of the site has: with such a tag a run would do nothing and call it
 /// done.
 pub fn check_tags(site: &Site, tags: &[String], problems: &mut Diagnostics) {

@@ -191,7 +191,7 @@ impl Detour {
         }
         format!(
             "{RESET}table inet {TABLE} {{\n\tchain output {{\n\
-             \t\ttype nat hook output priority dstnat; policy accept;\n{rules}\t}}\n}}\n"
+             \t\ttype nat hook output priority -100; policy accept;\n{rules}\t}}\n}}\n"
         )
     }
 }

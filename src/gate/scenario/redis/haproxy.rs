@@ -6,22 +6,31 @@ use super::seen::look;
 use crate::diag::Diagnostics;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
+use crate::gate::writer::Dial;
 use crate::plan::variables_of;
 use crate::redis_client::Client;
 use crate::site::tree::NodeValue;
 use futures::future::join_all;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// What makes an HAProxy follow the master (KB-C4).
 pub const UPDATER: &str = "redis-update-master.service";
 /// What starts it (KB-C6).
 const TIMER: &str = "redis-update-master.timer";
 
-/// No settings.
+/// Bounds of the ways.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Paths {}
+pub struct Paths {
+    /// Seconds until every way leads to the master: after a change of the master the updaters have
+    /// their turn first. Default: 35.
+    #[serde(default = "default_within")]
+    within: u64,
+}
 
 /// Bounds of the updater.
 #[derive(Debug, Deserialize)]
@@ -30,6 +39,13 @@ pub struct Follows {
     /// Seconds since its last run. Default: 60.
     #[serde(default = "default_age")]
     max_age: u64,
+    /// Seconds until the text has the live master. Default: 35.
+    #[serde(default = "default_within")]
+    within: u64,
+}
+
+fn default_within() -> u64 {
+    35
 }
 
 fn default_age() -> u64 {
@@ -38,7 +54,7 @@ fn default_age() -> u64 {
 
 /// Through each HAProxy and the balancer: the very master that the Sentinels name, for reading and
 /// writing.
-pub async fn paths(surroundings: Surroundings<'_>, _: Paths) -> Finding {
+pub async fn paths(surroundings: Surroundings<'_>, bounds: Paths) -> Finding {
     let cluster = match Cluster::of(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
@@ -50,13 +66,35 @@ pub async fn paths(surroundings: Surroundings<'_>, _: Paths) -> Finding {
     let names: Vec<&str> = ways.iter().map(|(name, _)| name.as_str()).collect();
     let expected =
         format!("the master that Sentinel names, through {}; SET and GET there", names.join(", "));
-    let run_id = match named(&cluster).await {
-        Ok(run_id) => run_id,
-        Err(why) => return Finding::of(expected, vec![why]),
-    };
     let key = format!("strata_gate:{}:{}:", surroundings.context.run, surroundings.test.name);
+    until_right(expected, bounds.within, || wrong_ways(&cluster, &ways, &key)).await
+}
+
+/// Looks until nothing is wrong, or the time is over.
+async fn until_right<F>(expected: String, within: u64, look: impl Fn() -> F) -> Finding
+where
+    F: Future<Output = Vec<String>>,
+{
+    let right = probe::wait_until(Duration::from_secs(within), || async {
+        let wrong = look().await;
+        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+    });
+    let wrong = right.await.err().map(|text| text.lines().map(str::to_owned).collect());
+    Finding::of(expected, wrong.unwrap_or_default())
+}
+
+/// What is wrong with the ways now.
+async fn wrong_ways(
+    cluster: &Cluster<'_>,
+    ways: &[(String, Arc<dyn Dial>)],
+    key: &str,
+) -> Vec<String> {
+    let run_id = match named(cluster).await {
+        Ok(run_id) => run_id,
+        Err(why) => return vec![why],
+    };
     let looks = ways.iter().map(|(name, way)| {
-        let (cluster, run_id) = (&cluster, &run_id);
+        let run_id = &run_id;
         let key = format!("{key}{name}");
         async move {
             let look = async {
@@ -66,7 +104,7 @@ pub async fn paths(surroundings: Surroundings<'_>, _: Paths) -> Finding {
             look.await.err().map(|why| format!("through {name}: {why}"))
         }
     });
-    Finding::of(expected, join_all(looks).await.into_iter().flatten().collect())
+    join_all(looks).await.into_iter().flatten().collect()
 }
 
 /// The run id of the master that every Sentinel names.
@@ -113,20 +151,25 @@ pub async fn follows(surroundings: Surroundings<'_>, bounds: Follows) -> Finding
         "the updater's timer active, its last run less than {} s ago and successful, the backend's text with the live master",
         bounds.max_age
     );
-    let members = look(&cluster).await;
+    until_right(expected, bounds.within, || not_following(&cluster, bounds.max_age)).await
+}
+
+/// What is wrong with the updaters now.
+async fn not_following(cluster: &Cluster<'_>, max_age: u64) -> Vec<String> {
+    let members = look(cluster).await;
     let address = match master(&members) {
         Ok(leader) => leader.address.clone(),
-        Err(why) => return Finding::of(expected, vec![why]),
+        Err(why) => return vec![why],
     };
     let looks = cluster.proxies.iter().map(|proxy| {
-        let (cluster, address) = (&cluster, &address);
+        let address = &address;
         async move {
-            let lines = one(cluster, proxy, address, bounds.max_age).await;
+            let lines = one(cluster, proxy, address, max_age).await;
             let lines = lines.unwrap_or_else(|why| vec![why]);
             lines.into_iter().map(|line| format!("{}: {line}", proxy.name)).collect::<Vec<_>>()
         }
     });
-    Finding::of(expected, join_all(looks).await.concat())
+    join_all(looks).await.concat()
 }
 
 async fn one(

@@ -97,6 +97,14 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
             if surroundings.stop.wished() {
                 return Finding::not_run("stopped by the operator");
             }
+            // Where the site lets only members and HAProxies in, nothing can be compared with.
+            if name == "direct"
+                && let Err(why) =
+                    connect(&cluster, SocketAddr::new(IpAddr::V4(*address), cluster.port)).await
+            {
+                judge.not_applicable(format!("{word} direct is not measured: {why}"));
+                continue;
+            }
             let speed = match measure(&cluster, *address, &bounds, command).await {
                 Ok(speed) => speed,
                 Err(why) => {

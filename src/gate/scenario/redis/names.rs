@@ -116,7 +116,7 @@ impl<'a> Cluster<'a> {
             surroundings,
             proxies: of_role(PROXY_ROLE)?,
             operator: host(&site.config.operator.0)?,
-            name: text("redis_master_name", "keybuzz-master"),
+            name: text("redis_master", "keybuzz-master"),
             port: number("redis_port", 6379),
             sentinel_port: number("redis_sentinel_port", 26379),
             data: text("data", "/opt/keybuzz"),
@@ -176,12 +176,12 @@ impl<'a> Cluster<'a> {
             .map(|proxy| (proxy.name.clone(), self.local(proxy, self.port)))
             .collect();
         if let Some(address) = self.balancer() {
-            ways.push((format!("balancer {address}"), self.from_operator(address)));
+            ways.push((format!("balancer {address}"), self.operators_way(address)));
         }
         ways
     }
 
-    fn from_operator(&self, address: Ipv4Addr) -> Arc<dyn Dial> {
+    fn operators_way(&self, address: Ipv4Addr) -> Arc<dyn Dial> {
         let to = SocketAddr::new(IpAddr::V4(address), self.port);
         Arc::new(From { session: Arc::clone(&self.operator.session), to })
     }
@@ -189,7 +189,7 @@ impl<'a> Cluster<'a> {
     /// The path of clients (KB-C2): the balancer, else every HAProxy in turn.
     pub fn route(&self) -> Route {
         let ways = match self.balancer() {
-            Some(address) => vec![self.from_operator(address)],
+            Some(address) => vec![self.operators_way(address)],
             None => self.proxies.iter().map(|proxy| self.local(proxy, self.port)).collect(),
         };
         Route { ways, password: self.password.clone() }

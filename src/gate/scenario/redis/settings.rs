@@ -80,11 +80,10 @@ pub async fn rewrite(surroundings: Surroundings<'_>, _: Rewrite) -> Finding {
                     if outcome != crate::wire::ExecOutcome::Exited(0) {
                         wrong.push(format!("docker logs {container}: {}", err.trim()));
                     }
-                    let lines = out.lines().chain(err.lines());
+                    let mut lines = out.lines().chain(err.lines());
                     wrong.extend(
                         lines
-                            .filter(|line| line.contains(CANNOT_SAVE))
-                            .last()
+                            .rfind(|line| line.contains(CANNOT_SAVE))
                             .map(|line| format!("{container}: {line}")),
                     );
                 }
