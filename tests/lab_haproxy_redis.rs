@@ -4,7 +4,7 @@
 //! first host asked is frozen, Sentinels disagree with the inventory, say nothing and say nonsense;
 //! the Docker daemon restarts, HAProxy is killed and stopped, and its host loses its power.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "lab/support.rs"]
 mod support;
