@@ -133,6 +133,7 @@ fn both_balancers_follow_the_master_and_nothing_else() {
     a_second_run_keeps_the_line(&bench);
     a_restart_of_docker_leaves_haproxy_alone(&bench);
     the_unit_is_what_haproxy_does(&bench);
+    the_old_master_has_become_a_replica(&bench);
     one_sentinel_is_enough_and_none_changes_nothing(&bench);
 }
 
@@ -231,6 +232,10 @@ fn the_first_host_asked_freezes_and_a_session_is_cut(bench: &Bench) {
         assert!(said.seconds < 2.0, "a run with one dead Sentinel took {:.1} s", said.seconds);
     }
     bench.lab.heal(&fault).unwrap();
+}
+
+/// Awake again, it is nobody's master any more.
+fn the_old_master_has_become_a_replica(bench: &Bench) {
     wait("that the old master is a replica", 40, || {
         let role = bench.on("redis-01", &["docker", "exec", "redis", "redis-cli", "role"]).text();
         if role.starts_with("slave") { Ok(()) } else { Err(role) }
