@@ -44,12 +44,33 @@ const USES: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("run", &["diag", "event", "fleet", "gate", "history", "plan", "resource", "site", "ssh"]),
+    (
+        "cluster",
+        &[
+            "diag",
+            "event",
+            "fleet",
+            "plan",
+            "redis_client",
+            "resource",
+            "secrets",
+            "site",
+            "ssh",
+            "wire",
+        ],
+    ),
+    (
+        "run",
+        &[
+            "cluster", "diag", "event", "fleet", "gate", "history", "image", "plan", "resource",
+            "site", "ssh", "wire",
+        ],
+    ),
     (
         "cli",
         &[
-            "diag", "event", "fleet", "gate", "history", "lab", "plan", "report", "resource",
-            "run", "secrets", "site", "ssh", "wire",
+            "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan", "report",
+            "resource", "run", "secrets", "site", "ssh", "wire",
         ],
     ),
 ];
@@ -66,6 +87,9 @@ const PRINTS: &[(&str, &str)] = &[
 const SLEEPS: &[(&str, &str)] = &[
     ("src/agent/probe.rs", "a figure over a span of time: the span is what is measured"),
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
+    ("src/cluster/drive.rs", "looks again until the deadline of what is waited for"),
+    ("src/cluster/redis/act.rs", "connects again until a daemon listens, or a deadline"),
+    ("src/cluster/redis/hand_over.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/gate/scenario/reboot.rs", "tries to connect again until a deadline"),

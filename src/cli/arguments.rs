@@ -64,6 +64,8 @@ pub enum Command {
     Install(super::install::InstallArguments),
     /// Run the gates alone
     Verify(super::install::VerifyArguments),
+    /// Record clusters that strata did not make; changes nothing of them
+    Adopt(super::install::AdoptArguments),
     /// Do it all on local hosts first
     Rehearse(super::rehearse::RehearseArguments),
     /// One screen: every layer and its last proof

@@ -1,8 +1,8 @@
 //! `strata install` and `strata verify`.
 
-use super::check;
 use super::output::tell;
 use super::{Exit, Settings};
+use super::{check, typed};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::fleet::{Connection, Events, Stop};
@@ -128,9 +128,33 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         gate,
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
-        kinds: None,
+        job: Job::Install,
     };
     execute(&work, &arguments.typed(), settings)
+}
+
+/// Arguments of `strata adopt`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  strata adopt --layer redis")]
+pub struct AdoptArguments {
+    /// The layer whose clusters are adopted (repeatable)
+    #[arg(long, value_name = "LAYER", required = true)]
+    pub layer: Vec<String>,
+}
+
+/// Runs `strata adopt`.
+pub fn adopt(arguments: &AdoptArguments, settings: &Settings) -> Exit {
+    let selection = SelectionArguments { layer: arguments.layer.clone(), host: Vec::new() };
+    let work = Work {
+        selection: &selection,
+        tags: &[],
+        mode: Mode::Check,
+        gate: GateChoice::Diag,
+        faults: false,
+        confirm: None,
+        job: Job::Adopt,
+    };
+    execute(&work, &typed::adopt(&selection), settings)
 }
 
 /// Runs `strata verify`.
@@ -148,7 +172,7 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         gate: GateChoice::Diag,
         faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
         confirm: arguments.confirm.as_deref(),
-        kinds: Some(kinds),
+        job: Job::Verify(kinds),
     };
     execute(&work, &arguments.typed(), settings)
 }
@@ -160,7 +184,14 @@ struct Work<'a> {
     gate: GateChoice,
     faults: bool,
     confirm: Option<&'a str>,
-    kinds: Option<Vec<TestKind>>,
+    job: Job,
+}
+
+/// What is done with the selection.
+enum Job {
+    Install,
+    Verify(Vec<TestKind>),
+    Adopt,
 }
 
 /// Loads, checks, locks, connects, runs, reports.
@@ -275,9 +306,10 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     };
     let outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
-        let result = match &work.kinds {
-            None => run::install(&request, &events, &stop).await,
-            Some(kinds) => run::verify(&request, kinds, &events, &stop).await,
+        let result = match &work.job {
+            Job::Install => run::install(&request, &events, &stop).await,
+            Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
+            Job::Adopt => run::adopt(&request, &events, &stop).await,
         };
         watching.abort();
         result

@@ -58,6 +58,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Check(arguments) => check::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
+        Command::Adopt(arguments) => install::adopt(arguments, settings),
         Command::Rehearse(arguments) => rehearse::run(arguments, settings),
         Command::Status(arguments) => history::status(arguments, settings),
         Command::History(arguments) => history::history(arguments, settings),

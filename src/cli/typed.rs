@@ -40,6 +40,11 @@ fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
+/// `adopt` of these layers.
+pub fn adopt(selection: &SelectionArguments) -> String {
+    Typed::new("adopt", selection).0
+}
+
 impl InstallArguments {
     /// The command, options in the order of `--help`.
     pub fn typed(&self) -> String {

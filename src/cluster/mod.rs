@@ -23,5 +23,5 @@ pub use fleet_hosts::FleetHosts;
 pub use hosts::{Applied, DialError, Hosts, Ran, Stream};
 pub use marker::{Formation, Marker, Record, Records, marker_path};
 pub use member::Members;
-pub use registry::{Intent, Report, check, clusters_of, look, run, settings};
+pub use registry::{Intent, Report, adopt, check, clusters_of, look, run, settings};
 pub use state::{Decision, Next, Refusal, State};

@@ -118,6 +118,27 @@ pub async fn look(
     }
 }
 
+/// Records a cluster that strata did not make: looked at, compared, marked; nothing of it is
+/// changed. Gives what differs from the role.
+///
+/// # Errors
+/// Why it is not adopted: it is known already, or is not whole and healthy.
+pub async fn adopt(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+) -> Result<Vec<String>, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            RedisSentinel::new(members, hosts, records, settings, marker).adopt().await
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
 /// Brings a cluster to what its role says.
 ///
 /// # Errors

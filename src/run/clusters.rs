@@ -5,8 +5,10 @@ use super::install::LayerWork;
 use super::{Exit, Tally};
 use crate::cluster::{self, Driven, FleetHosts, Intent, Members, Records, State, Step};
 use crate::event::{EventKind, elapsed_ms};
+use crate::fleet::Fleet;
+use crate::plan::Resolver;
 use crate::resource::{Batch, ItemEvent, ItemReport, Mode, Outcome};
-use crate::site::{ClusterRole, Role};
+use crate::site::{ClusterRole, Role, Site};
 use crate::wire::Facts;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -174,12 +176,22 @@ async fn one(
 }
 
 fn members<'a>(work: &'a LayerWork<'_>, role: &'a Role, cluster: &'a ClusterRole) -> Members<'a> {
-    let site = work.request.site;
+    members_of_role(work.request.site, work.resolver, work.fleet, role, cluster)
+}
+
+/// The members of a role's cluster, with the facts of those that are connected.
+pub fn members_of_role<'a>(
+    site: &'a Site,
+    resolver: &'a Resolver<'a>,
+    fleet: &Fleet,
+    role: &'a Role,
+    cluster: &'a ClusterRole,
+) -> Members<'a> {
     let group = site.groups.get(&cluster.members.0);
     let facts: BTreeMap<String, Facts> = group
         .iter()
         .flat_map(|group| &group.hosts)
-        .filter_map(|host| Some((host.clone(), work.fleet.session(host)?.hello().facts.clone())))
+        .filter_map(|host| Some((host.clone(), fleet.session(host)?.hello().facts.clone())))
         .collect();
-    Members::new(site, work.resolver, role, cluster, facts)
+    Members::new(site, resolver, role, cluster, facts)
 }

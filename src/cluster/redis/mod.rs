@@ -5,12 +5,14 @@
 
 mod act;
 mod action;
+mod adopt;
 mod connection;
 mod decide;
 mod hand_over;
 mod leader;
 mod observe;
 mod settings;
+mod sound;
 mod view;
 
 #[cfg(test)]
