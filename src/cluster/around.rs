@@ -49,6 +49,23 @@ impl Around<'_> {
         !self.of(host).is_empty()
     }
 
+    /// True when the host leads a cluster now.
+    pub async fn leads(&self, host: &str, events: &Events) -> bool {
+        for (role, cluster) in self.of(host) {
+            let members = self.members(role, cluster, events).await;
+            let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
+            let hosts = FleetHosts::new(self.fleet, &quiet);
+            let records = Records::new(&self.site.root);
+            // What cannot be looked at is said where the host is about to go.
+            if let Ok(report) = look(&members, cluster, &hosts, &records).await
+                && report.leader.as_deref() == Some(host)
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Makes sure that the host leads nothing; refuses while a cluster of it is not whole. Gives
     /// the clusters that it handed over.
     ///

@@ -25,6 +25,8 @@ pub struct Report {
     pub state: State,
     /// One line on how it stands.
     pub found: String,
+    /// The host that leads, if one does.
+    pub leader: Option<String>,
     /// What comes next.
     pub next: Intent,
 }
@@ -111,8 +113,14 @@ pub async fn look(
             let settings = settings(members)?;
             let marker = marker(members, cluster)?;
             let world = RedisSentinel::new(members, hosts, records, settings, marker);
-            let decision = world.decide(&world.observe().await);
-            Ok(Report { state: decision.state, found: decision.found, next: decision.next.into() })
+            let observation = world.observe().await;
+            let decision = world.decide(&observation);
+            Ok(Report {
+                state: decision.state,
+                found: decision.found,
+                leader: redis::leader_of(&observation),
+                next: decision.next.into(),
+            })
         }
         other => Err(format!("there is no driver {other}")),
     }

@@ -38,12 +38,11 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     for host in &unusable {
         ending.add(fleet.problem(host).map_or(Exit::Unreachable, Exit::from), String::new());
     }
+    let mut left = if unusable.is_empty() { hosts.clone() } else { Vec::new() };
     let mut done = 0;
-    for host in hosts.iter().filter(|_| unusable.is_empty()) {
-        if stop.wished() {
-            break;
-        }
-        if let Err(reason) = one(host, request, &around, events).await {
+    while !left.is_empty() && !stop.wished() {
+        let host = left.remove(next(&left, &around, events).await);
+        if let Err(reason) = one(&host, request, &around, events).await {
             ending.add(Exit::StepFailed, format!("{host}: {reason}; {done} were rebooted before"));
             break;
         }
@@ -51,6 +50,16 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     }
     fleet.close().await;
     ending.finish(&format!("{done} rebooted, one after the other"), events, stop).await
+}
+
+/// Whoever leads goes last: leadership then moves once and not from host to host (E5).
+async fn next(left: &[String], around: &Around<'_>, events: &Events) -> usize {
+    for (index, host) in left.iter().enumerate() {
+        if !around.leads(host, events).await {
+            return index;
+        }
+    }
+    0
 }
 
 async fn one(
