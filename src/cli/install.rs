@@ -9,14 +9,15 @@ use crate::fleet::{Connection, Events, Stop};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
 use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
-use crate::report::{Json, Plain, Progress, Summary};
+use crate::report::{Gathered, Json, Plain, Planned, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, GateChoice, Request};
 use crate::site::{Layer, Profile, Site};
 use crate::ssh::ConnectOptions;
 use crate::wire::LockHolder;
 use clap::{Args, ValueEnum};
-use std::path::Path;
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Arguments of `strata install`.
@@ -34,6 +35,9 @@ pub struct InstallArguments {
     /// Look only, change nothing
     #[arg(long)]
     pub check: bool,
+    /// Apply this plan of `strata plan --out`, if it still holds
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layer", "host", "tag", "check"])]
+    pub plan_file: Option<PathBuf>,
     /// Which tests run after a layer
     #[arg(long, value_enum, default_value = "formed", value_name = "TESTS")]
     pub gate: GateArgument,
@@ -116,6 +120,9 @@ impl KindArgument {
 
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
+    if let Some(path) = &arguments.plan_file {
+        return super::plan::apply(path, arguments, settings);
+    }
     let gate = match arguments.gate {
         GateArgument::Formed => GateChoice::Formed,
         GateArgument::Full => GateChoice::Full,
@@ -131,6 +138,44 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         job: Job::Install,
     };
     execute(&work, &arguments.typed(), settings)
+}
+
+/// What a look found.
+pub struct Collected {
+    /// The site's name.
+    pub site: String,
+    /// True in a rehearsal.
+    pub rehearsal: bool,
+    /// What an install would do.
+    pub planned: Vec<Planned>,
+}
+
+/// Looks like an install that changes nothing, and gathers what it would do. `None` when nothing
+/// was looked at.
+pub fn look(
+    selection: &SelectionArguments,
+    tags: &[String],
+    verbose: bool,
+    settings: &Settings,
+) -> (Exit, Option<Collected>) {
+    let gathered = Gathered::default();
+    let work = Work {
+        selection,
+        tags,
+        mode: Mode::Check,
+        gate: GateChoice::Diag,
+        faults: false,
+        confirm: None,
+        job: Job::Look { gathered: gathered.clone(), verbose },
+    };
+    let site = Cell::new(None);
+    let exit = execute_for(&work, &typed::plan(selection, tags), settings, &site);
+    let collected = site.take().map(|(site, rehearsal)| Collected {
+        site,
+        rehearsal,
+        planned: gathered.sorted(),
+    });
+    (exit, collected)
 }
 
 /// Arguments of `strata adopt`.
@@ -218,6 +263,7 @@ struct Work<'a> {
 
 /// What is done with the selection.
 enum Job {
+    Look { gathered: Gathered, verbose: bool },
     Install,
     Verify(Vec<TestKind>),
     Adopt,
@@ -226,6 +272,17 @@ enum Job {
 
 /// Loads, checks, locks, connects, runs, reports.
 fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
+    execute_for(work, command, settings, &Cell::new(None))
+}
+
+/// As [`execute`]; `looked_at` gets the site's name, and whether this is a rehearsal, as soon as its
+/// hosts are about to be looked at.
+fn execute_for(
+    work: &Work<'_>,
+    command: &str,
+    settings: &Settings,
+    looked_at: &Cell<Option<(String, bool)>>,
+) -> Exit {
     let mut problems = Diagnostics::new();
     let site = check::load(settings, &mut problems);
     let (layers, hosts) = match &site {
@@ -291,7 +348,9 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
             return Exit::Internal;
         }
     };
-    let consumers = consumers(&state, settings, &summary);
+    let rehearsal = settings.profile == Profile::Rehearsal;
+    looked_at.set(Some((site.config.name.clone(), rehearsal)));
+    let consumers = consumers(&state, settings, &summary, &work.job);
     let records = match Records::open(state.path()) {
         Ok(records) => records,
         Err(error) => {
@@ -337,7 +396,7 @@ fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
         let result = match &work.job {
-            Job::Install => run::install(&request, &events, &stop).await,
+            Job::Install | Job::Look { .. } => run::install(&request, &events, &stop).await,
             Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
             Job::Reboot => run::reboot(&request, &events, &stop).await,
             Job::Adopt => run::adopt(&request, &events, &stop).await,
@@ -418,8 +477,18 @@ fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(
 }
 
 /// What shows and indexes a run beside its journal.
-fn consumers(state: &StateDir, settings: &Settings, summary: &Summary) -> Vec<Box<dyn Consumer>> {
+fn consumers(
+    state: &StateDir,
+    settings: &Settings,
+    summary: &Summary,
+    job: &Job,
+) -> Vec<Box<dyn Consumer>> {
     let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(summary.clone())];
+    let mut verbose = settings.verbose;
+    if let Job::Look { gathered, verbose: differences } = job {
+        consumers.push(Box::new(gathered.clone()));
+        verbose |= differences;
+    }
     match Index::open(state) {
         Ok(index) => consumers.push(Box::new(index)),
         // Only an index: the journal has everything, and the next command rebuilds it.
@@ -428,9 +497,9 @@ fn consumers(state: &StateDir, settings: &Settings, summary: &Summary) -> Vec<Bo
     if settings.json {
         consumers.push(Box::new(Json::new(std::io::stdout())));
     } else if settings.progress {
-        consumers.push(Box::new(Progress::new(settings.palette, settings.verbose)));
+        consumers.push(Box::new(Progress::new(settings.palette, verbose)));
     } else {
-        consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, settings.verbose)));
+        consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, verbose)));
     }
     consumers
 }

@@ -13,6 +13,7 @@ mod install;
 mod lab;
 mod log;
 mod output;
+mod plan;
 mod rehearse;
 mod runtime;
 mod settings;
@@ -56,6 +57,7 @@ pub fn main() -> ExitCode {
 fn command(command: &Command, settings: &Settings) -> Exit {
     match command {
         Command::Check(arguments) => check::run(arguments, settings),
+        Command::Plan(arguments) => plan::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),

@@ -45,6 +45,13 @@ pub fn reboot(selection: &SelectionArguments) -> String {
     Typed::new("reboot", selection).0
 }
 
+/// `plan` of this selection.
+pub fn plan(selection: &SelectionArguments, tags: &[String]) -> String {
+    let mut typed = Typed::new("plan", selection);
+    typed.options("--tag", tags);
+    typed.0
+}
+
 /// `adopt` of these layers.
 pub fn adopt(selection: &SelectionArguments) -> String {
     Typed::new("adopt", selection).0

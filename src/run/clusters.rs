@@ -68,13 +68,14 @@ pub async fn look(work: &LayerWork<'_>) -> Result<Tally, (Exit, String)> {
             Intent::Act(actions) if work.request.mode == Mode::Check => {
                 tally.changed += u32::try_from(actions.len()).unwrap_or(u32::MAX);
                 for action in actions {
-                    work.events
-                        .emit(EventKind::Note { text: format!("  would come next: {action}") });
+                    let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                    work.events.emit(EventKind::ClusterNext { layer, cluster, action });
                 }
             }
             Intent::Wait(reason) if work.request.mode == Mode::Check => {
                 tally.changed += 1;
-                work.events.emit(EventKind::Note { text: format!("  waits: {reason}") });
+                let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                work.events.emit(EventKind::ClusterWaiting { layer, cluster, reason });
             }
             Intent::Act(_) | Intent::Wait(_) | Intent::Nothing => {}
         }
