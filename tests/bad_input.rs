@@ -244,6 +244,22 @@ fn faults_need_a_confirmation() {
 }
 
 #[test]
+fn a_test_that_would_not_run_is_an_error() {
+    let site = Damaged::new();
+    let test = "redis-kil-master";
+    insta::assert_snapshot!(
+        site.strata(&["verify", "--layer", "redis", "--test", test, "--kind", "failover"])
+    );
+    insta::assert_snapshot!(site.strata(&[
+        "verify",
+        "--layer",
+        "base",
+        "--test",
+        "redis-kill-master"
+    ]));
+}
+
+#[test]
 fn the_site_at_the_root_is_sound_and_names_the_pins_that_are_gone() {
     let output = Command::new(env!("CARGO_BIN_EXE_strata"))
         .args(["--site", env!("CARGO_MANIFEST_DIR"), "check"])
