@@ -196,6 +196,7 @@ fn lost_data_comes_back_from_the_master(bench: &Bench) {
     let said = install(bench).ended(0);
     println!("figure: the master's data gone: {:.1} s", said.seconds);
     assert_ne!(master(bench), leader);
+    assert!(actions(bench).contains(&format!("{leader}: set the old configuration aside")));
     let reigns = stop_samplers(bench);
     assert!(reigns.len() <= 2, "{reigns:?}");
     canaries_live(bench);
