@@ -140,8 +140,13 @@ pub fn canaries_live(bench: &Bench) {
 
 /// When each container was started, by host and name.
 pub fn started(bench: &Bench) -> BTreeMap<String, String> {
+    started_but(bench, "")
+}
+
+/// As [`started`], without a host that is off.
+pub fn started_but(bench: &Bench, off: &str) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
-    for host in HOSTS {
+    for host in HOSTS.into_iter().filter(|host| *host != off) {
         let names: &[&str] =
             if host.starts_with("redis") { &["redis", "sentinel"] } else { &["haproxy"] };
         for name in names {
