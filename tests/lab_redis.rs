@@ -120,12 +120,13 @@ fn diag_names_what_does_not_follow(bench: &Bench) {
         replace(&gate, "\"redis-path\"\n", "\"redis-path\"\nbounds = { within = 4 }\n");
     });
     let red = bench.strata(&["verify", "--layer", "redis"]).ended(3).text();
-    let found: Vec<&str> = red
+    let mut found: Vec<&str> = red
         .lines()
         .skip_while(|line| *line != "problems")
         .filter_map(|line| line.trim().strip_prefix("found "))
         .map(str::trim)
         .collect();
+    found.sort_unstable();
     insta::assert_debug_snapshot!("diag_names_what_does_not_follow", found);
     bench.put_site(SITE, |_| {});
     install(bench).ended(0);
