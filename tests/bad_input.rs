@@ -154,6 +154,7 @@ cases! {
     layer_requires_unknown: |s| { s.replace("strata.toml", "name  = \"base\"", "name  = \"base\"\nrequires = [\"bsae\"]"); };
     layer_unknown_role: |s| { s.replace("strata.toml", "role = \"docker\"", "role = \"dokcer\""); };
     layer_unknown_group: |s| { s.replace("strata.toml", "on = \"docker\"", "on = \"dockers\""); };
+    cluster_followed_by_unknown_group: |s| { s.replace("roles/redis/role.toml", "on = \"haproxy\"", "on = \"haprox\""); };
     variable_reserved: |s| { s.replace("strata.toml", "timezone =", "facts = 1\ntimezone ="); };
     variable_is_a_template: |s| { s.replace("strata.toml", "\"/opt/keybuzz\"", "\"/opt/{{ site.name }}\""); };
     variable_conflict: |s| {
