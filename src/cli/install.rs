@@ -6,13 +6,14 @@ use super::{check, typed};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
 use crate::fleet::{Connection, Events, Stop};
+use crate::gate::{self, SCENARIOS};
 use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
 use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
 use crate::report::{Gathered, Json, Plain, Planned, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, GateChoice, Request};
-use crate::site::{Layer, Profile, Site};
+use crate::site::{Layer, Profile, Site, suggest};
 use crate::ssh::ConnectOptions;
 use crate::wire::LockHolder;
 use clap::{Args, ValueEnum};
@@ -82,7 +83,7 @@ impl GateArgument {
 /// Arguments of `strata verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  strata verify                            diag of every layer; only looks\n  strata verify --layer redis --kind failover --confirm keybuzz"
+    after_help = "Examples:\n  strata verify                            diag of every layer; only looks\n  strata verify --layer redis --kind failover --confirm keybuzz\n  strata verify --layer redis --test redis-kill-master --confirm keybuzz"
 )]
 pub struct VerifyArguments {
     /// What to work on
@@ -91,6 +92,9 @@ pub struct VerifyArguments {
     /// Kinds of tests (repeatable) [default: diag]
     #[arg(long, value_enum, value_name = "KIND")]
     pub kind: Vec<KindArgument>,
+    /// Only this test, of whatever kind (repeatable); a part of the tests keeps no record
+    #[arg(long, value_name = "TEST")]
+    pub test: Vec<String>,
     /// Confirms tests that inject faults on a site that does not allow them in strata.toml
     #[arg(long, value_name = "SITE")]
     pub confirm: Option<String>,
@@ -133,6 +137,7 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         tags: &arguments.tag,
         mode: if arguments.check { Mode::Check } else { Mode::Apply },
         gate,
+        tests: &[],
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
         job: Job::Install,
@@ -235,6 +240,10 @@ pub fn reboot(arguments: &RebootArguments, settings: &Settings) -> Exit {
 pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
     let mut kinds: Vec<TestKind> = arguments.kind.iter().map(|kind| kind.test()).collect();
     if kinds.is_empty() {
+        let named = |name: &&str| arguments.test.iter().any(|test| test == name);
+        kinds.extend(SCENARIOS.iter().filter(|one| named(&one.name)).map(|one| one.kind));
+    }
+    if kinds.is_empty() {
         kinds.push(TestKind::Diag);
     }
     kinds.sort_unstable();
@@ -244,6 +253,7 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         tags: &[],
         mode: Mode::Check,
         gate: GateChoice::Diag,
+        tests: &arguments.test,
         faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
         confirm: arguments.confirm.as_deref(),
         job: Job::Verify(kinds),
@@ -256,6 +266,7 @@ struct Work<'a> {
     tags: &'a [String],
     mode: Mode,
     gate: GateChoice,
+    tests: &'a [String],
     faults: bool,
     confirm: Option<&'a str>,
     job: Job,
@@ -298,6 +309,7 @@ fn execute_for(
     };
     if let Some(site) = &site {
         check_selection(site, &layers, &hosts, work.tags, &mut problems);
+        check_tests(site, &layers, work, &mut problems);
     }
     let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
@@ -388,6 +400,7 @@ fn execute_for(
         tags: work.tags.to_vec(),
         mode: work.mode,
         gate: work.gate,
+        tests: work.tests.to_vec(),
         connection: connection(site, settings, Some(holder)),
         secrets: secrets.lookup(),
         records,
@@ -453,6 +466,22 @@ fn check_selection(
         }
     }
     check_tags(site, tags, problems);
+}
+
+/// A test that would not run proves nothing.
+fn check_tests(site: &Site, layers: &[&Layer], work: &Work<'_>, problems: &mut Diagnostics) {
+    let kinds = work.kinds.as_deref().unwrap_or_default();
+    let known: Vec<&str> =
+        layers.iter().flat_map(|layer| gate::names_of(site, layer, kinds)).collect();
+    for test in work.tests.iter().filter(|test| !known.contains(&test.as_str())) {
+        problems.push(
+            Diagnostic::error(
+                Code::SELECTION,
+                format!("the selected layers have no test `{test}` of the selected kinds"),
+            )
+            .hint(suggest::among(test, known.iter().copied())),
+        );
+    }
 }
 
 /// Faults on production need the site's policy or the site's name typed (DESIGN: production is not

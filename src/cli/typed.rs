@@ -78,6 +78,7 @@ impl VerifyArguments {
     pub fn typed(&self) -> String {
         let mut typed = Typed::new("verify", &self.selection);
         typed.options("--kind", self.kind.iter().map(|kind| kind.test().word()));
+        typed.options("--test", &self.test);
         typed.options("--confirm", &self.confirm);
         typed.0
     }
@@ -104,6 +105,7 @@ mod tests {
             &["install", "--layer", "a", "--layer", "b", "--host", "db", "--tag", "t", "--check"],
             &["install", "--gate", "full", "--confirm", "site"],
             &["verify", "--layer", "a", "--kind", "diag", "--kind", "perf", "--confirm", "site"],
+            &["verify", "--test", "a", "--test", "b"],
         ] {
             assert_eq!(typed(words), words.join(" "));
         }

@@ -80,7 +80,9 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
             let live = ClusterFacts { leader: host.address, forming: false };
             // What is wrong in a template is reported with the rest of the site.
             let plan = resolver.member(host, role, cluster, &facts, live, &mut unheard);
-            let Some(Err(error)) = plan.map(|plan| typed(driver, &plan.settings)) else { continue };
+            let Some(Err(error)) = plan.map(|plan| typed(site, driver, &plan.settings)) else {
+                continue;
+            };
             let range = error.range.unwrap_or_else(|| cluster.settings.range.clone());
             let mut problem =
                 Diagnostic::error(Code::CLUSTER, error.message).at(role.source.span(range), "");
@@ -91,9 +93,17 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
     }
 }
 
-fn typed(driver: &str, settings: &Node) -> Result<(), TypeError> {
+fn typed(site: &Site, driver: &str, settings: &Node) -> Result<(), TypeError> {
     match driver {
-        redis::NAME => from_node::<redis::Settings>(settings).map(drop),
+        redis::NAME => {
+            let settings = from_node::<redis::Settings>(settings)?;
+            let unknown = settings.follow.filter(|follow| !site.groups.contains_key(&follow.on));
+            unknown.map_or(Ok(()), |follow| {
+                let known = suggest::among(&follow.on, site.groups.keys().map(String::as_str));
+                let message = format!("`follow` names a group `{}` that is not defined", follow.on);
+                Err(TypeError { range: None, suggestion: Some(known), message })
+            })
+        }
         _ => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ use super::{RedisSentinel, leader};
 use crate::cluster::{Marker, Next, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::resource::{Batch, Item, Mode, Outcome, Resource};
+use futures::future::join_all;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -239,8 +240,29 @@ impl RedisSentinel<'_> {
             .filter(|member| member.name != from)
             .filter_map(|member| node(&member.name))
             .collect();
-        let limit = self.settings.failover_timeout();
-        hand_over(self.hosts, &self.settings, &old, &others, limit).await.map(drop)
+        let limit = self.wanted.settle;
+        hand_over(self.hosts, &self.settings, &old, &others, limit).await?;
+        self.follow().await
+    }
+
+    /// Clients follow now and not only when a timer has its turn. A host that cannot be told has
+    /// its timer.
+    async fn follow(&self) -> Result<(), String> {
+        let Some(follow) = &self.settings.follow else { return Ok(()) };
+        let start = ["systemctl", "start", "--no-block", "--", &follow.unit];
+        let told = self.members.group(&follow.on)?.iter().map(|host| {
+            let spec = program(&start);
+            async move { self.hosts.run(host, spec).await }
+        });
+        for (host, told) in self.members.group(&follow.on)?.iter().zip(join_all(told).await) {
+            let why = match told {
+                Ok(ran) if ran.success => continue,
+                Ok(ran) => ran.stderr,
+                Err(error) => error,
+            };
+            tracing::info!(host, why, "clients follow when the timer has its turn");
+        }
+        Ok(())
     }
 
     async fn checked(&self, member: &str, argv: &[&str]) -> Result<(), String> {

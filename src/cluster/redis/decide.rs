@@ -237,9 +237,11 @@ fn fill_up(
             )
         });
     }
+    // Its own file is of its former life: with nothing to copy it might call itself a master.
+    let stands = |seen: &Seen| is_up(seen) || (seen.server_config && !forming);
     let gone: Vec<Action> = members
         .iter()
-        .filter(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
+        .filter(|(member, seen)| !leads(member) && !seen.data && stands(seen))
         .map(|(member, _)| Action::SetAside { member: member.name.clone() })
         .collect();
     if !gone.is_empty() {

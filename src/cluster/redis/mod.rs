@@ -22,7 +22,7 @@ mod model_tests;
 
 pub use connection::{NoClient, redis as connect, sentinel as connect_sentinel};
 pub use hand_over::{Node, hand_over};
-pub use settings::Settings;
+pub use settings::{Follow, Settings};
 pub use view::Observation;
 
 use super::drive::World;
@@ -47,8 +47,11 @@ pub fn leader_of(observation: &Observation) -> Option<String> {
 /// The driver's name in roles.
 pub const NAME: &str = "redis-sentinel";
 
-/// Time that Sentinels get beyond the time-out of a failover.
+/// Time that Sentinels get beyond the time-outs of a failover.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Sentinels whose vote was split try again after this many time-outs.
+const TRIES_AGAIN: u32 = 2;
 
 /// The cluster of one role.
 pub struct RedisSentinel<'a> {
@@ -71,7 +74,7 @@ impl<'a> RedisSentinel<'a> {
         settings: Settings,
         marker: Marker,
     ) -> Self {
-        let wanted = Wanted { marker, settle: settings.failover_timeout() + GRACE };
+        let wanted = Wanted { marker, settle: settings.failover_timeout() * TRIES_AGAIN + GRACE };
         Self { members, hosts, records, settings, wanted, stale: RefCell::default() }
     }
 }
