@@ -19,6 +19,7 @@ mod runtime;
 mod settings;
 mod typed;
 mod undo;
+mod work;
 
 pub use settings::Settings;
 
