@@ -231,7 +231,9 @@ fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<De
         .filter(|(_, seen)| seen.sentinel_config && seen.sentinel == Sentinel::Down && marked(seen))
         .map(|(member, _)| start(member, Part::Sentinel))
         .collect();
-    if !sentinels.is_empty() && record.formation == Formation::Complete {
+    // Unless they have already chosen another one: then only they can tell.
+    let moved_on = members.iter().any(|(m, _)| m.is_master() && m.address != record.leader);
+    if !sentinels.is_empty() && (record.formation == Formation::Complete || moved_on) {
         let found = "Sentinel does not run where its cluster's data is";
         return Some(act(State::Degraded, found, sentinels));
     }
@@ -250,8 +252,15 @@ fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<De
         .map(|(member, _)| *member)
         .collect();
     let first = *asleep.first()?;
-    let chosen = (record.formation == Formation::Begun).then_some(record.leader);
+    let chosen = (record.formation == Formation::Begun && !moved_on).then_some(record.leader);
     let named = elected(members.iter().map(|(member, _)| *member)).or(chosen);
+    if named.is_none() && disagree(members) && members.iter().any(|(member, _)| member.is_master())
+    {
+        // One that slept through an election learns of it from the others. A second master beside
+        // the live one would leave nobody who could tell which of the two counts.
+        let reason = "the Sentinels do not agree yet who is the master";
+        return Some(wait(State::Down, "Redis starts", reason, START));
+    }
     let next = asleep.iter().find(|member| Some(member.address) == named);
     if next.is_none()
         && let Some((stray, _)) = members.iter().find(|(member, _)| {
@@ -275,6 +284,13 @@ fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<De
         _ => vec![start(next.copied().unwrap_or(first), Part::Server)],
     };
     Some(act(State::Down, found, starting))
+}
+
+/// True when Sentinels that answer name different masters.
+fn disagree(members: &[(&Member, &Seen)]) -> bool {
+    let mut named = members.iter().filter_map(|(member, _)| member.sentinel()?.master);
+    let first = named.next();
+    named.any(|other| Some(other) != first)
 }
 
 /// Members without data or without daemons get them, as replicas of whoever leads.
