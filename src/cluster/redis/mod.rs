@@ -11,6 +11,7 @@ mod hand_over;
 mod leader;
 mod observe;
 mod settings;
+mod start;
 mod view;
 
 #[cfg(test)]
