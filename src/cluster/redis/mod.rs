@@ -13,6 +13,7 @@ mod leader;
 mod observe;
 mod settings;
 mod sound;
+mod start;
 mod view;
 
 #[cfg(test)]
