@@ -27,6 +27,9 @@ pub struct Report {
     pub found: String,
     /// The host that leads, if one does.
     pub leader: Option<String>,
+    /// Why it is not whole, so that no member may go away; none too where there is no cluster as far
+    /// as can be seen.
+    pub missing: Option<String>,
     /// What comes next.
     pub next: Intent,
 }
@@ -127,8 +130,9 @@ pub async fn look(
             let decision = world.decide(&observation);
             Ok(Report {
                 state: decision.state,
-                found: decision.found,
+                found: decision.found.clone(),
                 leader: redis::leader_of(&observation),
+                missing: redis::missing_of(&observation, &decision),
                 next: decision.next.into(),
             })
         }

@@ -1,7 +1,6 @@
 //! Reboots one host and waits until it answers again.
 
 use super::{Connection, Events, Fleet, Stop};
-use crate::event::{Consumer, Event};
 use crate::site::Site;
 use crate::ssh::AgentSession;
 use crate::wire::{ExecOutcome, ExecSpec};
@@ -55,8 +54,7 @@ impl Fleet {
             return Err(reachable(format!("it refuses to reboot: {}", stderr.trim())));
         }
         drop(session);
-        // Attempts to reach a rebooting host are no news.
-        let quiet = Events::start(Box::new(Nobody), Stop::new()).0;
+        let quiet = Events::quiet();
         loop {
             self.forget(host);
             match self.obtain(site, host, connection, &quiet, &Stop::new()).await {
@@ -72,13 +70,5 @@ impl Fleet {
                 _ => tokio::time::sleep(TRY_EVERY).await,
             }
         }
-    }
-}
-
-struct Nobody;
-
-impl Consumer for Nobody {
-    fn event(&mut self, _: &Event) -> std::io::Result<()> {
-        Ok(())
     }
 }

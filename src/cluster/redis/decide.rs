@@ -40,6 +40,26 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
     }
 }
 
+/// Why the cluster is not whole; `None` when at most renewals are left, which nothing is missing
+/// without.
+pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> {
+    let without_data = observation
+        .members
+        .iter()
+        .find(|member| member.view().is_some_and(|seen| !seen.data))
+        .map(|member| format!("it is not whole: {} has no data", member.name));
+    match &decision.next {
+        Next::Done => without_data,
+        Next::Act(actions) if actions.iter().all(Action::is_renewal) => without_data,
+        Next::Act(actions) => {
+            let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
+            Some(format!("it is not whole: {}", wanted.join("; ")))
+        }
+        Next::Wait { reason, .. } => Some(format!("it is not whole: {reason}")),
+        Next::Refuse(refusal) => Some(refusal.reason.clone()),
+    }
+}
+
 /// The operator host remembers no such cluster.
 fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
     let members = &observation.members;
@@ -54,13 +74,20 @@ fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
     }
     let alive = members.iter().find(|member| {
         member.view().is_some_and(|seen| {
-            seen.data || seen.server != Server::Down || seen.sentinel != Sentinel::Down
+            seen.data
+                || seen.server_config
+                || seen.sentinel_config
+                || seen.server != Server::Down
+                || seen.sentinel != Sentinel::Down
         })
     });
     if let Some(member) = alive {
         return Decision::refuse(
             State::Foreign,
-            format!("{} has data or a running Redis that strata did not make", member.name),
+            format!(
+                "{} has data, files or running daemons of a Redis that strata did not make",
+                member.name
+            ),
             "if it is yours, `strata adopt` records it as it is; else move it away by hand",
         );
     }
@@ -96,7 +123,7 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
         return Decision::refuse(
             State::Down,
             "the cluster was formed, and every data directory is empty now",
-            "this is a disaster, not a formation: restore a backup, or remove the record on the operator host if the data is really to be given up",
+            "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop the containers and move away the record (state/ of the site) and on every member .strata-cluster, redis.conf and sentinel.conf",
         );
     }
     if let Some(start) = start_what_stands(&members, record) {
@@ -173,10 +200,10 @@ fn fill_up(
         });
     }
     // Its own file is of its former life: with nothing to copy it might call itself a master.
-    let stands = |seen: &Seen| is_up(seen) || (seen.server_config && !forming);
+    let former = |seen: &Seen| !is_up(seen) && seen.server_config && !forming;
     let gone: Vec<Action> = members
         .iter()
-        .filter(|(member, seen)| !leads(member) && !seen.data && stands(seen))
+        .filter(|(member, seen)| !leads(member) && !seen.data && former(seen))
         .map(|(member, _)| Action::SetAside { member: member.name.clone() })
         .collect();
     if !gone.is_empty() {
@@ -196,6 +223,13 @@ fn fill_up(
         let reason =
             format!("{} is not yet a replica in step with {}", member.name, name_of(members, live));
         return Some(wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
+    }
+    // One at a time: its memory is a copy until another one has everything on disk.
+    if let Some((member, _)) =
+        members.iter().find(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
+    {
+        let set_aside = Action::SetAside { member: member.name.clone() };
+        return Some(act(state, "a replica's data directory is gone", vec![set_aside]));
     }
     let missing = members
         .iter()

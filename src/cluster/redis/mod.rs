@@ -39,10 +39,15 @@ use std::time::Duration;
 use view::Stale;
 
 /// The host that leads, if one does and nothing speaks against it.
-pub fn leader_of(observation: &Observation) -> Option<String> {
+pub(super) fn leader_of(observation: &Observation) -> Option<String> {
     let leader::Leader::Known(address) = leader::leader(observation) else { return None };
     let member = observation.members.iter().find(|member| member.address == address)?;
     Some(member.name.clone())
+}
+
+/// Why the cluster is not whole; none too where there is no cluster as far as can be seen.
+pub(super) fn missing_of(observation: &Observation, decision: &Decision<Action>) -> Option<String> {
+    if observation.owes_nothing() { None } else { decide::missing(observation, decision) }
 }
 
 /// The driver's name in roles.

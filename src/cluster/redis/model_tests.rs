@@ -163,8 +163,10 @@ impl World {
     /// not mended: nobody can be elected.
     fn may_lose_a_member(&self) -> bool {
         let formed = |record: &Record| record.formation == Formation::Complete;
+        let agreed = self.nodes[0].watches;
         self.record.as_ref().is_some_and(formed)
-            && (0..MEMBERS).all(|node| self.has_all(node) && self.nodes[node].watches.is_some())
+            && agreed.is_some()
+            && (0..MEMBERS).all(|node| self.has_all(node) && self.nodes[node].watches == agreed)
     }
 
     fn has_all(&self, node: usize) -> bool {

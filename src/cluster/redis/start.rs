@@ -5,7 +5,7 @@ use super::action::{Action, Part};
 use super::decide::{Decided, act, is_up, wait};
 use super::leader::elected;
 use super::view::{Member, Seen, Sentinel, Server};
-use crate::cluster::{Formation, Record, State};
+use crate::cluster::{Decision, Formation, Record, State};
 use std::time::Duration;
 
 /// How long a daemon may take to answer after its start, loading included.
@@ -41,6 +41,18 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         let reason = format!("Redis on {} is not ready: {why}", member.name);
         return Some(wait(State::Degraded, "Redis starts", &reason, START));
     }
+    let complete = record.formation == Formation::Complete;
+    if complete
+        && let Some((member, why)) =
+            members.iter().find_map(|(member, seen)| match &seen.sentinel {
+                Sentinel::Unready(why) => Some((member, why)),
+                _ => None,
+            })
+        && members.iter().any(|(_, seen)| seen.server == Server::Down)
+    {
+        let reason = format!("Sentinel on {} is not ready: {why}", member.name);
+        return Some(wait(State::Degraded, "Sentinels start", &reason, START));
+    }
     let asleep: Vec<&Member> = members
         .iter()
         .filter(|(_, seen)| {
@@ -57,6 +69,16 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         // the live one would leave nobody who could tell which of the two counts.
         let reason = "the Sentinels do not agree yet who is the master";
         return Some(wait(State::Down, "Redis starts", reason, START));
+    }
+    // Where too few Sentinels ever were, nobody can have moved leadership: the files are right.
+    let watchers = members.iter().filter(|(_, seen)| seen.sentinel_config).count();
+    let watched = watchers > members.len() / 2;
+    if complete && watched && named.is_none() && !members.iter().any(|(_, seen)| is_up(seen)) {
+        return Some(Decision::refuse(
+            State::Down,
+            "no majority of Sentinels names a master, and no Redis runs",
+            "only you can say who led last: start Redis there (`docker start redis`), then run again; the others follow it",
+        ));
     }
     let next = asleep.iter().find(|member| Some(member.address) == named);
     if next.is_none()
