@@ -280,7 +280,7 @@ fn a_host_that_is_off_stops_the_run(bench: &Bench) {
 
 fn a_live_setting_changes_without_a_restart(bench: &Bench) {
     let before = started(bench);
-    bench.put_site(SITE, |site| more_memory(site));
+    bench.put_site(SITE, more_memory);
     install(bench).ended(0);
     for host in REDIS {
         let found = redis::redis(bench, host, &["CONFIG", "GET", "maxmemory"]);
