@@ -143,7 +143,7 @@ fn images_load_into_docker_and_behave_like_the_official_ones() {
         let said = bench.on("redis-01", &["curl", "-fsS", "http://127.0.0.1:8404/health"]);
         if said.code == 0 { Ok(()) } else { Err(said.text()) }
     });
-    let top = prints(&["top", "haproxy", "-o", "uid,args"]);
+    let top = prints(&["top", "haproxy", "-o", "pid,uid,args"]);
     assert!(top.contains("haproxy -W -db -f /usr/local/etc/haproxy/haproxy.cfg"), "{top}");
     prints(&["kill", "--signal", "USR2", "haproxy"]);
     wait("a reload", 20, || {

@@ -31,6 +31,7 @@ const USES: &[(&str, &[&str])] = &[
     (
         "gate",
         &[
+            "cluster",
             "diag",
             "event",
             "fleet",
@@ -44,12 +45,33 @@ const USES: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("run", &["diag", "event", "fleet", "gate", "history", "plan", "resource", "site", "ssh"]),
+    (
+        "cluster",
+        &[
+            "diag",
+            "event",
+            "fleet",
+            "plan",
+            "redis_client",
+            "resource",
+            "secrets",
+            "site",
+            "ssh",
+            "wire",
+        ],
+    ),
+    (
+        "run",
+        &[
+            "cluster", "diag", "event", "fleet", "gate", "history", "image", "plan", "resource",
+            "site", "ssh",
+        ],
+    ),
     (
         "cli",
         &[
-            "diag", "event", "fleet", "gate", "history", "lab", "plan", "report", "resource",
-            "run", "secrets", "site", "ssh", "wire",
+            "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan", "report",
+            "resource", "run", "secrets", "site", "ssh", "wire",
         ],
     ),
 ];
@@ -66,9 +88,13 @@ const PRINTS: &[(&str, &str)] = &[
 const SLEEPS: &[(&str, &str)] = &[
     ("src/agent/probe.rs", "a figure over a span of time: the span is what is measured"),
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
+    ("src/cluster/drive.rs", "looks again until the deadline of what is waited for"),
+    ("src/cluster/redis/act.rs", "connects again until a daemon listens, or a deadline"),
+    ("src/cluster/redis/hand_over.rs", "looks again until a deadline, and keeps the last reason"),
+    ("src/cluster/around.rs", "looks again until a deadline, and keeps the last reason"),
+    ("src/fleet/reboot.rs", "tries to connect again until a deadline"),
     ("src/fleet/sessions.rs", "tries a lock again until a deadline"),
     ("src/gate/probe.rs", "looks again until a deadline, and keeps the last reason"),
-    ("src/gate/scenario/reboot.rs", "tries to connect again until a deadline"),
     ("src/lab/command.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/lab/fault/delay.rs", "a delayed frame is due at a moment"),
     ("src/lab/fault/hold.rs", "a fault lasts until its deadline"),

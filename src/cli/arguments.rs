@@ -60,10 +60,16 @@ pub enum ColorChoice {
 pub enum Command {
     /// Read the whole site and report every problem; touches no host and no secret
     Check(super::check::CheckArguments),
+    /// Look at every host and show what an install would do
+    Plan(super::plan::PlanArguments),
     /// Converge layers, each followed by its gate
     Install(super::install::InstallArguments),
     /// Run the gates alone
     Verify(super::install::VerifyArguments),
+    /// Record clusters that strata did not make; changes nothing of them
+    Adopt(super::install::AdoptArguments),
+    /// Reboot hosts one after the other; whoever leads a cluster hands over first
+    Reboot(super::install::RebootArguments),
     /// Do it all on local hosts first
     Rehearse(super::rehearse::RehearseArguments),
     /// One screen: every layer and its last proof

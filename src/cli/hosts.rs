@@ -1,7 +1,7 @@
 //! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
 
-use super::install::connection;
 use super::output::{out, tell};
+use super::work::connection;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::history::StateDir;

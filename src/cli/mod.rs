@@ -13,11 +13,13 @@ mod install;
 mod lab;
 mod log;
 mod output;
+mod plan;
 mod rehearse;
 mod runtime;
 mod settings;
 mod typed;
 mod undo;
+mod work;
 
 pub use settings::Settings;
 
@@ -56,8 +58,11 @@ pub fn main() -> ExitCode {
 fn command(command: &Command, settings: &Settings) -> Exit {
     match command {
         Command::Check(arguments) => check::run(arguments, settings),
+        Command::Plan(arguments) => plan::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
+        Command::Reboot(arguments) => install::reboot(arguments, settings),
+        Command::Adopt(arguments) => install::adopt(arguments, settings),
         Command::Rehearse(arguments) => rehearse::run(arguments, settings),
         Command::Status(arguments) => history::status(arguments, settings),
         Command::History(arguments) => history::history(arguments, settings),

@@ -40,6 +40,23 @@ fn quoted(word: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
 }
 
+/// `reboot` of these hosts.
+pub fn reboot(selection: &SelectionArguments) -> String {
+    Typed::new("reboot", selection).0
+}
+
+/// `plan` of this selection.
+pub fn plan(selection: &SelectionArguments, tags: &[String]) -> String {
+    let mut typed = Typed::new("plan", selection);
+    typed.options("--tag", tags);
+    typed.0
+}
+
+/// `adopt` of these layers.
+pub fn adopt(selection: &SelectionArguments) -> String {
+    Typed::new("adopt", selection).0
+}
+
 impl InstallArguments {
     /// The command, options in the order of `--help`.
     pub fn typed(&self) -> String {

@@ -1,6 +1,7 @@
 //! The members of one cluster, rendered for what is known of it.
 
 use crate::diag::{Diagnostics, Renderer};
+use crate::fleet::Fleet;
 use crate::plan::{ClusterFacts, MemberPlan, Resolver};
 use crate::site::{ClusterRole, Host, Role, Site};
 use crate::wire::Facts;
@@ -26,6 +27,23 @@ impl<'a> Members<'a> {
         facts: BTreeMap<String, Facts>,
     ) -> Self {
         Self { site, resolver, role, cluster, facts }
+    }
+
+    /// The members of the cluster of `role`, with the facts of those that are connected.
+    pub fn connected(
+        site: &'a Site,
+        resolver: &'a Resolver<'a>,
+        fleet: &Fleet,
+        role: &'a Role,
+        cluster: &'a ClusterRole,
+    ) -> Self {
+        let group = site.groups.get(&cluster.members.0);
+        let facts = group
+            .iter()
+            .flat_map(|group| &group.hosts)
+            .filter_map(|host| Some((host.clone(), fleet.session(host)?.hello().facts.clone())))
+            .collect();
+        Self::new(site, resolver, role, cluster, facts)
     }
 
     /// The cluster's name: its role's.

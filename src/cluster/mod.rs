@@ -8,6 +8,7 @@
 //!
 //! Drivers reach hosts through [`Hosts`] alone.
 
+mod around;
 mod drive;
 mod fleet_hosts;
 mod hosts;
@@ -18,10 +19,11 @@ mod state;
 
 pub mod redis;
 
+pub use around::Around;
 pub use drive::{Driven, Step, World, drive};
 pub use fleet_hosts::FleetHosts;
 pub use hosts::{Applied, DialError, Hosts, Ran, Stream};
 pub use marker::{Formation, Marker, Record, Records, marker_path};
 pub use member::Members;
-pub use registry::{Intent, Report, check, clusters_of, look, run, settings};
+pub use registry::{Intent, Report, adopt, check, clusters_of, look, run, settings, step_down};
 pub use state::{Decision, Next, Refusal, State};

@@ -25,6 +25,8 @@ pub struct Report {
     pub state: State,
     /// One line on how it stands.
     pub found: String,
+    /// The host that leads, if one does.
+    pub leader: Option<String>,
     /// What comes next.
     pub next: Intent,
 }
@@ -121,8 +123,56 @@ pub async fn look(
             let settings = settings(members)?;
             let marker = marker(members, cluster)?;
             let world = RedisSentinel::new(members, hosts, records, settings, marker);
-            let decision = world.decide(&world.observe().await);
-            Ok(Report { state: decision.state, found: decision.found, next: decision.next.into() })
+            let observation = world.observe().await;
+            let decision = world.decide(&observation);
+            Ok(Report {
+                state: decision.state,
+                found: decision.found,
+                leader: redis::leader_of(&observation),
+                next: decision.next.into(),
+            })
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
+/// Makes sure that a member does not lead, so that it may go away for a while. True when it led.
+///
+/// # Errors
+/// Why it may not go: the cluster is not whole, or nobody could take over.
+pub async fn step_down(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+    host: &str,
+) -> Result<bool, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            RedisSentinel::new(members, hosts, records, settings, marker).step_down(host).await
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
+}
+
+/// Records a cluster that strata did not make: looked at, compared, marked; nothing of it is
+/// changed. Gives what differs from the role.
+///
+/// # Errors
+/// Why it is not adopted: it is known already, or is not whole and healthy.
+pub async fn adopt(
+    members: &Members<'_>,
+    cluster: &ClusterRole,
+    hosts: &dyn Hosts,
+    records: &Records,
+) -> Result<Vec<String>, String> {
+    match cluster.driver.0.as_str() {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let marker = marker(members, cluster)?;
+            RedisSentinel::new(members, hosts, records, settings, marker).adopt().await
         }
         other => Err(format!("there is no driver {other}")),
     }

@@ -156,9 +156,10 @@ impl From<io::Error> for Why {
 }
 
 /// The images of an archive. An id is computed and not believed: a damaged or edited
-/// configuration is found here and not on a host.
+/// configuration is found here and not on a host. Reading ends as soon as all is known, so that an
+/// archive which begins with its documents costs no more than these.
 fn read(from: impl Read) -> Result<Vec<Held>, Why> {
-    let mut manifest = None;
+    let mut manifest: Option<Vec<Entry>> = None;
     let mut digests: HashMap<String, String> = HashMap::new();
     let mut archive = tar::Archive::new(from);
     for entry in archive.entries()? {
@@ -170,16 +171,20 @@ fn read(from: impl Read) -> Result<Vec<Held>, Why> {
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
         if name == "manifest.json" {
-            manifest = Some(bytes);
+            manifest = Some(serde_json::from_slice(&bytes).map_err(|error| {
+                Why::Content(format!("its manifest.json cannot be read: {error}"))
+            })?);
         } else {
             let digest = Sha256::digest(&bytes);
             let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
             digests.insert(name, hex);
         }
+        let known = |entry: &Entry| digests.contains_key(&entry.config);
+        if manifest.as_ref().is_some_and(|entries| entries.iter().all(known)) {
+            break;
+        }
     }
-    let manifest = manifest.ok_or_else(|| Why::Content("it has no manifest.json".to_owned()))?;
-    let entries: Vec<Entry> = serde_json::from_slice(&manifest)
-        .map_err(|error| Why::Content(format!("its manifest.json cannot be read: {error}")))?;
+    let entries = manifest.ok_or_else(|| Why::Content("it has no manifest.json".to_owned()))?;
     entries
         .into_iter()
         .map(|entry| {

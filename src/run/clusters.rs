@@ -7,8 +7,6 @@ use crate::cluster::{self, Driven, FleetHosts, Intent, Members, Records, State, 
 use crate::event::{EventKind, elapsed_ms};
 use crate::resource::{Batch, ItemEvent, ItemReport, Mode, Outcome};
 use crate::site::{ClusterRole, Role};
-use crate::wire::Facts;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
@@ -70,13 +68,14 @@ pub async fn look(work: &LayerWork<'_>) -> Result<Tally, (Exit, String)> {
             Intent::Act(actions) if work.request.mode == Mode::Check => {
                 tally.changed += u32::try_from(actions.len()).unwrap_or(u32::MAX);
                 for action in actions {
-                    work.events
-                        .emit(EventKind::Note { text: format!("  would come next: {action}") });
+                    let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                    work.events.emit(EventKind::ClusterNext { layer, cluster, action });
                 }
             }
             Intent::Wait(reason) if work.request.mode == Mode::Check => {
                 tally.changed += 1;
-                work.events.emit(EventKind::Note { text: format!("  waits: {reason}") });
+                let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                work.events.emit(EventKind::ClusterWaiting { layer, cluster, reason });
             }
             Intent::Act(_) | Intent::Wait(_) | Intent::Nothing => {}
         }
@@ -174,12 +173,5 @@ async fn one(
 }
 
 fn members<'a>(work: &'a LayerWork<'_>, role: &'a Role, cluster: &'a ClusterRole) -> Members<'a> {
-    let site = work.request.site;
-    let group = site.groups.get(&cluster.members.0);
-    let facts: BTreeMap<String, Facts> = group
-        .iter()
-        .flat_map(|group| &group.hosts)
-        .filter_map(|host| Some((host.clone(), work.fleet.session(host)?.hello().facts.clone())))
-        .collect();
-    Members::new(site, work.resolver, role, cluster, facts)
+    Members::connected(work.request.site, work.resolver, work.fleet, role, cluster)
 }

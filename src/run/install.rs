@@ -92,12 +92,14 @@ fn requirements(request: &Request<'_>) -> Option<String> {
         return None;
     }
     for layer in &request.layers {
+        // What is below must hold where this layer stands; other hosts are none of its business.
+        let here = hosts_of(request.site, layer, &request.hosts);
         for (name, _) in &layer.requires {
             let Some(below) = request.site.layer(name) else { continue };
             if request.layers.iter().any(|other| other.name == *name) {
                 continue;
             }
-            let why = match record_state(request, below, TestKind::Diag) {
+            let why = match record_state(request, below, TestKind::Diag, &here) {
                 RecordState::Green(_) => continue,
                 RecordState::Missing => "it was never proved".to_owned(),
                 RecordState::Red(_) => "its gate is red".to_owned(),
@@ -112,8 +114,13 @@ fn requirements(request: &Request<'_>) -> Option<String> {
     None
 }
 
-fn record_state(request: &Request<'_>, layer: &Layer, kind: TestKind) -> RecordState {
-    let hosts = hosts_of(request.site, layer, &request.hosts);
+fn record_state(
+    request: &Request<'_>,
+    layer: &Layer,
+    kind: TestKind,
+    selected: &[String],
+) -> RecordState {
+    let hosts = hosts_of(request.site, layer, selected);
     let digest = layer_digest(request.site, layer);
     let max_age = request.site.config.gate.max_age_days;
     request
@@ -190,7 +197,8 @@ async fn one_layer(
 fn kinds_to_run(request: &Request<'_>, layer: &Layer, just_formed: bool) -> Vec<TestKind> {
     let mut kinds = vec![TestKind::Diag];
     for kind in [TestKind::Failover, TestKind::Perf] {
-        let unproved = !matches!(record_state(request, layer, kind), RecordState::Green(_));
+        let unproved =
+            !matches!(record_state(request, layer, kind, &request.hosts), RecordState::Green(_));
         let formed = request.gate == GateChoice::Formed
             && (just_formed || request.site.profile == Profile::Rehearsal)
             && unproved;
@@ -209,7 +217,7 @@ fn note_unproved(request: &Request<'_>, layer: &Layer, events: &Events) {
         if !gate::has_tests(request.site, layer, kind) {
             continue;
         }
-        let why = match record_state(request, layer, kind) {
+        let why = match record_state(request, layer, kind, &request.hosts) {
             RecordState::Green(_) => continue,
             RecordState::Missing => "never run".to_owned(),
             RecordState::Red(_) => "red".to_owned(),

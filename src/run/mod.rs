@@ -3,6 +3,7 @@
 //! All hosts of a layer are at work at the same time and no step waits for another host: barriers
 //! stand only between layers. A host that fails, hangs or is lost never stops the others.
 
+mod adopt;
 mod changes;
 mod clusters;
 mod converge;
@@ -10,9 +11,12 @@ mod ending;
 mod exit;
 mod install;
 mod prepare;
+mod reboot;
 mod verify;
 
+pub use adopt::adopt;
 use converge::Tally;
 pub use exit::Exit;
 pub use install::{GateChoice, Request, hosts_of, install};
+pub use reboot::reboot;
 pub use verify::verify;

@@ -2,11 +2,13 @@
 
 use super::action::{Action, Part};
 use super::connection::{self, NoClient};
+use super::decide::decide;
 use super::hand_over::{Node, hand_over};
+use super::leader::Leader;
 use super::observe::{container_of, program};
 use super::view::Observation;
 use super::{RedisSentinel, leader};
-use crate::cluster::{Marker, marker_path};
+use crate::cluster::{Marker, Next, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::resource::{Batch, Item, Mode, Outcome, Resource};
 use futures::future::join_all;
@@ -24,6 +26,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const ITEM_MS: u32 = 300_000;
 
 impl RedisSentinel<'_> {
+    /// Hands leadership over if this member leads; only a whole cluster lets a member go.
+    pub async fn step_down(&self, host: &str) -> Result<bool, String> {
+        let observation = self.look().await;
+        match decide(&observation, &self.wanted).next {
+            Next::Done => {}
+            Next::Act(actions) if actions.iter().all(Action::is_renewal) => {}
+            Next::Act(actions) => {
+                let missing: Vec<String> = actions.iter().map(ToString::to_string).collect();
+                return Err(format!("it is not whole: {}", missing.join("; ")));
+            }
+            Next::Wait { reason, .. } => return Err(format!("it is not whole: {reason}")),
+            Next::Refuse(refusal) => return Err(refusal.reason),
+        }
+        let leads = observation.members.iter().any(|member| {
+            member.name == host && leader::leader(&observation) == Leader::Known(member.address)
+        });
+        if leads {
+            self.hand_over(host, &observation).await?;
+        }
+        Ok(leads)
+    }
+
     pub(super) async fn perform(
         &self,
         action: &Action,

@@ -96,6 +96,20 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// True for what brings a whole cluster to its role: nothing is missing without it.
+    pub const fn is_renewal(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Set { .. }
+                | Self::SetSentinel { .. }
+                | Self::Renew { .. }
+                | Self::HandOver { .. }
+        )
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -270,6 +270,37 @@ fn a_master_whose_data_directory_is_gone_hands_over_or_keeps_running() {
     assert!(refused(&decide(&observation, &wanted())), "its memory is the only copy");
 }
 
+/// Found by the model: a node that still believes in itself as master of long ago, and one that
+/// still follows it, took writes together which the true master never saw.
+#[test]
+fn after_a_full_stop_the_true_master_starts_first_and_the_others_one_by_one() {
+    let started = |observation: &Observation| match decide(observation, &wanted()).next {
+        Next::Act(actions) => actions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        Next::Wait { reason, .. } => vec![reason],
+        other => panic!("{other:?}"),
+    };
+    let mut observation = cluster(2);
+    for node in 1..=3 {
+        seen(&mut observation, node).server = Server::Down;
+        seen(&mut observation, node).sentinel = Sentinel::Down;
+    }
+    let sentinels = (1..=3).map(|node| format!("redis-0{node}: start Sentinel as it was"));
+    assert_eq!(started(&observation), sentinels.collect::<Vec<_>>());
+    for node in 1..=3 {
+        seen(&mut observation, node as usize).sentinel = healthy(node, 2).sentinel;
+    }
+    assert_eq!(started(&observation), ["redis-02: start Redis as it was"]);
+    seen(&mut observation, 2).server = healthy(2, 2).server;
+    assert_eq!(started(&observation), ["redis-01: start Redis as it was"]);
+    seen(&mut observation, 1).server = healthy(1, 1).server;
+    assert_eq!(
+        started(&observation),
+        ["redis-01 still says that it is the master; the Sentinels will make it follow"]
+    );
+    seen(&mut observation, 1).server = healthy(1, 2).server;
+    assert_eq!(started(&observation), ["redis-03: start Redis as it was"]);
+}
+
 fn any_seen() -> impl Strategy<Value = Seen> {
     (0_u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0_u8..4, 0_u8..3, 1_u8..4).prop_map(
         |(marked, data, server_config, sentinel_config, server, sentinel, leader)| {

@@ -5,12 +5,14 @@
 
 mod act;
 mod action;
+mod adopt;
 mod connection;
 mod decide;
 mod hand_over;
 mod leader;
 mod observe;
 mod settings;
+mod sound;
 mod start;
 mod view;
 
@@ -35,6 +37,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use view::Stale;
+
+/// The host that leads, if one does and nothing speaks against it.
+pub fn leader_of(observation: &Observation) -> Option<String> {
+    let leader::Leader::Known(address) = leader::leader(observation) else { return None };
+    let member = observation.members.iter().find(|member| member.address == address)?;
+    Some(member.name.clone())
+}
 
 /// The driver's name in roles.
 pub const NAME: &str = "redis-sentinel";

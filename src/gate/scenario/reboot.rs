@@ -4,13 +4,10 @@
 use super::converged::{differences, plan_of};
 use super::units::Look;
 use super::{Finding, Surroundings};
-use crate::fleet::Stop;
+use crate::cluster::Around;
 use crate::gate::probe;
-use crate::ssh::AgentSession;
-use crate::wire::ExecOutcome;
 use serde::Deserialize;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a reboot may take.
 #[derive(Debug, Deserialize)]
@@ -58,23 +55,28 @@ async fn one(
     host: &str,
     bounds: &Bounds,
 ) -> Result<Duration, (String, bool)> {
-    let fleet = surroundings.fleet;
-    let session = fleet.session(host).ok_or_else(|| ("it is not connected".to_owned(), true))?;
-    let boot = session.hello().facts.boot_id.clone();
+    let context = surroundings.context;
+    let around = Around {
+        site: context.site,
+        resolver: context.resolver,
+        fleet: surroundings.fleet,
+        connection: context.connection,
+    };
+    // A host that leads anything hands over first: a reboot is planned, and costs no failover.
+    around.step_down(host, surroundings.events).await.map_err(|reason| (reason, true))?;
     let what = format!("reboot {host}");
     surroundings.fault(&what, false);
-    let start = Instant::now();
-    // The connection may break before the answer; the boot id decides. A refusal is an answer.
-    if let Ok((outcome, _, stderr)) =
-        probe::run(&session, &["systemctl", "reboot"], Vec::new()).await
-        && !matches!(outcome, ExecOutcome::Exited(0) | ExecOutcome::Signaled(_))
-    {
-        surroundings.fault(&what, true);
-        return Err((format!("it refuses to reboot: {}", stderr.trim()), true));
-    }
-    drop(session);
-    let session = back(surroundings, host, &boot, start, bounds).await?;
-    let took = start.elapsed();
+    let back_within = Duration::from_secs(bounds.back_within);
+    let rebooting = surroundings.fleet.reboot(context.site, host, context.connection, back_within);
+    let (session, took) = match rebooting.await {
+        Ok(back) => back,
+        Err(error) => {
+            if error.reachable {
+                surroundings.fault(&what, true);
+            }
+            return Err((error.reason, error.reachable));
+        }
+    };
     surroundings.fault(&what, true);
     let settled = Duration::from_secs(bounds.settled_within);
     probe::wait_until(settled, || async {
@@ -88,42 +90,6 @@ async fn one(
     })
     .await
     .map_err(|reason| (reason, true))?;
+    around.settle(host, settled, surroundings.events).await.map_err(|reason| (reason, true))?;
     Ok(took)
-}
-
-/// Waits until the host answers with another boot id.
-async fn back(
-    surroundings: &Surroundings<'_>,
-    host: &str,
-    boot: &str,
-    start: Instant,
-    bounds: &Bounds,
-) -> Result<Arc<AgentSession>, (String, bool)> {
-    let context = surroundings.context;
-    let (fleet, quiet) = (surroundings.fleet, quiet_events());
-    let deadline = Duration::from_secs(bounds.back_within);
-    loop {
-        fleet.forget(host);
-        let attempt =
-            fleet.obtain(context.site, host, context.connection, &quiet, &Stop::new()).await;
-        match attempt {
-            Some(session) if session.hello().facts.boot_id != boot => return Ok(session),
-            _ if start.elapsed() > deadline => {
-                let reason = format!("it did not come back within {} s", bounds.back_within);
-                return Err((reason, false));
-            }
-            _ => tokio::time::sleep(Duration::from_millis(300)).await,
-        }
-    }
-}
-
-/// Attempts to reach a rebooting host are no news.
-fn quiet_events() -> crate::fleet::Events {
-    struct Nobody;
-    impl crate::event::Consumer for Nobody {
-        fn event(&mut self, _: &crate::event::Event) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    crate::fleet::Events::start(Box::new(Nobody), Stop::new()).0
 }

@@ -1,0 +1,78 @@
+//! Records a cluster that another made.
+
+use super::RedisSentinel;
+use super::action::Action;
+use super::decide::{decide, record_of};
+use super::view::{Observation, Stale};
+use crate::cluster::{Formation, Marker, Next};
+
+impl RedisSentinel<'_> {
+    /// Looks, marks and records; gives what differs from the role, one line a member.
+    pub async fn adopt(&self) -> Result<Vec<String>, String> {
+        let observation = self.look().await;
+        let marker = self.wanted.marker.clone();
+        let pretended = as_if_ours(&observation, &marker)?;
+        match decide(&pretended, &self.wanted).next {
+            Next::Done => {}
+            // What differs from the role is left for an install to show and mend.
+            Next::Act(actions) if actions.iter().all(Action::is_renewal) => {}
+            Next::Act(actions) => {
+                let missing: Vec<String> = actions.iter().map(ToString::to_string).collect();
+                return Err(format!("it is not whole: {}", missing.join("; ")));
+            }
+            Next::Wait { reason, .. } => return Err(format!("it is not whole: {reason}")),
+            Next::Refuse(refusal) => return Err(refusal.reason),
+        }
+        for member in &observation.members {
+            let mark = Action::Mark { member: member.name.clone(), marker: marker.clone() };
+            self.perform(&mark, &observation).await?;
+        }
+        self.records.write(&record_of(&pretended, marker, Formation::Complete))?;
+        Ok(observation
+            .members
+            .iter()
+            .filter_map(|member| {
+                let differing = describe(&member.view()?.stale);
+                (!differing.is_empty()).then(|| format!("{}: {differing}", member.name))
+            })
+            .collect())
+    }
+}
+
+/// The look as it would be with a record and markers of ours.
+fn as_if_ours(observation: &Observation, marker: &Marker) -> Result<Observation, String> {
+    if let Some(record) = observation.record.clone()? {
+        return Err(format!("it is known already, as cluster {}", record.marker.id));
+    }
+    let mut pretended = observation.clone();
+    for member in &mut pretended.members {
+        let Ok(seen) = &mut member.seen else { continue };
+        match &seen.marker {
+            Ok(None) => seen.marker = Ok(Some(marker.clone())),
+            Ok(Some(other)) => {
+                return Err(format!(
+                    "{} has a marker of cluster {}: an install restores its record",
+                    member.name, other.id
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    pretended.record = Ok(Some(record_of(&pretended, marker.clone(), Formation::Complete)));
+    Ok(pretended)
+}
+
+fn describe(stale: &Stale) -> String {
+    let names = |settings: &[(String, String)]| {
+        settings.iter().map(|(name, _)| format!("setting {name}")).collect::<Vec<_>>()
+    };
+    [
+        stale.files.clone(),
+        names(&stale.settings),
+        names(&stale.sentinel_settings),
+        stale.server.clone(),
+        stale.sentinel.clone(),
+    ]
+    .concat()
+    .join(", ")
+}

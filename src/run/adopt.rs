@@ -1,0 +1,66 @@
+//! `strata adopt`: clusters that strata did not make become known to it; nothing of them changes.
+
+use super::ending::{Ending, no_journal};
+use super::{Exit, Request};
+use crate::cluster::{self, FleetHosts, Members, Records};
+use crate::diag::Diagnostics;
+use crate::event::EventKind;
+use crate::fleet::{Events, Fleet, Stop};
+use crate::plan::Resolver;
+use crate::resource::{Batch, ItemReport};
+use std::sync::Arc;
+
+/// Adopts the clusters of the layers.
+pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
+    if let Some(refusal) = no_journal(events).await {
+        return refusal;
+    }
+    let site = request.site;
+    let mut problems = Diagnostics::new();
+    let resolver = Resolver::new(site, Arc::clone(&request.secrets), &mut problems);
+    let fleet = Fleet::default();
+    let mut ending = Ending::default();
+    let mut adopted = 0;
+    for layer in &request.layers {
+        for (role, cluster) in cluster::clusters_of(site, layer) {
+            if stop.wished() {
+                break;
+            }
+            let hosts = site.groups.get(&cluster.members.0).map(|group| group.hosts.clone());
+            let hosts = hosts.unwrap_or_default();
+            fleet.connect(site, &hosts, &request.connection, events, stop).await;
+            for host in &hosts {
+                ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
+            }
+            let members = Members::connected(site, &resolver, &fleet, role, cluster);
+            let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
+            let through = FleetHosts::new(&fleet, &quiet);
+            let records = Records::new(&site.root);
+            match cluster::adopt(&members, cluster, &through, &records).await {
+                Ok(differing) => {
+                    adopted += 1;
+                    let mut text = format!("  cluster {} adopted as it is", role.name);
+                    for line in differing {
+                        text.push_str(&format!("\n      differs from its role: {line}"));
+                    }
+                    events.emit(EventKind::Note { text });
+                }
+                Err(reason) => ending.add(
+                    Exit::Refused,
+                    format!(
+                        "cluster `{}` was not adopted: {reason}; nothing was changed",
+                        role.name
+                    ),
+                ),
+            }
+        }
+    }
+    fleet.close().await;
+    let done = match adopted {
+        0 => "no cluster in these layers".to_owned(),
+        count => {
+            format!("{count} adopted; `strata install --check` shows what an install would change")
+        }
+    };
+    ending.finish(&done, events, stop).await
+}

@@ -1,0 +1,86 @@
+//! `strata reboot`: one host after the other; each hands leadership over first, and the next is
+//! not touched before the last one and its clusters are whole again.
+
+use super::ending::{Ending, no_journal};
+use super::{Exit, Request};
+use crate::cluster::Around;
+use crate::diag::Diagnostics;
+use crate::event::EventKind;
+use crate::fleet::{Events, Fleet, Stop};
+use crate::plan::Resolver;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a host may take to answer again.
+const BACK: Duration = Duration::from_secs(300);
+
+/// How long its clusters may take to be whole again.
+const SETTLED: Duration = Duration::from_secs(300);
+
+/// Reboots the selected hosts, never the operator host.
+pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
+    if let Some(refusal) = no_journal(events).await {
+        return refusal;
+    }
+    let site = request.site;
+    let mut problems = Diagnostics::new();
+    let resolver = Resolver::new(site, Arc::clone(&request.secrets), &mut problems);
+    let fleet = Fleet::default();
+    let connection = &request.connection;
+    let around = Around { site, resolver: &resolver, fleet: &fleet, connection };
+    let mut ending = Ending::default();
+    let operator = &site.config.operator.0;
+    let hosts: Vec<String> =
+        request.hosts.iter().filter(|host| *host != operator).cloned().collect();
+    fleet.connect(site, &hosts, connection, events, stop).await;
+    let unusable: Vec<&String> =
+        hosts.iter().filter(|host| fleet.session(host).is_none()).collect();
+    for host in &unusable {
+        ending.add(fleet.problem(host).map_or(Exit::Unreachable, Exit::from), String::new());
+    }
+    let mut left = if unusable.is_empty() { hosts.clone() } else { Vec::new() };
+    let mut done = 0;
+    while !left.is_empty() && !stop.wished() {
+        let host = left.remove(next(&left, &around, events).await);
+        if let Err(reason) = one(&host, request, &around, events).await {
+            ending.add(Exit::StepFailed, format!("{host}: {reason}; {done} were rebooted before"));
+            break;
+        }
+        done += 1;
+    }
+    fleet.close().await;
+    ending.finish(&format!("{done} rebooted, one after the other"), events, stop).await
+}
+
+/// Whoever leads goes last: leadership then moves once and not from host to host (E5).
+async fn next(left: &[String], around: &Around<'_>, events: &Events) -> usize {
+    for (index, host) in left.iter().enumerate() {
+        if !around.leads(host, events).await {
+            return index;
+        }
+    }
+    0
+}
+
+async fn one(
+    host: &str,
+    request: &Request<'_>,
+    around: &Around<'_>,
+    events: &Events,
+) -> Result<(), String> {
+    let note = |text: String| events.emit(EventKind::Note { text });
+    for cluster in around.step_down(host, events).await? {
+        note(format!("  {host}  handed over cluster {cluster}"));
+    }
+    let (_, took) = around
+        .fleet
+        .reboot(request.site, host, &request.connection, BACK)
+        .await
+        .map_err(|error| error.reason)?;
+    note(format!("  {host}  back after {:.1} s", took.as_secs_f64()));
+    around.settle(host, SETTLED, events).await?;
+    if around.has_clusters(host) {
+        note(format!("  {host}  its clusters are whole"));
+    }
+    Ok(())
+}
