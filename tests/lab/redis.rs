@@ -5,7 +5,6 @@
 
 use super::support::{Bench, OPERATOR, SITE, Said, install_words, wait};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Every host but the operator's.
 pub const HOSTS: [&str; 5] = ["haproxy-01", "haproxy-02", "redis-01", "redis-02", "redis-03"];
@@ -326,9 +325,4 @@ pub fn never_formed(bench: &Bench) {
         bench.on(host, &["sh", "-c", script]);
     }
     bench.on(OPERATOR, &["rm", "-rf", RECORD]).ended(0);
-}
-
-/// A pause that is itself what is tested: a moment of a run.
-pub fn moment(time: Duration) {
-    std::thread::sleep(time);
 }
