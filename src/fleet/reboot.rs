@@ -59,8 +59,10 @@ impl Fleet {
         let quiet = Events::start(Box::new(Nobody), Stop::new()).0;
         loop {
             self.forget(host);
-            match self.obtain(site, host, connection, &quiet, &Stop::new()).await {
+            match self.obtain_telling(site, host, connection, &quiet, &Stop::new()).await {
                 Some(session) if session.hello().facts.boot_id != boot => {
+                    // The journal has to know this boot: it was strata's own doing.
+                    self.tell_connected(&session, start.elapsed());
                     return Ok((session, start.elapsed()));
                 }
                 _ if start.elapsed() > back_within => {
