@@ -168,6 +168,15 @@ pub enum EventKind {
         /// One line: who leads, what is missing.
         found: String,
     },
+    /// What a run would do to a cluster next. What comes after it is decided by what is then found.
+    ClusterNext {
+        /// The layer.
+        layer: String,
+        /// The cluster.
+        cluster: String,
+        /// What, with the member.
+        action: String,
+    },
     /// Something is done to a cluster.
     ClusterAction {
         /// The layer.
@@ -336,7 +345,7 @@ pub enum StepOutcome {
 }
 
 /// One difference as text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ChangeText {
     /// What differs.
     pub what: String,

@@ -154,6 +154,7 @@ cases! {
     layer_requires_unknown: |s| { s.replace("strata.toml", "name  = \"base\"", "name  = \"base\"\nrequires = [\"bsae\"]"); };
     layer_unknown_role: |s| { s.replace("strata.toml", "role = \"docker\"", "role = \"dokcer\""); };
     layer_unknown_group: |s| { s.replace("strata.toml", "on = \"docker\"", "on = \"dockers\""); };
+    cluster_followed_by_unknown_group: |s| { s.replace("roles/redis/role.toml", "on = \"haproxy\"", "on = \"haprox\""); };
     variable_reserved: |s| { s.replace("strata.toml", "timezone =", "facts = 1\ntimezone ="); };
     variable_is_a_template: |s| { s.replace("strata.toml", "\"/opt/keybuzz\"", "\"/opt/{{ site.name }}\""); };
     variable_conflict: |s| {
@@ -241,6 +242,22 @@ fn an_exception_that_excepts_nothing_is_an_error() {
 fn faults_need_a_confirmation() {
     let site = Damaged::new();
     insta::assert_snapshot!(site.strata(&["verify", "--kind", "failover"]));
+}
+
+#[test]
+fn a_test_that_would_not_run_is_an_error() {
+    let site = Damaged::new();
+    let test = "redis-kil-master";
+    insta::assert_snapshot!(
+        site.strata(&["verify", "--layer", "redis", "--test", test, "--kind", "failover"])
+    );
+    insta::assert_snapshot!(site.strata(&[
+        "verify",
+        "--layer",
+        "base",
+        "--test",
+        "redis-kill-master"
+    ]));
 }
 
 #[test]

@@ -106,6 +106,7 @@ const SLEEPS: &[(&str, &str)] = &[
     ("tests/lab/support.rs", "looks again until a deadline"),
     ("tests/lab_hosts.rs", "looks again until a deadline"),
     ("tests/lab_interrupted.rs", "kills at a random moment: the moment is the subject"),
+    ("tests/lab_redis_campaigns.rs", "kills at a random moment: the moment is the subject"),
     ("tests/redis_client.rs", "looks again until a deadline"),
     ("tests/transport/main.rs", "looks again until a deadline"),
     ("tests/transport/sshd.rs", "looks again until a deadline"),

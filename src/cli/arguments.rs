@@ -60,6 +60,8 @@ pub enum ColorChoice {
 pub enum Command {
     /// Read the whole site and report every problem; touches no host and no secret
     Check(super::check::CheckArguments),
+    /// Look at every host and show what an install would do
+    Plan(super::plan::PlanArguments),
     /// Converge layers, each followed by its gate
     Install(super::install::InstallArguments),
     /// Run the gates alone

@@ -2,8 +2,8 @@
 
 use super::hosts_rebuild::{self, RebuildArguments};
 use super::hosts_show;
-use super::install::connection;
 use super::output::{out, tell};
+use super::work::connection;
 use super::{Exit, Settings, check};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::history::StateDir;

@@ -2,9 +2,9 @@
 //! replace pinned keys.
 
 use super::hosts::{target_of, unknown_host};
-use super::install::connection;
 use super::output::{out, tell};
 use super::recorded::Recorded;
+use super::work::connection;
 use super::{Exit, Settings, check, runtime};
 use crate::diag::Diagnostics;
 use crate::event::EventKind;

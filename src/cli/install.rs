@@ -1,23 +1,15 @@
 //! `strata install` and `strata verify`.
 
-use super::output::tell;
-use super::{Exit, Settings};
-use super::{check, typed};
-use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
-use crate::fleet::{Connection, Events, Stop};
-use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
-use crate::lab::HOST_MARKER;
-use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
-use crate::report::{Json, Plain, Progress, Summary};
+use super::work::{Job, Work, execute, execute_for};
+use super::{Exit, Settings, typed};
+use crate::event::TestKind;
+use crate::gate::SCENARIOS;
+use crate::report::{Gathered, Planned};
 use crate::resource::Mode;
-use crate::run::{self, GateChoice, Request};
-use crate::site::{Layer, Profile, Site};
-use crate::ssh::ConnectOptions;
-use crate::wire::LockHolder;
+use crate::run::GateChoice;
 use clap::{Args, ValueEnum};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::cell::Cell;
+use std::path::PathBuf;
 
 /// Arguments of `strata install`.
 #[derive(Debug, Args)]
@@ -34,6 +26,9 @@ pub struct InstallArguments {
     /// Look only, change nothing
     #[arg(long)]
     pub check: bool,
+    /// Apply this plan of `strata plan --out`, if it still holds
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layer", "host", "tag", "check"])]
+    pub plan_file: Option<PathBuf>,
     /// Which tests run after a layer
     #[arg(long, value_enum, default_value = "formed", value_name = "TESTS")]
     pub gate: GateArgument,
@@ -78,7 +73,7 @@ impl GateArgument {
 /// Arguments of `strata verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  strata verify                            diag of every layer; only looks\n  strata verify --layer redis --kind failover --confirm keybuzz"
+    after_help = "Examples:\n  strata verify                            diag of every layer; only looks\n  strata verify --layer redis --kind failover --confirm keybuzz\n  strata verify --layer redis --test redis-kill-master --confirm keybuzz"
 )]
 pub struct VerifyArguments {
     /// What to work on
@@ -87,6 +82,9 @@ pub struct VerifyArguments {
     /// Kinds of tests (repeatable) [default: diag]
     #[arg(long, value_enum, value_name = "KIND")]
     pub kind: Vec<KindArgument>,
+    /// Only this test, of whatever kind (repeatable); a part of the tests keeps no record
+    #[arg(long, value_name = "TEST")]
+    pub test: Vec<String>,
     /// Confirms tests that inject faults on a site that does not allow them in strata.toml
     #[arg(long, value_name = "SITE")]
     pub confirm: Option<String>,
@@ -116,6 +114,9 @@ impl KindArgument {
 
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
+    if let Some(path) = &arguments.plan_file {
+        return super::plan::apply(path, arguments, settings);
+    }
     let gate = match arguments.gate {
         GateArgument::Formed => GateChoice::Formed,
         GateArgument::Full => GateChoice::Full,
@@ -126,11 +127,43 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         tags: &arguments.tag,
         mode: if arguments.check { Mode::Check } else { Mode::Apply },
         gate,
+        tests: &[],
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
         job: Job::Install,
     };
     execute(&work, &arguments.typed(), settings)
+}
+
+/// What a look found.
+pub struct Collected {
+    /// The site's name.
+    pub site: String,
+    /// True in a rehearsal.
+    pub rehearsal: bool,
+    /// What an install would do.
+    pub planned: Vec<Planned>,
+}
+
+/// Looks like an install that changes nothing, and gathers what it would do. `None` when nothing
+/// was looked at.
+pub fn look(
+    selection: &SelectionArguments,
+    tags: &[String],
+    verbose: bool,
+    settings: &Settings,
+) -> (Exit, Option<Collected>) {
+    let gathered = Gathered::default();
+    let job = Job::Look { gathered: gathered.clone(), verbose };
+    let work = Work { tags, ..Work::new(selection, job) };
+    let site = Cell::new(None);
+    let exit = execute_for(&work, &typed::plan(selection, tags), settings, &site);
+    let collected = site.take().map(|(site, rehearsal)| Collected {
+        site,
+        rehearsal,
+        planned: gathered.sorted(),
+    });
+    (exit, collected)
 }
 
 /// Arguments of `strata adopt`.
@@ -145,16 +178,7 @@ pub struct AdoptArguments {
 /// Runs `strata adopt`.
 pub fn adopt(arguments: &AdoptArguments, settings: &Settings) -> Exit {
     let selection = SelectionArguments { layer: arguments.layer.clone(), host: Vec::new() };
-    let work = Work {
-        selection: &selection,
-        tags: &[],
-        mode: Mode::Check,
-        gate: GateChoice::Diag,
-        faults: false,
-        confirm: None,
-        job: Job::Adopt,
-    };
-    execute(&work, &typed::adopt(&selection), settings)
+    execute(&Work::new(&selection, Job::Adopt), &typed::adopt(&selection), settings)
 }
 
 /// Arguments of `strata reboot`.
@@ -175,13 +199,10 @@ pub struct RebootArguments {
 pub fn reboot(arguments: &RebootArguments, settings: &Settings) -> Exit {
     let selection = SelectionArguments { layer: Vec::new(), host: arguments.host.clone() };
     let work = Work {
-        selection: &selection,
-        tags: &[],
         mode: Mode::Apply,
-        gate: GateChoice::Diag,
         faults: true,
         confirm: arguments.confirm.as_deref(),
-        job: Job::Reboot,
+        ..Work::new(&selection, Job::Reboot)
     };
     execute(&work, &typed::reboot(&selection), settings)
 }
@@ -189,6 +210,10 @@ pub fn reboot(arguments: &RebootArguments, settings: &Settings) -> Exit {
 /// Runs `strata verify`.
 pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
     let mut kinds: Vec<TestKind> = arguments.kind.iter().map(|kind| kind.test()).collect();
+    if kinds.is_empty() {
+        let named = |name: &&str| arguments.test.iter().any(|test| test == name);
+        kinds.extend(SCENARIOS.iter().filter(|one| named(&one.name)).map(|one| one.kind));
+    }
     if kinds.is_empty() {
         kinds.push(TestKind::Diag);
     }
@@ -199,261 +224,10 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         tags: &[],
         mode: Mode::Check,
         gate: GateChoice::Diag,
+        tests: &arguments.test,
         faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
         confirm: arguments.confirm.as_deref(),
         job: Job::Verify(kinds),
     };
     execute(&work, &arguments.typed(), settings)
-}
-
-struct Work<'a> {
-    selection: &'a SelectionArguments,
-    tags: &'a [String],
-    mode: Mode,
-    gate: GateChoice,
-    faults: bool,
-    confirm: Option<&'a str>,
-    job: Job,
-}
-
-/// What is done with the selection.
-enum Job {
-    Install,
-    Verify(Vec<TestKind>),
-    Adopt,
-    Reboot,
-}
-
-/// Loads, checks, locks, connects, runs, reports.
-fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
-    let mut problems = Diagnostics::new();
-    let site = check::load(settings, &mut problems);
-    let (layers, hosts) = match &site {
-        Some(site) => {
-            let selectors: Vec<HostSelector> =
-                work.selection.host.iter().cloned().map(HostSelector).collect();
-            (
-                select_layers(site, &work.selection.layer, &mut problems),
-                select_hosts(site, &selectors, &mut problems),
-            )
-        }
-        None => (Vec::new(), Vec::new()),
-    };
-    if let Some(site) = &site {
-        check_selection(site, &layers, &hosts, work.tags, &mut problems);
-    }
-    let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
-        check::show(&problems, settings);
-        tell!("error: the site has errors; no host was touched");
-        return Exit::InvalidInput;
-    };
-    if let Err(message) = confirm_faults(work, site, settings) {
-        tell!("error: {message}");
-        return Exit::Refused;
-    }
-    let state = match StateDir::open(&settings.root) {
-        Ok(state) => state,
-        Err(error) => {
-            tell!(
-                "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
-                settings.root.display()
-            );
-            return Exit::Internal;
-        }
-    };
-    let _lock = match SiteLock::take(state.path(), command) {
-        Ok(lock) => lock,
-        Err(error @ LockError::Held(_)) => {
-            tell!("error: {error}\nhint: wait for it; the lock ends with that process");
-            return Exit::Locked;
-        }
-        Err(error @ LockError::Io(_)) => {
-            tell!("error: {error}; no host was touched");
-            return Exit::Internal;
-        }
-    };
-    let secrets = match check::secrets(settings, site) {
-        Ok(secrets) => secrets,
-        Err(problems) => {
-            check::show(&problems, settings);
-            return Exit::InvalidInput;
-        }
-    };
-    let run_id = StateDir::new_run_id();
-    let summary = Summary::default();
-    let journal = match Journal::create(&state.journal(&run_id)) {
-        Ok(journal) => {
-            settings.run.begin(&run_id, &state.journal(&run_id));
-            journal
-        }
-        Err(error) => {
-            tell!("error: the journal cannot be written: {error}; no host was touched");
-            return Exit::Internal;
-        }
-    };
-    let consumers = consumers(&state, settings, &summary);
-    let records = match Records::open(state.path()) {
-        Ok(records) => records,
-        Err(error) => {
-            tell!("error: the gate records cannot be used: {error}; no host was touched");
-            return Exit::Internal;
-        }
-    };
-    let redactor = settings.redactor.clone();
-    let redact = move |text: &str| redactor.redact(text).into_owned();
-    let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
-    let stop = Stop::new();
-    let (events, thread) = Events::start(Box::new(redacting), stop.clone());
-    let start = Instant::now();
-    events.emit(EventKind::RunStarted {
-        schema: SCHEMA,
-        run: run_id.clone(),
-        site: site.config.name.clone(),
-        command: command.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rehearsal: settings.profile == Profile::Rehearsal,
-        hosts: hosts.clone(),
-        layers: layers.iter().map(|layer| layer.name.clone()).collect(),
-    });
-    let holder = LockHolder {
-        owner: settings.who.clone(),
-        purpose: command.to_owned(),
-        run: run_id.clone(),
-        since_unix_ms: crate::event::now_ms(),
-    };
-    let request = Request {
-        site,
-        layers,
-        named: !work.selection.layer.is_empty(),
-        hosts,
-        tags: work.tags.to_vec(),
-        mode: work.mode,
-        gate: work.gate,
-        connection: connection(site, settings, Some(holder)),
-        secrets: secrets.lookup(),
-        records,
-        run: run_id,
-    };
-    let outcome = super::runtime::block_on(async {
-        let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
-        let result = match &work.job {
-            Job::Install => run::install(&request, &events, &stop).await,
-            Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
-            Job::Reboot => run::reboot(&request, &events, &stop).await,
-            Job::Adopt => run::adopt(&request, &events, &stop).await,
-        };
-        watching.abort();
-        result
-    });
-    let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
-    events.emit(EventKind::RunFinished {
-        exit_code: exit.code(),
-        reason,
-        took_ms: crate::event::elapsed_ms(start),
-    });
-    drop(events);
-    // The consumers' thread ends with the last sender; a panic there was reported by the hook.
-    let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
-    if exit == Exit::Done {
-        prune(&state, site);
-    }
-    if !settings.json {
-        eprint!("{}", summary.text(&settings.palette));
-    }
-    exit
-}
-
-/// Removes journals beyond those that the site keeps. Only a run that ended well does it: after a
-/// bad one everything may still be of use.
-fn prune(state: &StateDir, site: &Site) {
-    let pruned = state
-        .prune(site.config.history.keep_runs as usize)
-        .and_then(|gone| if gone.is_empty() { Ok(()) } else { Index::open(state)?.forget(&gone) });
-    if let Err(error) = pruned {
-        tell!("warning: old journals were not removed: {error}");
-    }
-}
-
-/// A selection that holds nothing is a mistake, not a success.
-fn check_selection(
-    site: &Site,
-    layers: &[&Layer],
-    hosts: &[String],
-    tags: &[String],
-    problems: &mut Diagnostics,
-) {
-    for layer in layers {
-        if !hosts.is_empty() && run::hosts_of(site, layer, hosts).is_empty() && layers.len() == 1 {
-            problems.push(
-                Diagnostic::error(
-                    Code::SELECTION,
-                    format!("none of the selected hosts is in layer `{}`", layer.name),
-                )
-                .hint("`strata hosts list` shows hosts and groups"),
-            );
-        }
-    }
-    check_tags(site, tags, problems);
-}
-
-/// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
-/// a test bench).
-fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(), String> {
-    if settings.profile == Profile::Rehearsal && !Path::new("/").join(HOST_MARKER).exists() {
-        return Err(
-            "this is no host of a rehearsal: production runs with its own versions\nhint: use `strata rehearse`".to_owned(),
-        );
-    }
-    let allowed = !work.faults
-        || settings.profile == Profile::Rehearsal
-        || site.config.gate.allow_full
-        || work.confirm == Some(site.config.name.as_str());
-    if allowed {
-        return Ok(());
-    }
-    Err(format!(
-        "these tests inject faults into the hosts of site `{0}`\nhint: confirm with --confirm {0}, or set allow_full = true under [gate] in strata.toml",
-        site.config.name
-    ))
-}
-
-/// What shows and indexes a run beside its journal.
-fn consumers(state: &StateDir, settings: &Settings, summary: &Summary) -> Vec<Box<dyn Consumer>> {
-    let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(summary.clone())];
-    match Index::open(state) {
-        Ok(index) => consumers.push(Box::new(index)),
-        // Only an index: the journal has everything, and the next command rebuilds it.
-        Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
-    }
-    if settings.json {
-        consumers.push(Box::new(Json::new(std::io::stdout())));
-    } else if settings.progress {
-        consumers.push(Box::new(Progress::new(settings.palette, settings.verbose)));
-    } else {
-        consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, settings.verbose)));
-    }
-    consumers
-}
-
-/// How this site's hosts are reached.
-pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) -> Connection {
-    let ssh = &site.config.ssh;
-    let identities = if ssh.identities.is_empty() {
-        vec![settings.home.join(".ssh/id_ed25519"), settings.home.join(".ssh/id_rsa")]
-    } else {
-        ssh.identities.iter().map(|path| settings.expand(path)).collect()
-    };
-    Connection {
-        options: ConnectOptions {
-            connect_timeout: Duration::from_secs(u64::from(ssh.connect_timeout)),
-            auth_timeout: Duration::from_secs(u64::from(ssh.auth_timeout)),
-            identities,
-            agent_socket: settings.agent_socket.clone(),
-            ..ConnectOptions::new(&settings.home, settings.known_hosts())
-        },
-        port: ssh.port,
-        holder,
-        lock_wait: Duration::from_secs(u64::from(site.config.run.lock_wait)),
-        parallel: site.config.run.parallel as usize,
-    }
 }

@@ -15,6 +15,7 @@ mod install;
 mod lab;
 mod log;
 mod output;
+mod plan;
 mod recorded;
 mod rehearse;
 mod run;
@@ -23,6 +24,7 @@ mod runtime;
 mod settings;
 mod typed;
 mod undo;
+mod work;
 
 pub use settings::Settings;
 
@@ -61,6 +63,7 @@ pub fn main() -> ExitCode {
 fn command(command: &Command, settings: &Settings) -> Exit {
     match command {
         Command::Check(arguments) => check::run(arguments, settings),
+        Command::Plan(arguments) => plan::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),

@@ -1,9 +1,10 @@
 //! `strata run`: one program on the selected hosts.
 
-use super::install::{SelectionArguments, connection};
+use super::install::SelectionArguments;
 use super::output::{out, tell};
 use super::recorded::Recorded;
 use super::run_output::Printer;
+use super::work::connection;
 use super::{Exit, Settings, check, runtime};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, Event, EventKind, now_ms};

@@ -46,6 +46,13 @@ pub fn reboot(selection: &SelectionArguments) -> String {
     Typed::new("reboot", selection).0
 }
 
+/// `plan` of this selection.
+pub fn plan(selection: &SelectionArguments, tags: &[String]) -> String {
+    let mut typed = Typed::new("plan", selection);
+    typed.options("--tag", tags);
+    typed.0
+}
+
 /// `adopt` of these layers.
 pub fn adopt(selection: &SelectionArguments) -> String {
     Typed::new("adopt", selection).0
@@ -72,6 +79,7 @@ impl VerifyArguments {
     pub fn typed(&self) -> String {
         let mut typed = Typed::new("verify", &self.selection);
         typed.options("--kind", self.kind.iter().map(|kind| kind.test().word()));
+        typed.options("--test", &self.test);
         typed.options("--confirm", &self.confirm);
         typed.0
     }
@@ -117,6 +125,7 @@ mod tests {
             &["install", "--layer", "a", "--layer", "b", "--host", "db", "--tag", "t", "--check"],
             &["install", "--gate", "full", "--confirm", "site"],
             &["verify", "--layer", "a", "--kind", "diag", "--kind", "perf", "--confirm", "site"],
+            &["verify", "--test", "a", "--test", "b"],
         ] {
             assert_eq!(typed(words), words.join(" "));
         }

@@ -1,7 +1,7 @@
 //! `strata undo`: puts the last-good copy of a file back.
 
-use super::install::connection;
 use super::output::{out, tell};
+use super::work::connection;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::fleet::{Connection, Events, Fleet, Stop};

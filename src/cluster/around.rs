@@ -4,7 +4,7 @@
 use super::fleet_hosts::FleetHosts;
 use super::marker::Records;
 use super::member::Members;
-use super::registry::{Intent, look, step_down};
+use super::registry::{look, step_down};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::plan::Resolver;
 use crate::resource::{Batch, ItemReport};
@@ -27,9 +27,9 @@ pub struct Around<'a> {
 }
 
 impl Around<'_> {
-    /// The clusters that this host is a member of and that were formed.
+    /// The clusters that this host is a member of. Whether they were formed is asked of their
+    /// members: that nothing remembers one proves nothing.
     fn of(&self, host: &str) -> Vec<(&Role, &ClusterRole)> {
-        let records = Records::new(&self.site.root);
         let member = |cluster: &ClusterRole| {
             let group = self.site.groups.get(&cluster.members.0);
             group.is_some_and(|group| group.hosts.iter().any(|name| name == host))
@@ -38,21 +38,19 @@ impl Around<'_> {
             .roles
             .values()
             .filter_map(|role| Some((role, role.cluster.as_ref()?)))
-            .filter(|(role, cluster)| {
-                member(cluster) && !matches!(records.read(&role.name), Ok(None))
-            })
+            .filter(|(_, cluster)| member(cluster))
             .collect()
     }
 
-    /// True when the host is a member of any formed cluster.
+    /// True when the host is a member of any cluster.
     pub fn has_clusters(&self, host: &str) -> bool {
         !self.of(host).is_empty()
     }
 
     /// True when the host leads a cluster now.
-    pub async fn leads(&self, host: &str, events: &Events) -> bool {
+    pub async fn leads(&self, host: &str) -> bool {
         for (role, cluster) in self.of(host) {
-            let members = self.members(role, cluster, events).await;
+            let members = self.members(role, cluster).await;
             let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
             let hosts = FleetHosts::new(self.fleet, &quiet);
             let records = Records::new(&self.site.root);
@@ -71,10 +69,10 @@ impl Around<'_> {
     ///
     /// # Errors
     /// Which cluster forbids it, and why.
-    pub async fn step_down(&self, host: &str, events: &Events) -> Result<Vec<String>, String> {
+    pub async fn step_down(&self, host: &str) -> Result<Vec<String>, String> {
         let mut handed = Vec::new();
         for (role, cluster) in self.of(host) {
-            let members = self.members(role, cluster, events).await;
+            let members = self.members(role, cluster).await;
             let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
             let hosts = FleetHosts::new(self.fleet, &quiet);
             let records = Records::new(&self.site.root);
@@ -92,24 +90,16 @@ impl Around<'_> {
     ///
     /// # Errors
     /// What is still missing when the time is over.
-    pub async fn settle(
-        &self,
-        host: &str,
-        within: Duration,
-        events: &Events,
-    ) -> Result<(), String> {
+    pub async fn settle(&self, host: &str, within: Duration) -> Result<(), String> {
         let start = Instant::now();
         for (role, cluster) in self.of(host) {
             loop {
-                let members = self.members(role, cluster, events).await;
+                let members = self.members(role, cluster).await;
                 let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
                 let hosts = FleetHosts::new(self.fleet, &quiet);
                 let records = Records::new(&self.site.root);
-                let reason = match look(&members, cluster, &hosts, &records).await?.next {
-                    Intent::Nothing => break,
-                    Intent::Act(actions) => actions.join("; "),
-                    Intent::Wait(reason) | Intent::Refuse(reason, _) => reason,
-                };
+                let report = look(&members, cluster, &hosts, &records).await?;
+                let Some(reason) = report.missing else { break };
                 if start.elapsed() >= within {
                     return Err(format!(
                         "cluster `{}` is not whole after {} s: {reason}",
@@ -123,15 +113,12 @@ impl Around<'_> {
         Ok(())
     }
 
-    async fn members<'b>(
-        &'b self,
-        role: &'b Role,
-        cluster: &'b ClusterRole,
-        events: &Events,
-    ) -> Members<'b> {
+    async fn members<'b>(&'b self, role: &'b Role, cluster: &'b ClusterRole) -> Members<'b> {
         let group = self.site.groups.get(&cluster.members.0);
         let hosts = group.map(|group| group.hosts.clone()).unwrap_or_default();
-        self.fleet.connect(self.site, &hosts, self.connection, events, &Stop::new()).await;
+        // Members that cannot be reached are said by whoever judges the cluster.
+        let quiet = Events::quiet();
+        self.fleet.connect(self.site, &hosts, self.connection, &quiet, &Stop::new()).await;
         Members::connected(self.site, self.resolver, self.fleet, role, cluster)
     }
 }

@@ -83,7 +83,9 @@ pub async fn drive<W: World>(world: &W, stop: &Stop, mut tell: impl FnMut(Step))
     let mut actions = 0;
     let mut last_found = String::new();
     let mut last_reason = String::new();
-    let mut waiting_since = Instant::now();
+    // Since when each thing is waited for: what took its time before is not held against the next,
+    // and what comes and goes still ends.
+    let mut waiting: BTreeMap<String, Instant> = BTreeMap::new();
     loop {
         let observation = world.observe().await;
         let decision = world.decide(&observation);
@@ -97,10 +99,11 @@ pub async fn drive<W: World>(world: &W, stop: &Stop, mut tell: impl FnMut(Step))
             Next::Refuse(refusal) => return Driven::Refused(refusal),
             _ if stop.wished() => return Driven::Stopped,
             Next::Wait { reason, up_to } => {
-                if waiting_since.elapsed() >= up_to {
+                let since = *waiting.entry(last_found.clone()).or_insert_with(Instant::now);
+                if since.elapsed() >= up_to {
                     return Driven::Failed(format!(
                         "after {} s still: {reason}",
-                        waiting_since.elapsed().as_secs()
+                        since.elapsed().as_secs()
                     ));
                 }
                 if reason != last_reason {
@@ -132,7 +135,7 @@ pub async fn drive<W: World>(world: &W, stop: &Stop, mut tell: impl FnMut(Step))
                     actions += 1;
                     tell(Step::Did(action.to_string(), took_ms));
                 }
-                waiting_since = Instant::now();
+                waiting.clear();
                 last_reason.clear();
             }
         }

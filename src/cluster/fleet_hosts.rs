@@ -4,7 +4,7 @@ use super::hosts::{Applied, DialError, Hosts, Ran, Stream};
 use crate::fleet::Fleet;
 use crate::resource::{Batch, ItemEvent, ItemReport, ItemSlot};
 use crate::ssh::{AgentSession, OpenError};
-use crate::wire::ExecSpec;
+use crate::wire::{ExecOutcome, ExecSpec};
 use futures::future::LocalBoxFuture;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -58,9 +58,24 @@ impl Hosts for FleetHosts<'_> {
 
     fn run<'a>(&'a self, host: &'a str, spec: ExecSpec) -> LocalBoxFuture<'a, Result<Ran, String>> {
         Box::pin(async move {
+            let (argv, limit) = (spec.argv.clone(), spec.timeout_ms);
             let result = self.session(host)?.exec(spec).await.map_err(|error| error.to_string())?;
+            let success = result.success();
+            let program = || argv.first().cloned().unwrap_or_default();
+            match result.outcome {
+                ExecOutcome::Exited(_) => {}
+                ExecOutcome::Signaled(signal) => {
+                    return Err(format!("{} was ended by signal {signal}", program()));
+                }
+                ExecOutcome::TimedOut => {
+                    return Err(format!("{} did not end within {limit} ms", program()));
+                }
+                ExecOutcome::NotStarted(why) => {
+                    return Err(format!("{} could not be started: {why}", program()));
+                }
+            }
             Ok(Ran {
-                success: result.success(),
+                success,
                 stdout: String::from_utf8_lossy(&result.stdout).into_owned(),
                 stderr: String::from_utf8_lossy(&result.stderr).into_owned(),
             })

@@ -48,8 +48,8 @@ impl fmt::Display for DialError {
     }
 }
 
-/// Hosts as drivers see them. Errors of `apply` and `run` mean that the host itself could not be
-/// asked any more.
+/// Hosts as drivers see them. An error of `apply` or `run` means that the host gave no answer that
+/// counts: it could not be asked any more, or a program did not come to its own end.
 pub trait Hosts {
     /// Brings resources about, or only looks ([`Batch::mode`]); ends at the first that fails.
     fn apply<'a>(
@@ -58,7 +58,7 @@ pub trait Hosts {
         work: Batch,
     ) -> LocalBoxFuture<'a, Result<Vec<Applied>, String>>;
 
-    /// Runs a program to its end.
+    /// Runs a program to its own end; one that is killed or runs out of time is an error.
     fn run<'a>(&'a self, host: &'a str, spec: ExecSpec) -> LocalBoxFuture<'a, Result<Ran, String>>;
 
     /// Connects *from the host* to an address.

@@ -58,6 +58,15 @@ impl<'a> Members<'a> {
         names.iter().filter_map(|name| self.site.hosts.get(name)).collect()
     }
 
+    /// The hosts of a group of the site.
+    ///
+    /// # Errors
+    /// When there is no such group.
+    pub fn group(&self, name: &str) -> Result<&'a [String], String> {
+        let group = self.site.groups.get(name);
+        group.map(|group| group.hosts.as_slice()).ok_or_else(|| format!("there is no group {name}"))
+    }
+
     /// One member, for what is known of the live cluster.
     ///
     /// # Errors

@@ -27,6 +27,9 @@ pub struct Report {
     pub found: String,
     /// The host that leads, if one does.
     pub leader: Option<String>,
+    /// Why it is not whole, so that no member may go away; none too where there is no cluster as far
+    /// as can be seen.
+    pub missing: Option<String>,
     /// What comes next.
     pub next: Intent,
 }
@@ -80,7 +83,9 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
             let live = ClusterFacts { leader: host.address, forming: false };
             // What is wrong in a template is reported with the rest of the site.
             let plan = resolver.member(host, role, cluster, &facts, live, &mut unheard);
-            let Some(Err(error)) = plan.map(|plan| typed(driver, &plan.settings)) else { continue };
+            let Some(Err(error)) = plan.map(|plan| typed(site, driver, &plan.settings)) else {
+                continue;
+            };
             let range = error.range.unwrap_or_else(|| cluster.settings.range.clone());
             let mut problem =
                 Diagnostic::error(Code::CLUSTER, error.message).at(role.source.span(range), "");
@@ -91,9 +96,17 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
     }
 }
 
-fn typed(driver: &str, settings: &Node) -> Result<(), TypeError> {
+fn typed(site: &Site, driver: &str, settings: &Node) -> Result<(), TypeError> {
     match driver {
-        redis::NAME => from_node::<redis::Settings>(settings).map(drop),
+        redis::NAME => {
+            let settings = from_node::<redis::Settings>(settings)?;
+            let unknown = settings.follow.filter(|follow| !site.groups.contains_key(&follow.on));
+            unknown.map_or(Ok(()), |follow| {
+                let known = suggest::among(&follow.on, site.groups.keys().map(String::as_str));
+                let message = format!("`follow` names a group `{}` that is not defined", follow.on);
+                Err(TypeError { range: None, suggestion: Some(known), message })
+            })
+        }
         _ => Ok(()),
     }
 }
@@ -117,8 +130,9 @@ pub async fn look(
             let decision = world.decide(&observation);
             Ok(Report {
                 state: decision.state,
-                found: decision.found,
+                found: decision.found.clone(),
                 leader: redis::leader_of(&observation),
+                missing: redis::missing_of(&observation, &decision),
                 next: decision.next.into(),
             })
         }

@@ -44,6 +44,17 @@ impl Events {
         (Self { sender }, thread)
     }
 
+    /// Events that nobody takes, for attempts that are no news.
+    pub fn quiet() -> Self {
+        struct Nobody;
+        impl Consumer for Nobody {
+            fn event(&mut self, _: &Event) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        Self::start(Box::new(Nobody), Stop::new()).0
+    }
+
     /// Emits an event, stamped with the time of now.
     pub fn emit(&self, kind: EventKind) {
         // The consumers' thread lives as long as any sender.

@@ -1,7 +1,6 @@
 //! Reboots one host and waits until it answers again.
 
 use super::{Connection, Events, Fleet, Stop};
-use crate::event::{Consumer, Event};
 use crate::site::Site;
 use crate::ssh::AgentSession;
 use crate::wire::{ExecOutcome, ExecSpec};
@@ -55,11 +54,10 @@ impl Fleet {
             return Err(reachable(format!("it refuses to reboot: {}", stderr.trim())));
         }
         drop(session);
-        // Attempts to reach a rebooting host are no news.
-        let quiet = Events::start(Box::new(Nobody), Stop::new()).0;
+        let quiet = Events::quiet();
         loop {
             self.forget(host);
-            match self.obtain_telling(site, host, connection, &quiet, &Stop::new()).await {
+            match self.obtain(site, host, connection, &quiet, &Stop::new()).await {
                 Some(session) if session.hello().facts.boot_id != boot => {
                     // The journal has to know this boot: it was strata's own doing.
                     self.tell_connected(&session, start.elapsed());
@@ -74,13 +72,5 @@ impl Fleet {
                 _ => tokio::time::sleep(TRY_EVERY).await,
             }
         }
-    }
-}
-
-struct Nobody;
-
-impl Consumer for Nobody {
-    fn event(&mut self, _: &Event) -> std::io::Result<()> {
-        Ok(())
     }
 }

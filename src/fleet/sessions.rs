@@ -38,8 +38,9 @@ pub struct Fleet(Mutex<State>);
 struct State {
     sessions: BTreeMap<String, Arc<AgentSession>>,
     unusable: BTreeMap<String, HostProblem>,
-    /// Where the run's events go, so that a host that comes back from a reboot is told of there.
-    events: Option<Events>,
+    /// Where the run's events go: the first ever given. A host that comes back from a reboot is told
+    /// of there, also when the attempts to reach it were told to nobody.
+    run: Option<Events>,
     /// Machine ids by host: two hosts with the same one are clones.
     machines: BTreeMap<String, String>,
 }
@@ -73,19 +74,7 @@ impl Fleet {
         events: &Events,
         stop: &Stop,
     ) -> Option<Arc<AgentSession>> {
-        self.state().events = Some(events.clone());
-        self.obtain_telling(site, name, connection, events, stop).await
-    }
-
-    /// As [`Fleet::obtain`], telling `events` this once.
-    pub(super) async fn obtain_telling(
-        &self,
-        site: &Site,
-        name: &str,
-        connection: &Connection,
-        events: &Events,
-        stop: &Stop,
-    ) -> Option<Arc<AgentSession>> {
+        self.state().run.get_or_insert_with(|| events.clone());
         if let Some(session) = self.session(name) {
             return Some(session);
         }
@@ -158,7 +147,7 @@ impl Fleet {
 
     /// Tells the run's events of a session that was obtained without them.
     pub(super) fn tell_connected(&self, session: &AgentSession, took: Duration) {
-        if let Some(events) = &self.state().events {
+        if let Some(events) = &self.state().run {
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             events.emit(connected(session, took_ms));
         }

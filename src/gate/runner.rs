@@ -26,11 +26,20 @@ pub struct Context<'a> {
     pub records: &'a Records,
     /// The run's id.
     pub run: &'a str,
+    /// Only the tests of these names, or all where there is none. A part proves no layer: its
+    /// verdict is not kept.
+    pub only: &'a [String],
 }
 
 /// True when the gates of the layer's roles have a test of this kind.
 pub fn has_tests(site: &Site, layer: &Layer, kind: TestKind) -> bool {
-    !tests_of(site, layer, kind).is_empty()
+    !tests_of(site, layer, kind, &[]).is_empty()
+}
+
+/// The names of the layer's tests of these kinds.
+pub fn names_of<'a>(site: &'a Site, layer: &Layer, kinds: &[TestKind]) -> Vec<&'a str> {
+    let tests = kinds.iter().flat_map(|kind| tests_of(site, layer, *kind, &[]));
+    tests.map(|(_, test)| test.name.as_str()).collect()
 }
 
 /// Runs the tests of these kinds and keeps the verdict of each kind that has tests.
@@ -56,7 +65,7 @@ pub async fn run(
     let mut overall = GateVerdict::Green;
     let mut kept = Ok(());
     for kind in kinds {
-        let tests = tests_of(context.site, context.layer, kind);
+        let tests = tests_of(context.site, context.layer, kind, context.only);
         let mut verdict = GateVerdict::Green;
         let mut failed = false;
         for (role, test) in &tests {
@@ -96,10 +105,14 @@ pub async fn run(
             !tests.is_empty() && (failed || verdict == GateVerdict::NotHealed || !stop.wished());
         let blocked = kind != TestKind::Diag && overall != GateVerdict::Green;
         // An interrupt, or a failure of another kind, says nothing about this kind's last proof.
-        if ran && !blocked {
+        if ran && !blocked && context.only.is_empty() {
             kept = kept.and(keep(context, kind, verdict));
         }
         overall = overall_of(overall, verdict);
+    }
+    if !context.only.is_empty() {
+        let text = format!("  only a part of the tests of {layer} was run: no record is kept");
+        events.emit(EventKind::Note { text });
     }
     events.emit(EventKind::GateFinished {
         layer: layer.clone(),
@@ -127,18 +140,26 @@ const fn overall_of(left: GateVerdict, right: GateVerdict) -> GateVerdict {
     }
 }
 
-/// The tests of the layer's roles, each role's once, with the role.
-fn tests_of<'a>(site: &'a Site, layer: &'a Layer, kind: TestKind) -> Vec<(&'a str, &'a GateTest)> {
+/// The tests of the layer's roles, each role's once, with the role; those named in `only`, or all.
+fn tests_of<'a>(
+    site: &'a Site,
+    layer: &Layer,
+    kind: TestKind,
+    only: &[String],
+) -> Vec<(&'a str, &'a GateTest)> {
     let mut roles: Vec<&str> = Vec::new();
     let mut tests = Vec::new();
     for placement in &layer.place {
-        if roles.contains(&placement.role.as_str()) {
+        // The site's own text, which outlives the layer that names it.
+        let Some((role, gate)) = site.gates.get_key_value(&placement.role) else { continue };
+        if roles.contains(&role.as_str()) {
             continue;
         }
-        roles.push(&placement.role);
-        for test in site.gates.get(&placement.role).into_iter().flatten() {
-            if SCENARIOS.iter().any(|s| s.name == test.name && s.kind == kind) {
-                tests.push((placement.role.as_str(), test));
+        roles.push(role);
+        for test in gate {
+            let named = only.is_empty() || only.contains(&test.name);
+            if named && SCENARIOS.iter().any(|s| s.name == test.name && s.kind == kind) {
+                tests.push((role.as_str(), test));
             }
         }
     }

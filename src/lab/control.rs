@@ -10,8 +10,9 @@ use super::error::{LabError, Result};
 use super::fault::{self, Fault, FaultId};
 use super::paths::Paths;
 use super::spec::{LabSpec, check_lab_name};
-use super::state::{self, LabFile, address_of};
+use super::state::{self, LabFile, address_of, remove_tree};
 use super::status::{LabStatus, status};
+use super::supervise::is_supervised;
 use super::up::{Progress, UpOptions, UpReport, known_hosts, up};
 use super::{down, machine};
 
@@ -165,6 +166,20 @@ impl Lab {
     /// [`LabError::Fault`] if it could not be injected; it is not active then.
     pub fn fault(&self, fault: &Fault, duration: Duration) -> Result<FaultId> {
         fault::inject(&self.paths, &self.file()?, fault, duration)
+    }
+
+    /// Removes the disk of a host that is off: its next start is the first one of a new machine of
+    /// the same name, with keys of its own.
+    ///
+    /// # Errors
+    /// [`LabError::StillRuns`] if it does.
+    pub fn wipe(&self, host: &str) -> Result<()> {
+        self.require_member(host)?;
+        let own = self.paths.host(host);
+        if is_supervised(&own.supervisor_lock()) {
+            return Err(LabError::StillRuns(host.to_owned()));
+        }
+        remove_tree(&own.image())
     }
 
     /// Ends a fault before its deadline.

@@ -100,6 +100,9 @@ pub enum LabError {
         /// Why.
         reason: String,
     },
+    /// A host must be off for what was asked.
+    #[error("{0} runs: switch it off first")]
+    StillRuns(String),
     /// No such fault is active.
     #[error("no active fault {0}; `strata lab status` lists them")]
     NoSuchFault(String),

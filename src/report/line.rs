@@ -64,6 +64,11 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             let state = if state == "healthy" { p.good(state) } else { p.warn(state) };
             format!("  cluster {}  {state}: {found}", p.name(cluster))
         }
+        EventKind::ClusterNext { cluster, action, .. } => format!(
+            "  cluster {}  {} {action}; what follows depends on what is then found",
+            p.name(cluster),
+            p.warn("next")
+        ),
         EventKind::ClusterAction { cluster, action, took_ms: Some(took_ms), .. } => {
             let took = p.dim(duration(*took_ms));
             format!("  cluster {}  {} {action} {took}", p.name(cluster), p.warn("done"))

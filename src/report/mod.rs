@@ -4,6 +4,7 @@
 mod json;
 mod line;
 mod plain;
+mod planned;
 mod progress;
 mod style;
 mod summary;
@@ -11,6 +12,7 @@ mod summary;
 pub use json::Json;
 pub use line::line_of;
 pub use plain::Plain;
+pub use planned::{Gathered, Planned, difference};
 pub use progress::Progress;
 pub use style::{Palette, duration, plural};
 pub use summary::Summary;

@@ -370,6 +370,9 @@ fn after_interruption(
             engine.remove(&aside.id)?;
             return Ok(found.current.clone());
         }
+        if current.lives() {
+            engine.stop(&current.id)?;
+        }
         engine.discard(&current.id)?;
     }
     engine.rename(&aside.id, &wanted.name)?;

@@ -53,6 +53,15 @@ pub async fn look(work: &LayerWork<'_>) -> Result<Tally, (Exit, String)> {
             state: report.state.to_string(),
             found: report.found.clone(),
         });
+        if let Some(left_out) = left_out(work, &members, &report.next) {
+            return Err((
+                Exit::Refused,
+                format!(
+                    "cluster `{}` needs all of its members, and the selection leaves out {left_out}: run without --host; nothing was changed",
+                    role.name
+                ),
+            ));
+        }
         match report.next {
             Intent::Refuse(reason, hint) => {
                 work.events
@@ -68,18 +77,35 @@ pub async fn look(work: &LayerWork<'_>) -> Result<Tally, (Exit, String)> {
             Intent::Act(actions) if work.request.mode == Mode::Check => {
                 tally.changed += u32::try_from(actions.len()).unwrap_or(u32::MAX);
                 for action in actions {
-                    work.events
-                        .emit(EventKind::Note { text: format!("  would come next: {action}") });
+                    let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                    work.events.emit(EventKind::ClusterNext { layer, cluster, action });
                 }
             }
             Intent::Wait(reason) if work.request.mode == Mode::Check => {
                 tally.changed += 1;
-                work.events.emit(EventKind::Note { text: format!("  waits: {reason}") });
+                let (layer, cluster) = (work.layer.name.clone(), role.name.clone());
+                work.events.emit(EventKind::ClusterWaiting { layer, cluster, reason });
             }
             Intent::Act(_) | Intent::Wait(_) | Intent::Nothing => {}
         }
     }
     Ok(tally)
+}
+
+/// The members that the selection leaves out, where something is to be done to the cluster: whoever
+/// names one host does not expect others to change.
+fn left_out(work: &LayerWork<'_>, members: &Members<'_>, next: &Intent) -> Option<String> {
+    let acts = matches!(next, Intent::Act(_) | Intent::Wait(_));
+    if !acts || work.request.mode == Mode::Check {
+        return None;
+    }
+    let missing: Vec<&str> = members
+        .hosts()
+        .into_iter()
+        .map(|host| host.name.as_str())
+        .filter(|name| !work.request.hosts.iter().any(|selected| selected == name))
+        .collect();
+    (!missing.is_empty()).then(|| missing.join(", "))
 }
 
 /// Brings every cluster of the layer to what its role says.

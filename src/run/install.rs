@@ -45,6 +45,8 @@ pub struct Request<'a> {
     pub mode: Mode,
     /// Which tests run.
     pub gate: GateChoice,
+    /// Only the tests of these names, or all where there is none.
+    pub tests: Vec<String>,
     /// How to reach hosts.
     pub connection: Connection,
     /// Secrets for templates.
@@ -254,6 +256,7 @@ pub async fn prove(
         connection: &request.connection,
         records: &request.records,
         run: &request.run,
+        only: &request.tests,
     };
     match gate::run(&context, kinds, fleet, events, stop).await {
         Ok(GateVerdict::Green) => (Exit::Done, String::new()),

@@ -41,7 +41,7 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     let mut left = if unusable.is_empty() { hosts.clone() } else { Vec::new() };
     let mut done = 0;
     while !left.is_empty() && !stop.wished() {
-        let host = left.remove(next(&left, &around, events).await);
+        let host = left.remove(next(&left, &around).await);
         if let Err(reason) = one(&host, request, &around, events).await {
             ending.add(Exit::StepFailed, format!("{host}: {reason}; {done} were rebooted before"));
             break;
@@ -53,9 +53,9 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
 }
 
 /// Whoever leads goes last: leadership then moves once and not from host to host (E5).
-async fn next(left: &[String], around: &Around<'_>, events: &Events) -> usize {
+async fn next(left: &[String], around: &Around<'_>) -> usize {
     for (index, host) in left.iter().enumerate() {
-        if !around.leads(host, events).await {
+        if !around.leads(host).await {
             return index;
         }
     }
@@ -69,7 +69,7 @@ async fn one(
     events: &Events,
 ) -> Result<(), String> {
     let note = |text: String| events.emit(EventKind::Note { text });
-    for cluster in around.step_down(host, events).await? {
+    for cluster in around.step_down(host).await? {
         note(format!("  {host}  handed over cluster {cluster}"));
     }
     let (_, took) = around
@@ -78,7 +78,7 @@ async fn one(
         .await
         .map_err(|error| error.reason)?;
     note(format!("  {host}  back after {:.1} s", took.as_secs_f64()));
-    around.settle(host, SETTLED, events).await?;
+    around.settle(host, SETTLED).await?;
     if around.has_clusters(host) {
         note(format!("  {host}  its clusters are whole"));
     }

@@ -6,6 +6,7 @@ use super::{Exit, Request};
 use crate::diag::Diagnostics;
 use crate::event::TestKind;
 use crate::fleet::{Events, Fleet, Stop};
+use crate::gate;
 use crate::plan::Resolver;
 use std::sync::Arc;
 
@@ -25,6 +26,11 @@ pub async fn verify(
     let fleet = Fleet::default();
     let mut ending = Ending::default();
     for layer in &request.layers {
+        let here = gate::names_of(request.site, layer, kinds);
+        let named = |test: &String| here.contains(&test.as_str());
+        if !request.tests.is_empty() && !request.tests.iter().any(named) {
+            continue;
+        }
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() || stop.wished() {
             continue;

@@ -2,7 +2,8 @@
 //! that a test may edit, and looks at hosts.
 //!
 //! A bench takes its lab down however its test ends. Two test programs that use the same lab wait
-//! for each other, so that they can run from several checkouts of one machine.
+//! for each other, so that they can run from several checkouts of one machine. With STRATA_LAB_KEEP
+//! set, hosts that are up are used as they are and stay up, for work on one test.
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
@@ -39,6 +40,9 @@ pub struct Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
+        if kept() {
+            return;
+        }
         if let Err(error) = self.lab.down() {
             eprintln!("the lab could not be taken down: {error}");
         }
@@ -90,7 +94,9 @@ impl Bench {
         let machine_wide = File::create(format!("/run/lock/strata-test-{lab}")).unwrap();
         machine_wide.lock().unwrap();
         let lab = Lab::open(lab).unwrap();
-        lab.down().unwrap();
+        if !kept() {
+            lab.down().unwrap();
+        }
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
         Self { lab, hosts, _turn: turn, _machine_wide: machine_wide }
     }
@@ -102,7 +108,9 @@ impl Bench {
 
     /// As [`Bench::fresh`], with a site changed by `edit`: its images are built and at hand.
     pub fn fresh_with(&self, edit: impl Fn(&Path)) {
-        self.lab.down().unwrap();
+        if !kept() {
+            self.lab.down().unwrap();
+        }
         let site = site_copy(&edit);
         let words = ["lab", "--lab", self.lab.name(), "up"];
         let mut command = self.machine_strata_in(site.path(), &words);
@@ -341,6 +349,10 @@ impl Drop for Running {
             let _reaped = child.wait();
         }
     }
+}
+
+fn kept() -> bool {
+    std::env::var_os("STRATA_LAB_KEEP").is_some()
 }
 
 fn strata_words<'a>(site: &'a str, words: &[&'a str]) -> Vec<&'a str> {

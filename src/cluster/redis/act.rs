@@ -7,12 +7,13 @@ use super::hand_over::{Node, hand_over};
 use super::leader::Leader;
 use super::observe::{container_of, program};
 use super::view::Observation;
-use super::{RedisSentinel, leader};
-use crate::cluster::{Marker, Next, marker_path};
+use super::{RedisSentinel, leader, missing_of};
+use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::resource::{Batch, Item, Mode, Outcome, Resource};
+use crate::wire::ExecSpec;
+use futures::future::join_all;
 use std::net::Ipv4Addr;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a daemon may take to listen after its start.
@@ -21,6 +22,9 @@ const LISTEN: Duration = Duration::from_secs(60);
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Seconds that Redis has to stop in good order.
+const STOP_S: &str = "60";
+
 /// Milliseconds that one part of a member may take.
 const ITEM_MS: u32 = 300_000;
 
@@ -28,15 +32,8 @@ impl RedisSentinel<'_> {
     /// Hands leadership over if this member leads; only a whole cluster lets a member go.
     pub async fn step_down(&self, host: &str) -> Result<bool, String> {
         let observation = self.look().await;
-        match decide(&observation, &self.wanted).next {
-            Next::Done => {}
-            Next::Act(actions) if actions.iter().all(Action::is_renewal) => {}
-            Next::Act(actions) => {
-                let missing: Vec<String> = actions.iter().map(ToString::to_string).collect();
-                return Err(format!("it is not whole: {}", missing.join("; ")));
-            }
-            Next::Wait { reason, .. } => return Err(format!("it is not whole: {reason}")),
-            Next::Refuse(refusal) => return Err(refusal.reason),
+        if let Some(missing) = missing_of(&observation, &decide(&observation, &self.wanted)) {
+            return Err(missing);
         }
         let leads = observation.members.iter().any(|member| {
             member.name == host && leader::leader(&observation) == Leader::Known(member.address)
@@ -52,11 +49,11 @@ impl RedisSentinel<'_> {
         action: &Action,
         observation: &Observation,
     ) -> Result<(), String> {
+        // Files that name the leader are written once, by `Create` alone, which carries it.
         let live = match leader::leader(observation) {
-            leader::Leader::Known(address) => Some(address),
-            _ => observation.record.as_ref().ok().and_then(|r| r.as_ref()).map(|r| r.leader),
+            leader::Leader::Known(address) => address,
+            _ => Ipv4Addr::UNSPECIFIED,
         };
-        let live = live.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let facts = |leader, forming| ClusterFacts { leader, forming };
         match action {
             Action::Record(record) => self.records.write(record),
@@ -65,14 +62,21 @@ impl RedisSentinel<'_> {
                 let record = observation.record.clone()?;
                 let marker = record.ok_or("there is no record of this cluster")?.marker;
                 self.mark(member, &marker).await?;
-                self.bring_about(member, facts(*leader, *forming), Some(*part)).await
+                let own = match part {
+                    Part::Server => &self.settings.config,
+                    Part::Sentinel => &self.settings.sentinel_config,
+                };
+                let facts = facts(*leader, *forming);
+                self.bring_about(member, facts, Some(*part), Some(own)).await
             }
             Action::Start { member, part } => {
-                self.bring_about(member, facts(live, false), Some(*part)).await
+                self.bring_about(member, facts(live, false), Some(*part), None).await
             }
             Action::SetAside { member } => self.set_aside(member).await,
             Action::HandOver { from } => self.hand_over(from, observation).await,
-            Action::Write { member } => self.bring_about(member, facts(live, false), None).await,
+            Action::Write { member } => {
+                self.bring_about(member, facts(live, false), None, None).await
+            }
             Action::Renew { member, part } => {
                 self.renew(member, facts(live, false), *part, observation).await
             }
@@ -101,15 +105,18 @@ impl RedisSentinel<'_> {
         }
     }
 
-    /// Brings files about, and the container of one daemon; then waits until it listens.
+    /// Brings files about, and the container of one daemon; then waits until it listens. Of the
+    /// files that the daemons own only `own` is written: the other one may name a leader, and this
+    /// is not the moment to choose it.
     async fn bring_about(
         &self,
         member: &str,
         facts: ClusterFacts,
         part: Option<Part>,
+        own: Option<&str>,
     ) -> Result<(), String> {
         let plan = self.members.plan(member, facts)?;
-        let items = self.items_for(&plan, part);
+        let items = self.items_for(&plan, part, own);
         self.apply(member, items).await?;
         match part {
             Some(part) => self.listens(member, plan.address, part).await,
@@ -118,9 +125,15 @@ impl RedisSentinel<'_> {
     }
 
     /// Files, and the container of one daemon if any.
-    fn items_for(&self, plan: &MemberPlan, part: Option<Part>) -> Vec<Item> {
+    fn items_for(&self, plan: &MemberPlan, part: Option<Part>, own: Option<&str>) -> Vec<Item> {
+        let owned = [&self.settings.config, &self.settings.sentinel_config];
         let keep = |item: &&Item| match (container_of(&item.resource), part) {
-            (None, _) => true,
+            (None, _) => match &item.resource {
+                Resource::File(file) if owned.contains(&&file.path) => {
+                    own == Some(file.path.as_str())
+                }
+                _ => true,
+            },
             (Some(name), Some(Part::Sentinel)) => name == self.settings.sentinel,
             (Some(name), Some(Part::Server)) => name != self.settings.sentinel,
             (Some(_), None) => false,
@@ -158,17 +171,10 @@ impl RedisSentinel<'_> {
     async fn mark(&self, member: &str, marker: &Marker) -> Result<(), String> {
         let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
         let path = marker_path(&self.members.plan(member, live)?.data);
-        let parent = Path::new(&path).parent().unwrap_or(Path::new("/")).to_string_lossy();
-        let resources = [
-            format!("[directory]\npath = {}\n", quoted(&parent)),
-            format!("[file]\npath = {}\ncontent = {}\n", quoted(&path), quoted(&marker.text())),
-        ];
-        let items = resources
-            .iter()
-            .map(|text| toml::from_str::<Resource>(text).map(|resource| part("marker", resource)))
-            .collect::<Result<Vec<Item>, _>>()
-            .map_err(|error| error.to_string())?;
-        self.apply(member, items).await
+        let text =
+            format!("[file]\npath = {}\ncontent = {}\n", quoted(&path), quoted(&marker.text()));
+        let resource = toml::from_str::<Resource>(&text).map_err(|error| error.to_string())?;
+        self.apply(member, vec![part("marker", resource)]).await
     }
 
     /// Waits until a daemon listens.
@@ -210,14 +216,19 @@ impl RedisSentinel<'_> {
     ) -> Result<(), String> {
         let seen = observation.members.iter().find(|other| other.name == member);
         let stale = seen.and_then(|member| member.view()).map(|seen| &seen.stale);
-        self.bring_about(member, facts, Some(part)).await?;
+        self.bring_about(member, facts, Some(part), None).await?;
         // A setting that counts only at the start changes no container: it needs one all the same.
         let only_settings = part == Part::Server
             && stale
                 .is_some_and(|stale| stale.server.iter().all(|why| why.starts_with("setting ")));
         if only_settings {
             let name = &self.settings.server;
-            self.checked(member, &["docker", "restart", "--time", "60", name]).await?;
+            let restart = ["docker", "restart", "--time", STOP_S, name.as_str()];
+            let spec = ExecSpec { timeout_ms: ITEM_MS, ..program(&restart) };
+            let ran = self.hosts.run(member, spec).await?;
+            if !ran.success {
+                return Err(format!("docker restart failed: {}", ran.stderr.trim()));
+            }
             let address = self.address(member)?;
             self.listens(member, address, part).await?;
         }
@@ -239,8 +250,29 @@ impl RedisSentinel<'_> {
             .filter(|member| member.name != from)
             .filter_map(|member| node(&member.name))
             .collect();
-        let limit = self.settings.failover_timeout();
-        hand_over(self.hosts, &self.settings, &old, &others, limit).await.map(drop)
+        let limit = self.wanted.settle;
+        hand_over(self.hosts, &self.settings, &old, &others, limit).await?;
+        self.follow().await
+    }
+
+    /// Clients follow now and not only when a timer has its turn. A host that cannot be told has
+    /// its timer.
+    async fn follow(&self) -> Result<(), String> {
+        let Some(follow) = &self.settings.follow else { return Ok(()) };
+        let start = ["systemctl", "start", "--no-block", "--", &follow.unit];
+        let told = self.members.group(&follow.on)?.iter().map(|host| {
+            let spec = program(&start);
+            async move { self.hosts.run(host, spec).await }
+        });
+        for (host, told) in self.members.group(&follow.on)?.iter().zip(join_all(told).await) {
+            let why = match told {
+                Ok(ran) if ran.success => continue,
+                Ok(ran) => ran.stderr,
+                Err(error) => error,
+            };
+            tracing::info!(host, why, "clients follow when the timer has its turn");
+        }
+        Ok(())
     }
 
     async fn checked(&self, member: &str, argv: &[&str]) -> Result<(), String> {

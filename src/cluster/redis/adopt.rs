@@ -2,9 +2,9 @@
 
 use super::RedisSentinel;
 use super::action::Action;
-use super::decide::{decide, record_of};
+use super::decide::{decide, missing, record_of};
 use super::view::{Observation, Stale};
-use crate::cluster::{Formation, Marker, Next};
+use crate::cluster::{Formation, Marker};
 
 impl RedisSentinel<'_> {
     /// Looks, marks and records; gives what differs from the role, one line a member.
@@ -12,16 +12,9 @@ impl RedisSentinel<'_> {
         let observation = self.look().await;
         let marker = self.wanted.marker.clone();
         let pretended = as_if_ours(&observation, &marker)?;
-        match decide(&pretended, &self.wanted).next {
-            Next::Done => {}
-            // What differs from the role is left for an install to show and mend.
-            Next::Act(actions) if actions.iter().all(Action::is_renewal) => {}
-            Next::Act(actions) => {
-                let missing: Vec<String> = actions.iter().map(ToString::to_string).collect();
-                return Err(format!("it is not whole: {}", missing.join("; ")));
-            }
-            Next::Wait { reason, .. } => return Err(format!("it is not whole: {reason}")),
-            Next::Refuse(refusal) => return Err(refusal.reason),
+        // What differs from the role is left for an install to show and mend.
+        if let Some(missing) = missing(&pretended, &decide(&pretended, &self.wanted)) {
+            return Err(missing);
         }
         for member in &observation.members {
             let mark = Action::Mark { member: member.name.clone(), marker: marker.clone() };

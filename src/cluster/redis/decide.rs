@@ -1,8 +1,9 @@
 //! What comes next. Pure: the same look always gives the same decision.
 
 use super::action::{Action, Part};
-use super::leader::{Leader, elected, leader};
+use super::leader::{Leader, leader};
 use super::sound::unsound;
+use super::start::start_what_stands;
 use super::view::{Member, Observation, Role, Seen, Sentinel, Server};
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
@@ -16,9 +17,6 @@ pub struct Wanted {
     /// How long Sentinels may take to settle: the time-out of a failover and some.
     pub settle: Duration,
 }
-
-/// How long a daemon may take to answer after its start, loading included.
-const START: Duration = Duration::from_secs(120);
 
 /// How long a replica may take for its first copy.
 const SYNC: Duration = Duration::from_secs(900);
@@ -42,6 +40,26 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
     }
 }
 
+/// Why the cluster is not whole; `None` when at most renewals are left, which nothing is missing
+/// without.
+pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> {
+    let without_data = observation
+        .members
+        .iter()
+        .find(|member| member.view().is_some_and(|seen| !seen.data))
+        .map(|member| format!("it is not whole: {} has no data", member.name));
+    match &decision.next {
+        Next::Done => without_data,
+        Next::Act(actions) if actions.iter().all(Action::is_renewal) => without_data,
+        Next::Act(actions) => {
+            let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
+            Some(format!("it is not whole: {}", wanted.join("; ")))
+        }
+        Next::Wait { reason, .. } => Some(format!("it is not whole: {reason}")),
+        Next::Refuse(refusal) => Some(refusal.reason.clone()),
+    }
+}
+
 /// The operator host remembers no such cluster.
 fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
     let members = &observation.members;
@@ -56,13 +74,20 @@ fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
     }
     let alive = members.iter().find(|member| {
         member.view().is_some_and(|seen| {
-            seen.data || seen.server != Server::Down || seen.sentinel != Sentinel::Down
+            seen.data
+                || seen.server_config
+                || seen.sentinel_config
+                || seen.server != Server::Down
+                || seen.sentinel != Sentinel::Down
         })
     });
     if let Some(member) = alive {
         return Decision::refuse(
             State::Foreign,
-            format!("{} has data or a running Redis that strata did not make", member.name),
+            format!(
+                "{} has data, files or running daemons of a Redis that strata did not make",
+                member.name
+            ),
             "if it is yours, `strata adopt` records it as it is; else move it away by hand",
         );
     }
@@ -98,7 +123,7 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
         return Decision::refuse(
             State::Down,
             "the cluster was formed, and every data directory is empty now",
-            "this is a disaster, not a formation: restore a backup, or remove the record on the operator host if the data is really to be given up",
+            "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop the containers and move away the record (state/ of the site) and on every member .strata-cluster, redis.conf and sentinel.conf",
         );
     }
     if let Some(start) = start_what_stands(&members, record) {
@@ -132,69 +157,6 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
             found: format!("{} is master: kept", name_of(&members, live)),
             next: Next::Done,
         })
-}
-
-/// Starts daemons with their own files where their data is: they know better than anyone who led
-/// (layers L2). A member without data waits until somebody leads: a master that lost its data
-/// would empty its replicas.
-///
-/// After a full stop a node may still believe in a master of long ago, and another one follow it:
-/// started together, the two would take writes that the true master never sees. So Sentinels come
-/// first, then the master that they name, then the others one by one, each once the one before
-/// follows.
-fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -> Option<Decided> {
-    let marked = |seen: &Seen| seen.marker == Ok(Some(record.marker.clone()));
-    let start = |member: &Member, part| Action::Start { member: member.name.clone(), part };
-    // Sentinels of a formation come after the data; those of a formed cluster know who leads.
-    let sentinels: Vec<Action> = members
-        .iter()
-        .filter(|(_, seen)| seen.sentinel_config && seen.sentinel == Sentinel::Down && marked(seen))
-        .map(|(member, _)| start(member, Part::Sentinel))
-        .collect();
-    if !sentinels.is_empty() && record.formation == Formation::Complete {
-        let found = "Sentinel does not run where its cluster's data is";
-        return Some(act(State::Degraded, found, sentinels));
-    }
-    if let Some((member, why)) = members.iter().find_map(|(member, seen)| match &seen.server {
-        Server::Unready(why) => Some((member, why)),
-        _ => None,
-    }) {
-        let reason = format!("Redis on {} is not ready: {why}", member.name);
-        return Some(wait(State::Degraded, "Redis starts", &reason, START));
-    }
-    let asleep: Vec<&Member> = members
-        .iter()
-        .filter(|(_, seen)| {
-            seen.data && seen.server_config && seen.server == Server::Down && marked(seen)
-        })
-        .map(|(member, _)| *member)
-        .collect();
-    let first = *asleep.first()?;
-    let chosen = (record.formation == Formation::Begun).then_some(record.leader);
-    let named = elected(members.iter().map(|(member, _)| *member)).or(chosen);
-    let next = asleep.iter().find(|member| Some(member.address) == named);
-    if next.is_none()
-        && let Some((stray, _)) = members.iter().find(|(member, _)| {
-            member.is_master() && named.is_some_and(|named| named != member.address)
-        })
-    {
-        let reason = format!(
-            "{} still says that it is the master; the Sentinels will make it follow",
-            stray.name
-        );
-        return Some(wait(State::Down, "Redis starts", &reason, START));
-    }
-    let found = "Redis does not run where its data is";
-    // The one that they name has lost its data: the rest stand for election together, so that the
-    // one that has most can win.
-    let lost = named.is_some_and(|named| {
-        members.iter().any(|(member, seen)| member.address == named && !seen.data && !is_up(seen))
-    });
-    let starting = match next {
-        None if lost => asleep.iter().map(|member| start(member, Part::Server)).collect(),
-        _ => vec![start(next.copied().unwrap_or(first), Part::Server)],
-    };
-    Some(act(State::Down, found, starting))
 }
 
 /// Members without data or without daemons get them, as replicas of whoever leads.
@@ -237,9 +199,11 @@ fn fill_up(
             )
         });
     }
+    // Its own file is of its former life: with nothing to copy it might call itself a master.
+    let former = |seen: &Seen| !is_up(seen) && seen.server_config && !forming;
     let gone: Vec<Action> = members
         .iter()
-        .filter(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
+        .filter(|(member, seen)| !leads(member) && !seen.data && former(seen))
         .map(|(member, _)| Action::SetAside { member: member.name.clone() })
         .collect();
     if !gone.is_empty() {
@@ -259,6 +223,13 @@ fn fill_up(
         let reason =
             format!("{} is not yet a replica in step with {}", member.name, name_of(members, live));
         return Some(wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
+    }
+    // One at a time: its memory is a copy until another one has everything on disk.
+    if let Some((member, _)) =
+        members.iter().find(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
+    {
+        let set_aside = Action::SetAside { member: member.name.clone() };
+        return Some(act(state, "a replica's data directory is gone", vec![set_aside]));
     }
     let missing = members
         .iter()
@@ -400,7 +371,7 @@ fn nothing_but(members: &[(&Member, &Seen)], chosen: Ipv4Addr) -> bool {
     members.iter().all(|(member, seen)| member.address == chosen || (!seen.data && !is_up(seen)))
 }
 
-const fn is_up(seen: &Seen) -> bool {
+pub(super) const fn is_up(seen: &Seen) -> bool {
     matches!(seen.server, Server::Up(_))
 }
 
@@ -416,11 +387,11 @@ fn name_of(members: &[(&Member, &Seen)], address: Ipv4Addr) -> String {
         .map_or_else(|| address.to_string(), |(member, _)| member.name.clone())
 }
 
-fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
+pub(super) fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
     Decision { state, found: found.into(), next: Next::Act(actions) }
 }
 
-fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
+pub(super) fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
     Decision {
         state,
         found: found.to_owned(),

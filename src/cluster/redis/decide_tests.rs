@@ -193,6 +193,30 @@ fn a_wiped_member_joins_the_live_master_and_not_the_inventory_s_first() {
 }
 
 #[test]
+fn a_member_that_lost_its_data_does_not_begin_with_the_file_of_its_former_life() {
+    let mut observation = cluster(2);
+    let old_master = seen(&mut observation, 1);
+    old_master.data = false;
+    old_master.server = Server::Down;
+    let decision = decide(&observation, &wanted());
+    let aside = Action::SetAside { member: "redis-01".to_owned() };
+    assert_eq!(decision.next, Next::Act(vec![aside]));
+}
+
+#[test]
+fn nothing_is_started_beside_a_master_that_not_every_sentinel_knows_yet() {
+    let mut observation = cluster(2);
+    let old_master = seen(&mut observation, 1);
+    old_master.server = Server::Down;
+    if let Sentinel::Up(view) = &mut old_master.sentinel {
+        view.master = Some(address(1));
+    }
+    *seen(&mut observation, 3) = nothing();
+    let decision = decide(&observation, &wanted());
+    assert!(matches!(decision.next, Next::Wait { .. }), "{decision:?}");
+}
+
+#[test]
 fn an_old_master_that_is_not_demoted_yet_is_waited_for() {
     let mut observation = cluster(2);
     seen(&mut observation, 1).server = healthy(1, 1).server;

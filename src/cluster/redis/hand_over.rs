@@ -3,12 +3,16 @@
 use super::connection::{self, ANSWER};
 use super::settings::Settings;
 use crate::cluster::Hosts;
-use crate::redis_client::Client;
+use crate::redis_client::{Client, Endpoint};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// How long writes are held at most. Clients see a pause and no error.
+/// How long writes are held at a time; renewed until somebody else leads. Clients see a pause and
+/// no error.
 const PAUSE: Duration = Duration::from_secs(5);
+
+/// Time between two renewals of the pause.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -40,6 +44,12 @@ pub async fn hand_over(
         .map_err(|error| format!("Redis on {}: {error}", from.host))?;
     old.pause_writes(PAUSE).await.map_err(|error| error.to_string())?;
     let result = promoted(hosts, settings, from, others, &old, limit).await;
+    if let Ok(address) = result {
+        // It follows before it lets writes go: one that still took them would take them in vain,
+        // since the Sentinels tell it only seconds later.
+        let new = Endpoint { host: address.to_string(), port: settings.port };
+        old.follow(&new).await.map_err(|error| error.to_string())?;
+    }
     // A master that became a replica has nothing to let go.
     let _ = old.unpause().await;
     result
@@ -56,7 +66,13 @@ async fn promoted(
     level(old).await?;
     ask_for_failover(hosts, settings, from, others).await?;
     let start = Instant::now();
+    let mut held = start;
     loop {
+        if held.elapsed() >= RENEW_EVERY {
+            held = Instant::now();
+            // It may have been demoted meanwhile, and then holds nothing.
+            let _ = old.pause_writes(PAUSE).await;
+        }
         let last = match new_leader(hosts, settings, from, others).await {
             Ok(address) => return Ok(address),
             Err(reason) => reason,
@@ -68,7 +84,7 @@ async fn promoted(
     }
 }
 
-/// Waits until a replica has every byte.
+/// Waits until every replica in step has every byte: which one Sentinel chooses is its own affair.
 async fn level(old: &Client) -> Result<(), String> {
     let start = Instant::now();
     loop {
@@ -76,15 +92,16 @@ async fn level(old: &Client) -> Result<(), String> {
         if !replication.master {
             return Err("it is no master any more".to_owned());
         }
-        let best = replication.replicas.iter().map(|replica| replica.offset).max();
-        if best.is_some_and(|offset| offset >= replication.offset) {
+        let online = replication.replicas.iter().filter(|replica| replica.state == "online");
+        let last = online.map(|replica| replica.offset).min();
+        if last.is_some_and(|offset| offset >= replication.offset) {
             return Ok(());
         }
         if start.elapsed() >= PAUSE / 2 {
-            return Err(match best {
+            return Err(match last {
                 None => "it has no replica to hand over to".to_owned(),
                 Some(offset) => {
-                    format!("the best replica is at {offset}, it is at {}", replication.offset)
+                    format!("a replica is at {offset}, it is at {}", replication.offset)
                 }
             });
         }

@@ -13,6 +13,7 @@ mod leader;
 mod observe;
 mod settings;
 mod sound;
+mod start;
 mod view;
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod model_tests;
 
 pub use connection::{NoClient, redis as connect, sentinel as connect_sentinel};
 pub use hand_over::{Node, hand_over};
-pub use settings::Settings;
+pub use settings::{Follow, Settings};
 pub use view::Observation;
 
 use super::drive::World;
@@ -38,17 +39,25 @@ use std::time::Duration;
 use view::Stale;
 
 /// The host that leads, if one does and nothing speaks against it.
-pub fn leader_of(observation: &Observation) -> Option<String> {
+pub(super) fn leader_of(observation: &Observation) -> Option<String> {
     let leader::Leader::Known(address) = leader::leader(observation) else { return None };
     let member = observation.members.iter().find(|member| member.address == address)?;
     Some(member.name.clone())
 }
 
+/// Why the cluster is not whole; none too where there is no cluster as far as can be seen.
+pub(super) fn missing_of(observation: &Observation, decision: &Decision<Action>) -> Option<String> {
+    if observation.owes_nothing() { None } else { decide::missing(observation, decision) }
+}
+
 /// The driver's name in roles.
 pub const NAME: &str = "redis-sentinel";
 
-/// Time that Sentinels get beyond the time-out of a failover.
+/// Time that Sentinels get beyond the time-outs of a failover.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// Sentinels whose vote was split try again after this many time-outs.
+const TRIES_AGAIN: u32 = 2;
 
 /// The cluster of one role.
 pub struct RedisSentinel<'a> {
@@ -71,7 +80,7 @@ impl<'a> RedisSentinel<'a> {
         settings: Settings,
         marker: Marker,
     ) -> Self {
-        let wanted = Wanted { marker, settle: settings.failover_timeout() + GRACE };
+        let wanted = Wanted { marker, settle: settings.failover_timeout() * TRIES_AGAIN + GRACE };
         Self { members, hosts, records, settings, wanted, stale: RefCell::default() }
     }
 }

@@ -29,6 +29,8 @@ struct Node {
     linked: bool,
     /// Sentinel's own file: whom it watches.
     watches: Option<usize>,
+    /// The election that this Sentinel knows of last.
+    epoch: u64,
     watching: bool,
     stale: bool,
 }
@@ -108,6 +110,7 @@ impl World {
                 }
             }
         }
+        self.gossip();
         let votes: Vec<usize> =
             self.nodes.iter().filter(|n| n.watching).filter_map(|n| n.watches).collect();
         let elected = (0..MEMBERS)
@@ -122,12 +125,26 @@ impl World {
             let Some(fit) = fit else { return };
             fit
         };
+        let epoch = self.nodes.iter().map(|node| node.epoch).max().unwrap_or(0);
         for node in 0..MEMBERS {
             if self.nodes[node].watching && self.nodes[node].watches.is_some() {
+                self.nodes[node].epoch = epoch + u64::from(leader != elected);
                 self.nodes[node].watches = Some(leader);
             }
             if self.nodes[node].up {
                 self.nodes[node].config = Some(if node == leader { None } else { Some(leader) });
+            }
+        }
+    }
+
+    /// Sentinels that reach one Redis learn of the last election from each other.
+    fn gossip(&mut self) {
+        let known = |node: &&Node| node.watching && node.watches.is_some();
+        let last = self.nodes.iter().filter(known).max_by_key(|node| node.epoch);
+        let Some((epoch, watches)) = last.map(|node| (node.epoch, node.watches)) else { return };
+        if self.nodes.iter().any(|node| node.up) {
+            for node in self.nodes.iter_mut().filter(|n| n.watching && n.epoch < epoch) {
+                (node.epoch, node.watches) = (epoch, watches);
             }
         }
     }
@@ -146,8 +163,10 @@ impl World {
     /// not mended: nobody can be elected.
     fn may_lose_a_member(&self) -> bool {
         let formed = |record: &Record| record.formation == Formation::Complete;
+        let agreed = self.nodes[0].watches;
         self.record.as_ref().is_some_and(formed)
-            && (0..MEMBERS).all(|node| self.has_all(node) && self.nodes[node].watches.is_some())
+            && agreed.is_some()
+            && (0..MEMBERS).all(|node| self.has_all(node) && self.nodes[node].watches == agreed)
     }
 
     fn has_all(&self, node: usize) -> bool {
@@ -292,6 +311,7 @@ impl World {
                 let from = index(from);
                 let to = self.replicas_of(from).into_iter().next();
                 let to = to.expect("a hand-over needs a replica in step");
+                let epoch = self.nodes.iter().map(|node| node.epoch).max().unwrap_or(0) + 1;
                 self.nodes[to].config = Some(None);
                 for node in 0..MEMBERS {
                     if node != to && self.nodes[node].up {
@@ -299,6 +319,7 @@ impl World {
                     }
                     if self.nodes[node].watching {
                         self.nodes[node].watches = Some(to);
+                        self.nodes[node].epoch = epoch;
                     }
                 }
             }
@@ -393,6 +414,31 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (0_usize..6).prop_map(Event::Run),
         3 => Just(Event::Run(usize::MAX)),
     ]
+}
+
+/// An old master slept through the election of another one, and one Sentinel alone knows of it.
+#[test]
+fn nobody_begins_beside_a_master_that_was_elected_meanwhile() {
+    let asleep = [
+        Event::Run(usize::MAX),
+        Event::LoseRecord,
+        Event::Kill(0),
+        Event::KillSentinel(0),
+        Event::Run(1),
+        Event::Reinstall(1),
+    ];
+    let half_formed =
+        [Event::Run(1), Event::Run(5), Event::Kill(0), Event::Time(1), Event::KillSentinel(0)];
+    for events in [&asleep[..], &half_formed] {
+        let mut world = World::new();
+        for event in events {
+            match event {
+                Event::Run(actions) => drop(world.run(*actions)),
+                other => world.happen(other),
+            }
+        }
+        assert!(world.run(usize::MAX), "{events:?}");
+    }
 }
 
 proptest! {

@@ -59,9 +59,15 @@ impl RedisSentinel<'_> {
         let data = self.members.plan(host, live)?.data;
         let marker_file = marker_path(&data);
         let (config, sentinel) = (&self.settings.config, &self.settings.sentinel_config);
-        let argv = ["find", &data, &marker_file, config, sentinel, "-maxdepth", "1"];
+        let argv = ["find", "-H", &data, &marker_file, config, sentinel, "-maxdepth", "1"];
         // Paths that are not there are told on standard error and by the exit code.
         let listing = self.hosts.run(host, program(&argv)).await?;
+        // Whatever else it has to say, for example of a disk that fails, is no proof of absence.
+        let absent = |line: &str| line.ends_with("No such file or directory");
+        let told = !listing.stderr.is_empty() && listing.stderr.lines().all(absent);
+        if !listing.success && !told {
+            return Err(format!("{data} cannot be listed: {}", listing.stderr.trim()));
+        }
         let found: BTreeSet<&str> = listing.stdout.lines().collect();
         let below = format!("{}/", data.trim_end_matches('/'));
         let marker = if found.contains(marker_file.as_str()) {
@@ -72,7 +78,10 @@ impl RedisSentinel<'_> {
         };
         Ok(Seen {
             marker,
-            data: found.iter().any(|path| path.starts_with(&below)),
+            // A file system of its own begins with this directory and nothing in it.
+            data: found
+                .iter()
+                .any(|path| path.strip_prefix(&below).is_some_and(|name| name != "lost+found")),
             server_config: found.contains(config.as_str()),
             sentinel_config: found.contains(sentinel.as_str()),
             server: Server::Down,
@@ -180,7 +189,10 @@ impl RedisSentinel<'_> {
                         changes.iter().map(|change| change.what.as_str()).collect();
                     format!("{} ({})", item.name, what.join(", "))
                 }
-                Some(Outcome::Failed(failure)) => format!("{}: {}", item.name, failure.message),
+                // What cannot be looked at is no difference: the cluster is not known whole.
+                Some(Outcome::Failed(failure)) => {
+                    return Err(format!("{}: {}", item.name, failure.message));
+                }
             };
             match container_of(&item.resource) {
                 Some(name) if name == self.settings.sentinel => stale.sentinel.push(why),

@@ -36,6 +36,19 @@ pub struct Settings {
     /// The port of Sentinel.
     #[serde(default = "sentinel_port")]
     pub sentinel_port: u16,
+    /// What makes clients follow another master, started at once after a hand-over.
+    #[serde(default)]
+    pub follow: Option<Follow>,
+}
+
+/// A systemd unit that makes clients follow the master that the Sentinels name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Follow {
+    /// The group of its hosts.
+    pub on: String,
+    /// The unit.
+    pub unit: String,
 }
 
 impl Settings {

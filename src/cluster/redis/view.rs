@@ -134,6 +134,20 @@ pub struct SentinelView {
     pub quorum: bool,
 }
 
+impl Observation {
+    /// True when there is no cluster as far as can be seen: nothing remembers one, and no member
+    /// that can be looked at has anything of one.
+    pub fn owes_nothing(&self) -> bool {
+        self.record == Ok(None)
+            && self.members.iter().filter_map(Member::view).all(|seen| {
+                seen.marker == Ok(None)
+                    && !seen.data
+                    && seen.server == Server::Down
+                    && seen.sentinel == Sentinel::Down
+            })
+    }
+}
+
 impl Member {
     /// What was seen, if the host could be asked.
     pub fn view(&self) -> Option<&Seen> {

@@ -63,7 +63,7 @@ async fn one(
         connection: context.connection,
     };
     // A host that leads anything hands over first: a reboot is planned, and costs no failover.
-    around.step_down(host, surroundings.events).await.map_err(|reason| (reason, true))?;
+    around.step_down(host).await.map_err(|reason| (reason, true))?;
     let what = format!("reboot {host}");
     surroundings.fault(&what, false);
     let back_within = Duration::from_secs(bounds.back_within);
@@ -90,6 +90,6 @@ async fn one(
     })
     .await
     .map_err(|reason| (reason, true))?;
-    around.settle(host, settled, surroundings.events).await.map_err(|reason| (reason, true))?;
+    around.settle(host, settled).await.map_err(|reason| (reason, true))?;
     Ok(took)
 }

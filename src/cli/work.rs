@@ -1,0 +1,342 @@
+//! What all runs on hosts share: load, check, lock, connect, run, report.
+
+use super::install::SelectionArguments;
+use super::output::tell;
+use super::{Exit, Settings, check};
+use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
+use crate::fleet::{Connection, Events, Stop};
+use crate::gate;
+use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
+use crate::lab::HOST_MARKER;
+use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
+use crate::report::{Gathered, Json, Plain, Progress, Summary};
+use crate::resource::Mode;
+use crate::run::{self, GateChoice, Request};
+use crate::site::{Layer, Profile, Site, suggest};
+use crate::ssh::ConnectOptions;
+use crate::wire::LockHolder;
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What is asked for.
+pub(super) struct Work<'a> {
+    pub selection: &'a SelectionArguments,
+    pub tags: &'a [String],
+    pub mode: Mode,
+    pub gate: GateChoice,
+    pub tests: &'a [String],
+    pub faults: bool,
+    pub confirm: Option<&'a str>,
+    pub job: Job,
+}
+
+impl<'a> Work<'a> {
+    /// Looks only; no test is chosen, no fault allowed.
+    pub const fn new(selection: &'a SelectionArguments, job: Job) -> Self {
+        Self {
+            selection,
+            tags: &[],
+            mode: Mode::Check,
+            gate: GateChoice::Diag,
+            tests: &[],
+            faults: false,
+            confirm: None,
+            job,
+        }
+    }
+}
+
+/// What is done with the selection.
+pub(super) enum Job {
+    /// Look like an install, and gather what it would do.
+    Look {
+        /// What it would do.
+        gathered: Gathered,
+        /// Show differences.
+        verbose: bool,
+    },
+    Install,
+    Verify(Vec<TestKind>),
+    Adopt,
+    Reboot,
+}
+
+/// Loads, checks, locks, connects, runs, reports.
+pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
+    execute_for(work, command, settings, &Cell::new(None))
+}
+
+/// As [`execute`]; `looked_at` gets the site's name, and whether this is a rehearsal, as soon as its
+/// hosts are about to be looked at.
+pub(super) fn execute_for(
+    work: &Work<'_>,
+    command: &str,
+    settings: &Settings,
+    looked_at: &Cell<Option<(String, bool)>>,
+) -> Exit {
+    let mut problems = Diagnostics::new();
+    let site = check::load(settings, &mut problems);
+    let (layers, hosts) = match &site {
+        Some(site) => {
+            let selectors: Vec<HostSelector> =
+                work.selection.host.iter().cloned().map(HostSelector).collect();
+            (
+                select_layers(site, &work.selection.layer, &mut problems),
+                select_hosts(site, &selectors, &mut problems),
+            )
+        }
+        None => (Vec::new(), Vec::new()),
+    };
+    if let Some(site) = &site {
+        check_selection(site, &layers, &hosts, work.tags, &mut problems);
+        check_tests(site, &layers, work, &mut problems);
+    }
+    let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
+        check::show(&problems, settings);
+        tell!("error: the site has errors; no host was touched");
+        return Exit::InvalidInput;
+    };
+    if let Err(message) = confirm_faults(work, site, settings) {
+        tell!("error: {message}");
+        return Exit::Refused;
+    }
+    let state = match StateDir::open(&settings.root) {
+        Ok(state) => state,
+        Err(error) => {
+            tell!(
+                "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
+                settings.root.display()
+            );
+            return Exit::Internal;
+        }
+    };
+    let _lock = match SiteLock::take(state.path(), command) {
+        Ok(lock) => lock,
+        Err(error @ LockError::Held(_)) => {
+            tell!("error: {error}\nhint: wait for it; the lock ends with that process");
+            return Exit::Locked;
+        }
+        Err(error @ LockError::Io(_)) => {
+            tell!("error: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let secrets = match check::secrets(settings, site) {
+        Ok(secrets) => secrets,
+        Err(problems) => {
+            check::show(&problems, settings);
+            return Exit::InvalidInput;
+        }
+    };
+    let run_id = StateDir::new_run_id();
+    let summary = Summary::default();
+    let journal = match Journal::create(&state.journal(&run_id)) {
+        Ok(journal) => {
+            settings.run.begin(&run_id, &state.journal(&run_id));
+            journal
+        }
+        Err(error) => {
+            tell!("error: the journal cannot be written: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let rehearsal = settings.profile == Profile::Rehearsal;
+    looked_at.set(Some((site.config.name.clone(), rehearsal)));
+    let consumers = consumers(&state, settings, &summary, &work.job);
+    let records = match Records::open(state.path()) {
+        Ok(records) => records,
+        Err(error) => {
+            tell!("error: the gate records cannot be used: {error}; no host was touched");
+            return Exit::Internal;
+        }
+    };
+    let redactor = settings.redactor.clone();
+    let redact = move |text: &str| redactor.redact(text).into_owned();
+    let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
+    let stop = Stop::new();
+    let (events, thread) = Events::start(Box::new(redacting), stop.clone());
+    let start = Instant::now();
+    events.emit(EventKind::RunStarted {
+        schema: SCHEMA,
+        run: run_id.clone(),
+        site: site.config.name.clone(),
+        command: command.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        rehearsal: settings.profile == Profile::Rehearsal,
+        hosts: hosts.clone(),
+        layers: layers.iter().map(|layer| layer.name.clone()).collect(),
+    });
+    let holder = LockHolder {
+        owner: settings.who.clone(),
+        purpose: command.to_owned(),
+        run: run_id.clone(),
+        since_unix_ms: crate::event::now_ms(),
+    };
+    let request = Request {
+        site,
+        layers,
+        named: !work.selection.layer.is_empty(),
+        hosts,
+        tags: work.tags.to_vec(),
+        mode: work.mode,
+        gate: work.gate,
+        tests: work.tests.to_vec(),
+        connection: connection(site, settings, Some(holder)),
+        secrets: secrets.lookup(),
+        records,
+        run: run_id,
+    };
+    let outcome = super::runtime::block_on(async {
+        let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
+        let result = match &work.job {
+            Job::Install | Job::Look { .. } => run::install(&request, &events, &stop).await,
+            Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
+            Job::Reboot => run::reboot(&request, &events, &stop).await,
+            Job::Adopt => run::adopt(&request, &events, &stop).await,
+        };
+        watching.abort();
+        result
+    });
+    let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
+    events.emit(EventKind::RunFinished {
+        exit_code: exit.code(),
+        reason,
+        took_ms: crate::event::elapsed_ms(start),
+    });
+    drop(events);
+    // The consumers' thread ends with the last sender; a panic there was reported by the hook.
+    let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
+    if exit == Exit::Done {
+        prune(&state, site);
+    }
+    if !settings.json {
+        eprint!("{}", summary.text(&settings.palette));
+    }
+    exit
+}
+
+/// Removes journals beyond those that the site keeps. Only a run that ended well does it: after a
+/// bad one everything may still be of use.
+fn prune(state: &StateDir, site: &Site) {
+    let pruned = state
+        .prune(site.config.history.keep_runs as usize)
+        .and_then(|gone| if gone.is_empty() { Ok(()) } else { Index::open(state)?.forget(&gone) });
+    if let Err(error) = pruned {
+        tell!("warning: old journals were not removed: {error}");
+    }
+}
+
+/// A selection that holds nothing is a mistake, not a success.
+fn check_selection(
+    site: &Site,
+    layers: &[&Layer],
+    hosts: &[String],
+    tags: &[String],
+    problems: &mut Diagnostics,
+) {
+    for layer in layers {
+        if !hosts.is_empty() && run::hosts_of(site, layer, hosts).is_empty() && layers.len() == 1 {
+            problems.push(
+                Diagnostic::error(
+                    Code::SELECTION,
+                    format!("none of the selected hosts is in layer `{}`", layer.name),
+                )
+                .hint("`strata hosts list` shows hosts and groups"),
+            );
+        }
+    }
+    check_tags(site, tags, problems);
+}
+
+/// A test that would not run proves nothing.
+fn check_tests(site: &Site, layers: &[&Layer], work: &Work<'_>, problems: &mut Diagnostics) {
+    let kinds = match &work.job {
+        Job::Verify(kinds) => kinds.as_slice(),
+        _ => &[],
+    };
+    let known: Vec<&str> =
+        layers.iter().flat_map(|layer| gate::names_of(site, layer, kinds)).collect();
+    for test in work.tests.iter().filter(|test| !known.contains(&test.as_str())) {
+        problems.push(
+            Diagnostic::error(
+                Code::SELECTION,
+                format!("the selected layers have no test `{test}` of the selected kinds"),
+            )
+            .hint(suggest::among(test, known.iter().copied())),
+        );
+    }
+}
+
+/// Faults on production need the site's policy or the site's name typed (DESIGN: production is not
+/// a test bench).
+fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(), String> {
+    if settings.profile == Profile::Rehearsal && !Path::new("/").join(HOST_MARKER).exists() {
+        return Err(
+            "this is no host of a rehearsal: production runs with its own versions\nhint: use `strata rehearse`".to_owned(),
+        );
+    }
+    let allowed = !work.faults
+        || settings.profile == Profile::Rehearsal
+        || site.config.gate.allow_full
+        || work.confirm == Some(site.config.name.as_str());
+    if allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "these tests inject faults into the hosts of site `{0}`\nhint: confirm with --confirm {0}, or set allow_full = true under [gate] in strata.toml",
+        site.config.name
+    ))
+}
+
+/// What shows and indexes a run beside its journal.
+fn consumers(
+    state: &StateDir,
+    settings: &Settings,
+    summary: &Summary,
+    job: &Job,
+) -> Vec<Box<dyn Consumer>> {
+    let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(summary.clone())];
+    let mut verbose = settings.verbose;
+    if let Job::Look { gathered, verbose: differences } = job {
+        consumers.push(Box::new(gathered.clone()));
+        verbose |= differences;
+    }
+    match Index::open(state) {
+        Ok(index) => consumers.push(Box::new(index)),
+        // Only an index: the journal has everything, and the next command rebuilds it.
+        Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
+    }
+    if settings.json {
+        consumers.push(Box::new(Json::new(std::io::stdout())));
+    } else if settings.progress {
+        consumers.push(Box::new(Progress::new(settings.palette, verbose)));
+    } else {
+        consumers.push(Box::new(Plain::new(std::io::stderr(), settings.palette, verbose)));
+    }
+    consumers
+}
+
+/// How this site's hosts are reached.
+pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) -> Connection {
+    let ssh = &site.config.ssh;
+    let identities = if ssh.identities.is_empty() {
+        vec![settings.home.join(".ssh/id_ed25519"), settings.home.join(".ssh/id_rsa")]
+    } else {
+        ssh.identities.iter().map(|path| settings.expand(path)).collect()
+    };
+    Connection {
+        options: ConnectOptions {
+            connect_timeout: Duration::from_secs(u64::from(ssh.connect_timeout)),
+            auth_timeout: Duration::from_secs(u64::from(ssh.auth_timeout)),
+            identities,
+            agent_socket: settings.agent_socket.clone(),
+            ..ConnectOptions::new(&settings.home, settings.known_hosts())
+        },
+        port: ssh.port,
+        holder,
+        lock_wait: Duration::from_secs(u64::from(site.config.run.lock_wait)),
+        parallel: site.config.run.parallel as usize,
+    }
+}
