@@ -3,10 +3,14 @@
 //! The scheduler and the gates only emit events; the journal, the index, the terminal and the
 //! reports only consume them. A run can be replayed from its journal.
 
+mod program;
+
+pub use program::ProgramEnd;
+
 use serde::{Deserialize, Serialize};
 
-/// Version of this vocabulary, written at the start of each journal. 2: tests have figures. Journals
-/// of every earlier version can be read.
+/// Version of this vocabulary, written at the start of each journal. 2: tests have figures, hosts
+/// have warnings, programs have ends. Journals of every earlier version can be read.
 pub const SCHEMA: u32 = 2;
 
 /// Something that happened, and when.
@@ -81,6 +85,36 @@ pub enum EventKind {
         reason: String,
         /// What to do.
         hint: Option<String>,
+    },
+    /// A host can be worked on, but something about it is not as it was.
+    HostWarning {
+        /// The host.
+        host: String,
+        /// What.
+        text: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// An operator said that a host is a new machine: its pinned keys were replaced, and what was
+    /// known of the old machine is forgotten.
+    HostRebuilt {
+        /// The host.
+        host: String,
+        /// The keys that were pinned, each as algorithm and fingerprint.
+        replaced: Vec<String>,
+        /// The keys that are pinned now.
+        pinned: Vec<String>,
+    },
+    /// A program that the operator started on a host ended, or was left.
+    ProgramFinished {
+        /// The host.
+        host: String,
+        /// How.
+        end: ProgramEnd,
+        /// The last lines that it printed, errors among them.
+        output: Option<String>,
+        /// Milliseconds.
+        took_ms: u64,
     },
     /// A step began.
     StepStarted {
@@ -446,42 +480,13 @@ pub trait Consumer: Send {
     /// When it cannot be kept (a full disk, for example); the run then stops before its next
     /// change.
     fn event(&mut self, event: &Event) -> std::io::Result<()>;
+
+    /// What the last event brings to light for who knows what happened before: events of their
+    /// own, which every consumer takes next.
+    fn follow_ups(&mut self) -> Vec<EventKind> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_event_is_one_flat_json_line() {
-        let event = Event {
-            at_ms: 7,
-            kind: EventKind::StepFinished {
-                step: StepId {
-                    host: "h".into(),
-                    layer: "l".into(),
-                    role: "r".into(),
-                    step: "s".into(),
-                    handler: false,
-                },
-                outcome: StepOutcome::Unchanged,
-                took_ms: 3,
-            },
-        };
-        let line = serde_json::to_string(&event).unwrap();
-        assert_eq!(
-            line,
-            r#"{"at_ms":7,"event":"step_finished","host":"h","layer":"l","role":"r","step":"s","handler":false,"outcome":{"result":"unchanged"},"took_ms":3}"#
-        );
-        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
-    }
-
-    #[test]
-    fn a_test_of_a_journal_of_version_1_has_no_figures() {
-        let line = r#"{"at_ms":7,"event":"test_finished","layer":"l","test":"t","kind":"perf","verdict":"pass","expected":"e","found":[],"took_ms":3}"#;
-        let event = serde_json::from_str::<Event>(line).unwrap();
-        let EventKind::TestFinished { measured, .. } = &event.kind else { panic!("another event") };
-        assert_eq!(measured, &[]);
-        assert_eq!(serde_json::to_string(&event).unwrap(), line);
-    }
-}
+mod tests;

@@ -287,3 +287,38 @@ fn json_has_one_object_a_problem() {
     site.replace(GROUPS, "expect = 28", "expect = 27");
     insta::assert_snapshot!(site.strata(&["check", "--json"]));
 }
+
+#[test]
+fn a_program_that_cannot_run_anywhere_is_refused_before_any_connection() {
+    let site = Damaged::new();
+    let words: [&[&str]; 7] = [
+        &["run"],
+        &["run", "uptime"],
+        &["run", "--timeout", "0", "--", "true"],
+        &["run", "--limit", "none", "--", "true"],
+        &["run", "--layer", "bse", "--host", "db-0", "--", "true"],
+        &["run", "--layer", "redis", "--host", "k3s-worker-05", "--", "true"],
+        &["run", "--stdin", "no/such/file", "--", "true"],
+    ];
+    let said: Vec<String> = words.iter().map(|words| site.strata(words)).collect();
+    insta::assert_snapshot!(said.join("\n---\n"));
+}
+
+#[test]
+fn pins_are_replaced_for_one_known_host_with_a_whole_fingerprint_only() {
+    let site = Damaged::new();
+    let words: [&[&str]; 5] = [
+        &["hosts", "rebuild", "db-0"],
+        &["hosts", "rebuild", "db-01"],
+        &["hosts", "rebuild", "db-01", "--fingerprint", "yes"],
+        &["hosts", "rebuild", "db-01", "--from", "no-such-file"],
+        &["hosts", "show", "db"],
+    ];
+    let said: Vec<String> = words.iter().map(|words| site.strata(words)).collect();
+    insta::assert_snapshot!(said.join("\n---\n"));
+}
+
+#[test]
+fn one_host_on_one_screen() {
+    insta::assert_snapshot!(Damaged::new().strata(&["hosts", "show", "redis-01"]));
+}

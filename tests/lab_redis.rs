@@ -300,13 +300,11 @@ fn a_changed_container_goes_member_by_member(bench: &Bench) {
     let leader = master(bench);
     bench.put_site(SITE, |site| {
         more_memory(site);
-        let command =
-            "[\"redis-server\", \"/conf/redis.conf\", \"--include\", \"/conf/static.conf\"";
-        let role = site.join("roles/redis/role.toml");
+        let command = "[\"sh\", \"/conf/start.sh\"";
         replace(
-            &role,
+            &site.join("roles/redis/role.toml"),
             command,
-            &format!("{command}, \"--proc-title-template\", \"redis {{title}}\""),
+            &format!("{command}, \"an argument that it does not read\""),
         );
     });
     start_writer(bench, "rolled");

@@ -43,8 +43,8 @@ fn figures(bench: &Bench, test: &str) -> Vec<(String, f64)> {
     let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
     let text = bench.output(OPERATOR, &["sh", "-c", &script]);
     let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let finished = events.filter(|event| event["test"] == test && event["measured"].is_array());
-    let measured = finished.last().unwrap()["measured"].as_array().unwrap().clone();
+    let mut finished = events.filter(|event| event["test"] == test && event["measured"].is_array());
+    let measured = finished.next_back().unwrap()["measured"].as_array().unwrap().clone();
     measured
         .iter()
         .map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap()))

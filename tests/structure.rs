@@ -64,7 +64,7 @@ const USES: &[(&str, &[&str])] = &[
         "run",
         &[
             "cluster", "diag", "event", "fleet", "gate", "history", "image", "plan", "resource",
-            "site", "ssh",
+            "site", "ssh", "wire",
         ],
     ),
     (

@@ -70,6 +70,8 @@ pub enum Command {
     Adopt(super::install::AdoptArguments),
     /// Reboot hosts one after the other; whoever leads a cluster hands over first
     Reboot(super::install::RebootArguments),
+    /// Run a program on hosts, all at once
+    Run(super::run::RunArguments),
     /// Do it all on local hosts first
     Rehearse(super::rehearse::RehearseArguments),
     /// One screen: every layer and its last proof
@@ -78,7 +80,7 @@ pub enum Command {
     History(super::history::HistoryArguments),
     /// Replay a run from its journal
     Show(super::history::ShowArguments),
-    /// List hosts, pin their keys
+    /// List and show hosts, pin their keys
     Hosts(super::hosts::HostsArguments),
     /// Make, set, edit and list secrets
     Secrets(super::secrets::SecretsArgs),

@@ -232,7 +232,8 @@ fn proof(state: &RecordState, settings: &Settings) -> String {
     format!("{word}{why}{when}")
 }
 
-fn moment(at_ms: u64) -> String {
+/// A moment in UTC, to the second.
+pub(super) fn moment(at_ms: u64) -> String {
     i64::try_from(at_ms)
         .ok()
         .and_then(|ms| Timestamp::from_millisecond(ms).ok())

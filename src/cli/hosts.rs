@@ -1,17 +1,19 @@
 //! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
 
+use super::hosts_rebuild::{self, RebuildArguments};
+use super::hosts_show;
 use super::output::{out, tell};
 use super::work::connection;
 use super::{Exit, Settings, check};
-use crate::diag::Diagnostics;
+use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::history::StateDir;
 use crate::plan::{HostSelector, select_hosts};
-use crate::site::Site;
-use crate::ssh::{self, Target, Transport};
+use crate::site::{Host, Site, suggest};
+use crate::ssh::{self, KnownHosts, Target, Transport};
 use clap::{Args, Subcommand};
 use futures::stream::{self, StreamExt};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `strata hosts`.
 #[derive(Debug, Args)]
@@ -26,6 +28,16 @@ pub struct HostsArguments {
 pub enum HostsCommand {
     /// Print the hosts with their groups and addresses
     List,
+    /// Print what the site and its history say about one host
+    #[command(
+        after_help = "Examples:\n  strata hosts show db-01\n  strata hosts show db-01 --json"
+    )]
+    Show {
+        /// The host's name
+        host: String,
+    },
+    /// Another machine stands where a host was: replace its pinned keys, forget the old machine
+    Rebuild(RebuildArguments),
     /// Pin the host keys of hosts that have none pinned, after showing their fingerprints
     #[command(
         after_help = "Examples:\n  strata hosts trust                         show fingerprints, then ask\n  strata hosts trust --from keys.txt         pin only what the file lists\n  strata hosts trust db-01 --fingerprint SHA256:…"
@@ -54,6 +66,8 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
     };
     match &arguments.command {
         HostsCommand::List => list(&site, settings),
+        HostsCommand::Show { host } => hosts_show::show(&site, host, settings),
+        HostsCommand::Rebuild(arguments) => hosts_rebuild::rebuild(&site, arguments, settings),
         HostsCommand::Trust { hosts, from, fingerprint, accept } => {
             let selectors: Vec<HostSelector> = hosts.iter().cloned().map(HostSelector).collect();
             let hosts = select_hosts(&site, &selectors, &mut problems);
@@ -88,8 +102,24 @@ fn list(site: &Site, settings: &Settings) -> Exit {
     Exit::Done
 }
 
+/// How a host's SSH server is reached.
+pub(super) fn target_of(site: &Site, host: &Host) -> Target {
+    Target {
+        name: host.name.clone(),
+        address: SocketAddr::new(IpAddr::V4(host.address), site.config.ssh.port),
+        user: host.user.clone(),
+        transport: Transport::Ssh,
+    }
+}
+
+/// A name that is not in the inventory, where exactly one host is wanted.
+pub(super) fn unknown_host(site: &Site, name: &str) -> Diagnostic {
+    Diagnostic::error(Code::SELECTION, format!("no host is named `{name}`"))
+        .hint(suggest::among(name, site.hosts.keys().map(String::as_str)))
+}
+
 /// Pins the keys that a file lists for the selected hosts.
-fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings) -> Exit {
+fn trust_file(site: &Site, hosts: &[String], file: &Path, settings: &Settings) -> Exit {
     let text = match std::fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) => {
@@ -97,27 +127,36 @@ fn trust_file(site: &Site, hosts: &[String], file: &PathBuf, settings: &Settings
             return Exit::InvalidInput;
         }
     };
+    let listed = match KnownHosts::parse(&text) {
+        Ok(listed) => listed,
+        Err(reason) => {
+            tell!("error: {}: {reason}", file.display());
+            return Exit::InvalidInput;
+        }
+    };
     let mut pinned = 0;
     for host in hosts.iter().filter_map(|name| site.hosts.get(name)) {
-        let names = [host.name.clone(), host.fqdn.clone(), host.address.to_string()];
-        let lines = text.lines().filter(|line| {
-            let first = line.split_whitespace().next().unwrap_or_default();
-            first.split(',').any(|name| names.iter().any(|own| own == name))
-        });
-        let mut found = false;
-        for line in lines {
-            found = true;
-            let key: Vec<&str> = line.split_whitespace().skip(1).take(2).collect();
-            let line = format!("{},{} {}", host.name, host.address, key.join(" "));
+        let mut names = target_of(site, host).known_hosts_names();
+        let own = names.join(",");
+        names.extend([host.name.clone(), host.fqdn.clone(), host.address.to_string()]);
+        let keys = match listed.pinned(&names) {
+            Ok(keys) => keys,
+            Err(reason) => {
+                tell!("error: {}: {reason}", file.display());
+                return Exit::InvalidInput;
+            }
+        };
+        for key in &keys {
+            let line = format!("{own} {}", key.key);
             if let Err(error) = ssh::append_known_host(&settings.known_hosts(), &line) {
                 tell!("error: {}: {error}", host.name);
                 return Exit::Unreachable;
             }
         }
-        if found {
-            pinned += 1;
-        } else {
+        if keys.is_empty() {
             tell!("warning: {} has no key in {}", host.name, file.display());
+        } else {
+            pinned += 1;
         }
     }
     tell!("{pinned} hosts pinned in {}", settings.known_hosts().display());
@@ -148,12 +187,7 @@ fn trust_network(
     let options = connection(site, settings, None).options;
     let scanned = super::runtime::block_on(async {
         let scans = hosts.iter().filter_map(|name| site.hosts.get(name)).map(|host| {
-            let target = Target {
-                name: host.name.clone(),
-                address: SocketAddr::new(IpAddr::V4(host.address), site.config.ssh.port),
-                user: host.user.clone(),
-                transport: Transport::Ssh,
-            };
+            let target = target_of(site, host);
             let options = &options;
             async move { (target.name.clone(), ssh::scan_host_keys(&target, options).await) }
         });

@@ -8,13 +8,18 @@ mod check;
 mod fault;
 mod history;
 mod hosts;
+mod hosts_rebuild;
+mod hosts_show;
 mod images;
 mod install;
 mod lab;
 mod log;
 mod output;
 mod plan;
+mod recorded;
 mod rehearse;
+mod run;
+mod run_output;
 mod runtime;
 mod settings;
 mod typed;
@@ -63,6 +68,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Verify(arguments) => install::verify(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),
         Command::Adopt(arguments) => install::adopt(arguments, settings),
+        Command::Run(arguments) => run::run(arguments, settings),
         Command::Rehearse(arguments) => rehearse::run(arguments, settings),
         Command::Status(arguments) => history::status(arguments, settings),
         Command::History(arguments) => history::history(arguments, settings),

@@ -20,6 +20,15 @@ pub fn block_on<F: Future>(future: F) -> Result<F::Output, String> {
 /// Turns Ctrl-C, SIGTERM and SIGHUP into stop wishes: once, finish what is in hand; twice, stop
 /// now.
 pub async fn watch_interrupts(stop: Stop) {
+    let texts = [
+        "stopping after the resources in hand; once more to stop now",
+        "stopping now; agents finish the resource in hand",
+    ];
+    watch_interrupts_saying(stop, texts).await;
+}
+
+/// As [`watch_interrupts`], with what is said of the first and of later ones.
+pub async fn watch_interrupts_saying(stop: Stop, [first, later]: [&str; 2]) {
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
         signal(SignalKind::interrupt()),
         signal(SignalKind::terminate()),
@@ -33,11 +42,7 @@ pub async fn watch_interrupts(stop: Stop) {
             _ = terminate.recv() => {}
             _ = hangup.recv() => {}
         }
-        let text = if stop.wished() {
-            "stopping now; agents finish the resource in hand"
-        } else {
-            "stopping after the resources in hand; once more to stop now"
-        };
+        let text = if stop.wished() { later } else { first };
         stop.wish();
         // The terminal may be what was lost.
         let _ = writeln!(std::io::stderr(), "{text}");

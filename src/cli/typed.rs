@@ -2,6 +2,7 @@
 //! for itself is left out, what a shell would read otherwise is quoted.
 
 use super::install::{GateArgument, InstallArguments, SelectionArguments, VerifyArguments};
+use super::run::RunArguments;
 use std::borrow::Cow;
 
 struct Typed(String);
@@ -84,6 +85,24 @@ impl VerifyArguments {
     }
 }
 
+impl RunArguments {
+    /// The command, options in the order of `--help`, then the program's own words.
+    pub fn typed(&self) -> String {
+        let mut typed = Typed::new("run", &self.selection);
+        typed.options("--timeout", &self.timeout.map(|seconds| seconds.to_string()));
+        typed.options("--limit", &self.limit.map(|limit| limit.to_string()));
+        typed.options("--stdin", &self.stdin.as_ref().map(|file| file.to_string_lossy()));
+        if self.lock {
+            typed.flag("--lock");
+        }
+        typed.flag("--");
+        for word in &self.command {
+            typed.flag(&quoted(word));
+        }
+        typed.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::arguments::{Arguments, Command};
@@ -94,6 +113,7 @@ mod tests {
         match Arguments::try_parse_from(words).unwrap().command {
             Command::Install(arguments) => arguments.typed(),
             Command::Verify(arguments) => arguments.typed(),
+            Command::Run(arguments) => arguments.typed(),
             other => panic!("{other:?}"),
         }
     }
@@ -109,6 +129,23 @@ mod tests {
         ] {
             assert_eq!(typed(words), words.join(" "));
         }
+        assert_eq!(
+            typed(&[
+                "run",
+                "--host",
+                "db",
+                "--timeout",
+                "5",
+                "--limit",
+                "2",
+                "--lock",
+                "--",
+                "sh",
+                "-c",
+                "a | b"
+            ]),
+            "run --host db --timeout 5 --limit 2 --lock -- sh -c 'a | b'"
+        );
         // The default says nothing.
         assert_eq!(typed(&["install", "--gate", "formed"]), "install");
         assert_eq!(

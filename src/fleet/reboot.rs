@@ -59,6 +59,8 @@ impl Fleet {
             self.forget(host);
             match self.obtain(site, host, connection, &quiet, &Stop::new()).await {
                 Some(session) if session.hello().facts.boot_id != boot => {
+                    // The journal has to know this boot: it was strata's own doing.
+                    self.tell_connected(&session, start.elapsed());
                     return Ok((session, start.elapsed()));
                 }
                 _ if start.elapsed() > back_within => {

@@ -38,6 +38,9 @@ pub struct Fleet(Mutex<State>);
 struct State {
     sessions: BTreeMap<String, Arc<AgentSession>>,
     unusable: BTreeMap<String, HostProblem>,
+    /// Where the run's events go: the first ever given. A host that comes back from a reboot is told
+    /// of there, also when the attempts to reach it were told to nobody.
+    run: Option<Events>,
     /// Machine ids by host: two hosts with the same one are clones.
     machines: BTreeMap<String, String>,
 }
@@ -71,6 +74,7 @@ impl Fleet {
         events: &Events,
         stop: &Stop,
     ) -> Option<Arc<AgentSession>> {
+        self.state().run.get_or_insert_with(|| events.clone());
         if let Some(session) = self.session(name) {
             return Some(session);
         }
@@ -94,14 +98,7 @@ impl Fleet {
         });
         match attempt {
             Ok((session, took_ms)) => {
-                let facts = &session.hello().facts;
-                events.emit(EventKind::HostConnected {
-                    host: name.to_owned(),
-                    took_ms,
-                    skew_ms: session.clock_skew_ms(),
-                    machine_id: facts.machine_id.clone(),
-                    boot_id: facts.boot_id.clone(),
-                });
+                events.emit(connected(&session, took_ms));
                 let session = Arc::new(session);
                 self.state().sessions.insert(name.to_owned(), Arc::clone(&session));
                 Some(session)
@@ -148,9 +145,29 @@ impl Fleet {
         futures::future::join_all(closing).await;
     }
 
+    /// Tells the run's events of a session that was obtained without them.
+    pub(super) fn tell_connected(&self, session: &AgentSession, took: Duration) {
+        if let Some(events) = &self.state().run {
+            let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            events.emit(connected(session, took_ms));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves maps as they were before or after an insertion: both are whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is told of a host that was connected.
+fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
+    let facts = &session.hello().facts;
+    EventKind::HostConnected {
+        host: session.host().to_owned(),
+        took_ms,
+        skew_ms: session.clock_skew_ms(),
+        machine_id: facts.machine_id.clone(),
+        boot_id: facts.boot_id.clone(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The SQLite index over the journals. Only an index: it can be deleted and is rebuilt.
 
+use super::identity::{self, Identities, Identity};
 use super::{StateDir, read_journal};
-use crate::event::{Consumer, Event, EventKind, HostState, StepOutcome, Verdict};
+use crate::event::{Consumer, Event, EventKind, HostState, ProgramEnd, StepOutcome, Verdict};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::io;
 
 /// Version of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// The test whose verdict says whether a layer's hosts are as wanted.
 const DRIFT_TEST: &str = "converged";
@@ -33,6 +34,9 @@ pub struct Drift {
 pub struct Index {
     database: Connection,
     current: Option<RunSummary>,
+    identities: Identities,
+    /// What the last event brought to light.
+    news: Vec<EventKind>,
 }
 
 /// One line of `strata history`.
@@ -65,7 +69,12 @@ impl Index {
     /// When the database cannot be opened or a journal cannot be read.
     pub fn open(state: &StateDir) -> io::Result<Self> {
         let path = state.path().join("index.sqlite");
-        let mut index = Self { database: Connection::open(&path).map_err(other)?, current: None };
+        let mut index = Self {
+            database: Connection::open(&path).map_err(other)?,
+            current: None,
+            identities: Identities::default(),
+            news: Vec::new(),
+        };
         let version: i64 = index
             .database
             .pragma_query_value(None, "user_version", |row| row.get(0))
@@ -76,6 +85,8 @@ impl Index {
                 .execute_batch(&format!(
                     "DROP TABLE IF EXISTS runs;
                      DROP TABLE IF EXISTS drift;
+                     DROP TABLE IF EXISTS identities;
+                     {}
                      CREATE TABLE drift (
                         layer TEXT PRIMARY KEY, verdict TEXT NOT NULL, differences INTEGER NOT NULL,
                         hosts INTEGER NOT NULL, at_ms INTEGER NOT NULL, run TEXT NOT NULL);
@@ -84,10 +95,12 @@ impl Index {
                         took_ms INTEGER, exit_code INTEGER, hosts INTEGER NOT NULL,
                         changed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
                         unreachable INTEGER NOT NULL DEFAULT 0);
-                     PRAGMA user_version = {VERSION};"
+                     PRAGMA user_version = {VERSION};",
+                    identity::TABLE
                 ))
                 .map_err(other)?;
         }
+        index.identities = Identities::read(&index.database).map_err(other)?;
         index.catch_up(state)?;
         Ok(index)
     }
@@ -150,6 +163,19 @@ impl Index {
             .map_err(other)
     }
 
+    /// One run, if it is known.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn run(&self, run: &str) -> io::Result<Option<RunSummary>> {
+        Ok(self.runs(u32::MAX)?.into_iter().find(|summary| summary.run == run))
+    }
+
+    /// A host as the last run found it.
+    pub fn identity(&self, host: &str) -> Option<&Identity> {
+        self.identities.get(host)
+    }
+
     /// Forgets runs whose journals are gone.
     ///
     /// # Errors
@@ -207,11 +233,13 @@ impl Index {
             }
         }
         self.current = None;
+        self.news.clear();
         Ok(())
     }
 
-    /// Writes the row of the run in hand.
-    fn write(&self) -> io::Result<()> {
+    /// Writes the row of the run in hand, and what it found its hosts to be.
+    fn write(&mut self) -> io::Result<()> {
+        self.identities.write(&mut self.database).map_err(other)?;
         let Some(run) = &self.current else { return Ok(()) };
         self.database
             .execute(
@@ -256,7 +284,20 @@ impl Consumer for Index {
             EventKind::StepFinished { outcome: StepOutcome::Changed { .. }, .. } => {
                 run.changed += 1;
             }
-            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => run.failed += 1,
+            EventKind::ProgramFinished { end: ProgramEnd::Lost { .. }, .. } => {
+                run.unreachable += 1;
+            }
+            EventKind::ProgramFinished { end, .. } if end.is_good() => {}
+            EventKind::ProgramFinished { .. }
+            | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
+                run.failed += 1;
+            }
+            EventKind::HostConnected { host, machine_id, boot_id, .. } => {
+                let found = (machine_id.as_str(), boot_id.as_str());
+                let news = self.identities.connected(host, found, event.at_ms, &run.run);
+                self.news.extend(news);
+            }
+            EventKind::HostRebuilt { host, .. } => self.identities.rebuilt(host, event.at_ms),
             EventKind::HostUnusable { .. }
             | EventKind::HostFinished { state: HostState::Lost, .. } => run.unreachable += 1,
             EventKind::TestFinished { layer, test, verdict, found, .. } if test == DRIFT_TEST => {
@@ -278,6 +319,10 @@ impl Consumer for Index {
             _ => {}
         }
         Ok(())
+    }
+
+    fn follow_ups(&mut self) -> Vec<EventKind> {
+        std::mem::take(&mut self.news)
     }
 }
 
@@ -306,6 +351,13 @@ mod tests {
                 hosts: vec!["a".into(), "b".into()],
                 layers: vec![],
             },
+            EventKind::HostConnected {
+                host: "a".into(),
+                took_ms: 1,
+                skew_ms: 0,
+                machine_id: "machine".into(),
+                boot_id: "boot".into(),
+            },
             EventKind::TestFinished {
                 layer: "base".into(),
                 test: "converged".into(),
@@ -326,6 +378,7 @@ mod tests {
             let drift = index.drift("base").unwrap().unwrap();
             assert_eq!((drift.verdict, drift.differences, drift.hosts), (Verdict::Fail, 1, 2));
             assert_eq!(index.drift("redis").unwrap(), None);
+            assert_eq!(index.identity("a").unwrap().boot, "boot");
             let runs = index.runs(10).unwrap();
             assert_eq!(runs.len(), 1);
             assert_eq!((runs[0].hosts, runs[0].exit_code), (2, Some(0)));

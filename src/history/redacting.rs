@@ -1,6 +1,6 @@
 //! The one filter in front of every consumer of events.
 
-use crate::event::{Consumer, Event};
+use crate::event::{Consumer, Event, EventKind};
 use std::io;
 
 /// Redacts each event before it reaches the consumers (KB-H11, E9). The journal comes first and
@@ -29,7 +29,13 @@ impl Consumer for Redacting {
         let event: Event = serde_json::from_value(value)?;
         let kept = self.journal.event(&event);
         self.others.retain_mut(|consumer| consumer.event(&event).is_ok());
-        kept
+        kept?;
+        let news: Vec<EventKind> =
+            self.others.iter_mut().flat_map(|consumer| consumer.follow_ups()).collect();
+        for kind in news {
+            self.event(&Event { at_ms: event.at_ms, kind })?;
+        }
+        Ok(())
     }
 }
 
@@ -60,7 +66,6 @@ fn redact_strings(value: &mut serde_json::Value, redact: &dyn Fn(&str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::EventKind;
     use std::sync::{Arc, Mutex};
 
     struct Kept(Arc<Mutex<Vec<Event>>>);
@@ -78,6 +83,35 @@ mod tests {
         fn event(&mut self, _: &Event) -> io::Result<()> {
             Err(io::Error::other("a closed terminal"))
         }
+    }
+
+    /// Answers to every first note.
+    #[derive(Default)]
+    struct Remembers(bool, Vec<EventKind>);
+
+    impl Consumer for Remembers {
+        fn event(&mut self, _: &Event) -> io::Result<()> {
+            if !std::mem::replace(&mut self.0, true) {
+                self.1.push(EventKind::Note { text: "an older note".into() });
+            }
+            Ok(())
+        }
+
+        fn follow_ups(&mut self) -> Vec<EventKind> {
+            std::mem::take(&mut self.1)
+        }
+    }
+
+    #[test]
+    fn what_follows_is_kept_and_redacted_like_everything_else() {
+        let kept = Arc::default();
+        let redact = Box::new(|text: &str| text.replace("older", "[secret]"));
+        let journal = Box::new(Kept(Arc::clone(&kept)));
+        let mut redacting = Redacting::new(redact, journal, vec![Box::new(Remembers::default())]);
+        let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };
+        redacting.event(&event).unwrap();
+        let note = |text: &str| Event { at_ms: 1, kind: EventKind::Note { text: text.into() } };
+        assert_eq!(*kept.lock().unwrap(), [note("a note"), note("an [secret] note")]);
     }
 
     #[test]

@@ -35,6 +35,22 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             };
             with_hint(format!("  {host}  {}: {reason}", p.bad(word)), hint.as_ref(), p)
         }
+        EventKind::HostWarning { host, text, hint } => {
+            with_hint(format!("  {host}  {}: {text}", p.warn("warning")), hint.as_ref(), p)
+        }
+        EventKind::HostRebuilt { host, replaced, pinned } => format!(
+            "  {host}  pinned {} in place of {}",
+            pinned.join(", "),
+            if replaced.is_empty() { "nothing".to_owned() } else { replaced.join(", ") },
+        ),
+        EventKind::ProgramFinished { host, end, output, took_ms } if verbose || !end.is_good() => {
+            let word = if end.is_good() { p.good(end) } else { p.bad(end) };
+            let mut text = format!("  {host}  {word} {}", p.dim(duration(*took_ms)));
+            for line in output.iter().flat_map(|output| output.lines()) {
+                text.push_str(&format!("\n      | {line}"));
+            }
+            text
+        }
         EventKind::StepWaiting { step, reason } => {
             format!("  {}  {}: {reason}", at(step), p.warn("waiting"))
         }
@@ -107,6 +123,7 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             format!("{word}: {reason} in {} (exit code {exit_code})", duration(*took_ms))
         }
         EventKind::HostConnected { .. }
+        | EventKind::ProgramFinished { .. }
         | EventKind::ClusterAction { took_ms: None, .. }
         | EventKind::StepStarted { .. }
         | EventKind::TestStarted { .. } => return None,

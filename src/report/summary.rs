@@ -59,7 +59,8 @@ impl Consumer for Summary {
                 gathered.problems.push(event.clone());
                 gathered.not_converged += 1;
             }
-            EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
+            EventKind::HostWarning { .. }
+            | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
                 gathered.problems.push(event.clone());
             }
             EventKind::TestFinished { verdict: Verdict::Fail | Verdict::NotRun, .. } => {

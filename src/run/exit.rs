@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 /// How a command ended. Where several apply the order is: interrupted, not healed, refused, gate
 /// red, unreachable, step failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Exit {
     /// Done, or nothing to do.
     Done,

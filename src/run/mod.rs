@@ -6,6 +6,7 @@
 mod adopt;
 mod changes;
 mod clusters;
+mod command;
 mod converge;
 mod ending;
 mod exit;
@@ -15,6 +16,7 @@ mod reboot;
 mod verify;
 
 pub use adopt::adopt;
+pub use command::{CommandOutput, CommandRequest, HostEnd, command};
 use converge::Tally;
 pub use exit::Exit;
 pub use install::{GateChoice, Request, hosts_of, install};

@@ -61,7 +61,7 @@ pub enum ConnectError {
         fingerprint: String,
     },
     /// Another key is pinned: a new machine at this address, or someone in between.
-    #[error("{host}: THE HOST KEY OF {address} HAS CHANGED: it presents {algorithm} {fingerprint}, but {pinned} is pinned in {}:{line}", known_hosts.display())]
+    #[error("{host}: THE HOST KEY OF {address} HAS CHANGED\n      pinned   {pinned} ({}:{line})\n      offered  {algorithm} {fingerprint}\n      Nothing was sent to the host. Either it was rebuilt on purpose, or somebody answers in its place.", known_hosts.display())]
     HostKeyChanged {
         /// The host's name.
         host: String,
@@ -150,9 +150,8 @@ impl ConnectError {
             Self::HostKeyUnknown { host, .. } => format!(
                 "compare the fingerprint with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its console), then run `strata hosts trust {host}`"
             ),
-            Self::HostKeyChanged { host, line, known_hosts, .. } => format!(
-                "if the host was reinstalled, remove line {line} of {} and run `strata hosts trust {host}`; if not, someone may be intercepting the connection: nothing was sent",
-                known_hosts.display()
+            Self::HostKeyChanged { host, .. } => format!(
+                "rebuilt: compare the offered fingerprint with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its console), then run `strata hosts rebuild {host}`; not rebuilt: pin nothing, and find out who answers at this address"
             ),
             Self::HostKeyRevoked { .. } => {
                 "the key was withdrawn on purpose; give the host a new one before anything is sent to it".into()

@@ -1,8 +1,12 @@
-//! Pinned host keys: reading and matching `known_hosts`, and adding to it.
+//! Pinned host keys: reading and matching `known_hosts`.
 //!
 //! Stricter than OpenSSH where that is safer: a revoked key is refused whatever else the file says,
 //! a line for this host that cannot be read is an error, and an unreadable file is never an empty
 //! one.
+
+mod change;
+
+pub use change::{Added, append_known_host, replace_known_host};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -10,7 +14,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 use sha1::Sha1;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 /// The lines of a known_hosts file.
@@ -39,6 +43,24 @@ enum Marker {
 enum Hosts {
     Patterns(Vec<String>),
     Hashed { salt: Vec<u8>, digest: Vec<u8> },
+}
+
+/// A pinned key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// The line that pins it.
+    pub line: usize,
+    /// Algorithm and SHA-256 fingerprint.
+    pub description: String,
+    /// Type and key, as in the file.
+    pub key: String,
+}
+
+impl Pinned {
+    /// True for the key with this SHA-256 fingerprint.
+    pub fn has(&self, fingerprint: &str) -> bool {
+        self.description.split(' ').nth(1) == Some(fingerprint)
+    }
 }
 
 /// What the file says about a key that a host presents.
@@ -122,6 +144,25 @@ impl KnownHosts {
                 line: first.line,
             },
         })
+    }
+
+    /// The keys that are pinned for a host, in the order of the file.
+    ///
+    /// # Errors
+    /// A text with the line number, when a line for this host cannot be read.
+    pub fn pinned(&self, names: &[String]) -> Result<Vec<Pinned>, String> {
+        let here = |entry: &&Entry| entry.marker == Marker::None && entry.hosts.matches_any(names);
+        let mut found = Vec::new();
+        for entry in self.entries.iter().filter(here) {
+            let line = entry.line;
+            let unreadable = |reason: String| format!("line {line}: {reason}");
+            let key = entry.key.as_ref().map_err(|reason| unreadable(reason.clone()))?;
+            let mut bare = key.clone();
+            bare.set_comment("");
+            let text = bare.to_openssh().map_err(|error| unreadable(error.to_string()))?;
+            found.push(Pinned { line, description: describe(key), key: text.trim().to_owned() });
+        }
+        Ok(found)
     }
 
     /// The algorithms of the keys that are pinned for a host, so that it can be asked for one of
@@ -222,101 +263,6 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 /// Algorithm and SHA-256 fingerprint of a key.
 pub fn describe(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
-}
-
-/// What came of adding a line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Added {
-    /// The line is new.
-    New,
-    /// The key was pinned already; the file is as it was.
-    AlreadyThere,
-}
-
-/// Pins a key: adds `line` (`names type key`) to the file, which is made with mode 0600.
-///
-/// # Errors
-/// When a different key of the same type is pinned for one of the names, the key is revoked, the
-/// line or the file is malformed, or the file cannot be written.
-pub fn append_known_host(path: &Path, line: &str) -> Result<Added, String> {
-    let line = line.trim();
-    let entry = Entry::parse(1, line)?;
-    let key = entry.key.clone()?;
-    let Hosts::Patterns(names) = &entry.hosts else {
-        return Err("the names of a new line must be readable".into());
-    };
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let explain = |error: io::Error| format!("{}: {error}", path.display());
-    // Two runs may pin at once: the directory is locked from reading to renaming.
-    let lock = fs::File::open(directory).map_err(explain)?;
-    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|error| explain(error.into()))?;
-    let known = KnownHosts::read(path).map_err(|reason| format!("{}: {reason}", path.display()))?;
-    if known.judge(names, &key)? == HostKeyVerdict::Trusted
-        && names.iter().all(|name| {
-            known.judge(std::slice::from_ref(name), &key) == Ok(HostKeyVerdict::Trusted)
-        })
-    {
-        return Ok(Added::AlreadyThere);
-    }
-    for name in names {
-        let name = std::slice::from_ref(name);
-        match known.judge(name, &key)? {
-            HostKeyVerdict::Revoked { line } => {
-                return Err(format!("{}:{line}: the key is revoked", path.display()));
-            }
-            HostKeyVerdict::Changed { line, .. }
-                if known.pinned_algorithms(name).contains(&key.algorithm()) =>
-            {
-                return Err(format!(
-                    "{}:{line}: a different {} key is pinned for {}; remove that line first if the host was reinstalled",
-                    path.display(),
-                    key.algorithm(),
-                    name.concat(),
-                ));
-            }
-            _ => {}
-        }
-    }
-    let mut text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(explain(error)),
-    };
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(line);
-    text.push('\n');
-    replace_file(path, directory, &text).map_err(explain)?;
-    Ok(Added::New)
-}
-
-fn replace_file(path: &Path, directory: &Path, text: &str) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}", std::process::id()));
-    let temporary = directory.join(name);
-    let written = (|| {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    })();
-    if written.is_err() {
-        fs::remove_file(&temporary).ok();
-    }
-    written?;
-    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -108,6 +108,43 @@ fn adding_is_idempotent_private_and_never_replaces() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
 }
 
+#[test]
+fn a_rebuilt_host_gets_new_pins_and_nobody_else_loses_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("known_hosts");
+    let salt = [7_u8; 20];
+    let digest =
+        Hmac::<Sha1>::new_from_slice(&salt).unwrap().chain_update("a").finalize().into_bytes();
+    let hashed = format!("|1|{}|{} {ED_A}", BASE64.encode(salt), BASE64.encode(digest));
+    let before = format!(
+        "# by hand\na,10.0.0.1 {ED_A} note\n{hashed}\nb,A,10.0.0.2 {ECDSA}\n@revoked a {ECDSA}\nab {ED_A}\n10.0.0.1 ssh-ed25519 AAAAbroken"
+    );
+    fs::write(&path, &before).unwrap();
+    let own = names(&["a", "10.0.0.1"]);
+    let replaced = replace_known_host(&path, &own, &[ED_B.to_owned()]).unwrap();
+    assert_eq!(replaced.len(), 4, "{replaced:?}");
+    assert_eq!(replaced[0], describe(&key(ED_A)));
+    let text = fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text,
+        format!(
+            "# by hand\nb,10.0.0.2 {ECDSA}\n@revoked a {ECDSA}\nab {ED_A}\na,10.0.0.1 {ED_B}\n"
+        )
+    );
+    let known = KnownHosts::read(&path).unwrap();
+    let pinned = known.pinned(&own).unwrap();
+    assert_eq!((pinned.len(), pinned[0].line, pinned[0].key.as_str()), (1, 5, ED_B));
+    assert!(pinned[0].has(&key(ED_B).fingerprint(HashAlg::Sha256).to_string()));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no temporary file is left");
+
+    let revoked = replace_known_host(&path, &own, &[ECDSA.to_owned()]).unwrap_err();
+    assert!(revoked.contains(":3: the new key is revoked"), "{revoked}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    fs::write(&path, format!("a,10.0.0.* {ED_A}\n")).unwrap();
+    let pattern = replace_known_host(&path, &own, &[ED_B.to_owned()]).unwrap_err();
+    assert!(pattern.contains("the pattern `10.0.0.*` pins this host among others"), "{pattern}");
+}
+
 proptest! {
     #[test]
     fn no_text_panics_the_reader(text in "[ -~\n\t|@*!,]{0,200}") {

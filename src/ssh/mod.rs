@@ -20,7 +20,9 @@ mod target;
 
 pub use error::{ConnectError, LockError, OpenError, SessionError};
 pub use host_key::{HostKey, scan_host_keys};
-pub use known_hosts::{Added, HostKeyVerdict, KnownHosts, append_known_host};
+pub use known_hosts::{
+    Added, HostKeyVerdict, KnownHosts, Pinned, append_known_host, replace_known_host,
+};
 pub use relay_stream::RelayStream;
 pub use running_program::{ProgramEvent, RunningProgram};
 pub use session::{AgentSession, BatchResult, ExecResult};
