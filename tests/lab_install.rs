@@ -156,10 +156,9 @@ fn measure_ten_hosts() {
 fn status_and_verify_are_green(bench: &Bench) {
     // The record is green, and of the hosts that were here only: a part is not the layer.
     let status = bench.strata(&["status"]).ended(8).text();
-    for kind in ["diag      stale: 24 of 28 hosts", "failover  stale: 24 of 28 hosts"] {
-        assert!(status.contains(kind), "{status}");
+    for kind in ["diag      ", "failover  ", "perf      "] {
+        assert!(status.contains(&format!("{kind}stale: 24 of 28 hosts")), "{status}");
     }
-    assert!(!status.contains("perf"), "base has no perf tests\n{status}");
     let verify = verify(bench).ended(0);
     assert!(verify.text().contains("gate base  green"), "{}", verify.text());
 }
