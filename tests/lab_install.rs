@@ -195,6 +195,7 @@ fn drift_is_named_and_mended(bench: &Bench) {
         "db-01: base › fail2ban service: state",
         "db-01: site › Kernel settings: net.core.somaxconn",
         "db-01: site › Packet filter: rule changed by others",
+        "db-01: fail2ban is inactive (after 5 s)",
     ]
     "#);
     let status = bench.strata(&["status"]).text();
