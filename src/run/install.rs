@@ -161,8 +161,11 @@ async fn one_layer(
         took_ms: elapsed_ms(start),
     });
     if !complete {
-        let reason = if reason.is_empty() { "it is not converged on every host" } else { &reason };
-        return (exit, format!("layer `{}`: {reason}; its gate was not run", layer.name));
+        let why = match reason.as_str() {
+            "" => " is not converged on every host".to_owned(),
+            reason => format!(": {reason}"),
+        };
+        return (exit, format!("layer `{}`{why}; its gate was not run", layer.name));
     }
     if request.mode == Mode::Check {
         return match changed {
