@@ -3,7 +3,7 @@
 
 use super::hosts::{target_of, unknown_host};
 use super::output::{out, tell};
-use super::recorded::Recorded;
+use super::recorded::{Recorded, open_state};
 use super::work::connection;
 use super::{Exit, Settings, check, runtime};
 use crate::diag::Diagnostics;
@@ -157,7 +157,10 @@ fn replace(
 ) -> Exit {
     let command = format!("hosts rebuild {}", host.name);
     let hosts = [host.name.clone()];
-    let recorded = match Recorded::begin(settings, site, &command, (&hosts, &[]), None) {
+    let begun = open_state(settings).and_then(|state| {
+        Recorded::begin(settings, &state, site, &command, (&hosts, &[]), Vec::new())
+    });
+    let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
     };

@@ -1,14 +1,13 @@
 //! `strata install` and `strata verify`.
 
-use super::work::{Job, Work, execute, execute_for};
+use super::work::{Job, Work, execute};
 use super::{Exit, Settings, typed};
 use crate::event::TestKind;
 use crate::gate::SCENARIOS;
-use crate::report::{Gathered, Planned};
+use crate::report::{Collected, Gathered};
 use crate::resource::Mode;
 use crate::run::GateChoice;
 use clap::{Args, ValueEnum};
-use std::cell::Cell;
 use std::path::PathBuf;
 
 /// Arguments of `strata install`.
@@ -135,16 +134,6 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
     execute(&work, &arguments.typed(), settings)
 }
 
-/// What a look found.
-pub struct Collected {
-    /// The site's name.
-    pub site: String,
-    /// True in a rehearsal.
-    pub rehearsal: bool,
-    /// What an install would do.
-    pub planned: Vec<Planned>,
-}
-
 /// Looks like an install that changes nothing, and gathers what it would do. `None` when nothing
 /// was looked at.
 pub fn look(
@@ -156,14 +145,8 @@ pub fn look(
     let gathered = Gathered::default();
     let job = Job::Look { gathered: gathered.clone(), verbose };
     let work = Work { tags, ..Work::new(selection, job) };
-    let site = Cell::new(None);
-    let exit = execute_for(&work, &typed::plan(selection, tags), settings, &site);
-    let collected = site.take().map(|(site, rehearsal)| Collected {
-        site,
-        rehearsal,
-        planned: gathered.sorted(),
-    });
-    (exit, collected)
+    let exit = execute(&work, &typed::plan(selection, tags), settings);
+    (exit, gathered.take())
 }
 
 /// Arguments of `strata adopt`.

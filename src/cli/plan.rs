@@ -1,9 +1,9 @@
 //! `strata plan`, and plans that are applied only while they still hold.
 
-use super::install::{Collected, InstallArguments, SelectionArguments, install, look};
+use super::install::{InstallArguments, SelectionArguments, install, look};
 use super::output::tell;
 use super::{Exit, Settings};
-use crate::report::{Planned, difference, plural};
+use crate::report::{Collected, Planned, difference, plural};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;

@@ -9,6 +9,20 @@ use crate::site::{Profile, Site};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// The folder in which runs are kept.
+///
+/// # Errors
+/// When it cannot be written; that was told, and nothing may be done then.
+pub fn open_state(settings: &Settings) -> Result<StateDir, Exit> {
+    StateDir::open(&settings.root).map_err(|error| {
+        tell!(
+            "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
+            settings.root.display()
+        );
+        Exit::Internal
+    })
+}
+
 /// A run in hand.
 pub struct Recorded {
     /// Its id.
@@ -22,33 +36,26 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Begins a run with its journal; `display` shows its events.
+    /// Begins a run with its journal and the index; `consumers` take its events beside these.
     ///
     /// # Errors
     /// When the journal cannot be written; that was told, and nothing may be done then.
     pub fn begin(
         settings: &Settings,
+        state: &StateDir,
         site: &Site,
         command: &str,
         (hosts, layers): (&[String], &[String]),
-        display: Option<Box<dyn Consumer>>,
+        mut consumers: Vec<Box<dyn Consumer>>,
     ) -> Result<Self, Exit> {
         let start = Instant::now();
         let run = StateDir::new_run_id();
-        let opened = StateDir::open(&settings.root).and_then(|state| {
-            let journal = Journal::create(&state.journal(&run))?;
-            Ok((state, journal))
-        });
-        let (state, journal) = opened.map_err(|error| {
-            tell!(
-                "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
-                settings.root.display()
-            );
+        let journal = Journal::create(&state.journal(&run)).map_err(|error| {
+            tell!("error: the journal cannot be written: {error}; no host was touched");
             Exit::Internal
         })?;
         settings.run.begin(&run, &state.journal(&run));
-        let mut consumers: Vec<Box<dyn Consumer>> = display.into_iter().collect();
-        match Index::open(&state) {
+        match Index::open(state) {
             Ok(index) => consumers.push(Box::new(index)),
             // Only an index: the journal has everything, and the next command rebuilds it.
             Err(error) => tell!("warning: the index of runs cannot be written: {error}"),

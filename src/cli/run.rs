@@ -2,7 +2,7 @@
 
 use super::install::SelectionArguments;
 use super::output::{out, tell};
-use super::recorded::Recorded;
+use super::recorded::{Recorded, open_state};
 use super::run_output::Printer;
 use super::work::connection;
 use super::{Exit, Settings, check, runtime};
@@ -79,7 +79,10 @@ pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
     };
     let typed = arguments.typed();
     let layers = &arguments.selection.layer;
-    let recorded = match Recorded::begin(settings, site, &typed, (&hosts, layers), Some(display)) {
+    let begun = open_state(settings).and_then(|state| {
+        Recorded::begin(settings, &state, site, &typed, (&hosts, layers), vec![display])
+    });
+    let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
     };

@@ -2,12 +2,13 @@
 
 use super::install::SelectionArguments;
 use super::output::tell;
+use super::recorded::{Recorded, open_state};
 use super::{Exit, Settings, check};
 use crate::diag::{Code, Diagnostic, Diagnostics};
-use crate::event::{Consumer, EventKind, SCHEMA, TestKind};
-use crate::fleet::{Connection, Events, Stop};
+use crate::event::{Consumer, TestKind};
+use crate::fleet::Connection;
 use crate::gate;
-use crate::history::{Index, Journal, LockError, Records, Redacting, SiteLock, StateDir};
+use crate::history::{Index, LockError, Records, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
 use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
 use crate::report::{Gathered, Json, Plain, Progress, Summary};
@@ -16,9 +17,8 @@ use crate::run::{self, GateChoice, Request};
 use crate::site::{Layer, Profile, Site, suggest};
 use crate::ssh::ConnectOptions;
 use crate::wire::LockHolder;
-use std::cell::Cell;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What is asked for.
 pub(super) struct Work<'a> {
@@ -65,17 +65,6 @@ pub(super) enum Job {
 
 /// Loads, checks, locks, connects, runs, reports.
 pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
-    execute_for(work, command, settings, &Cell::new(None))
-}
-
-/// As [`execute`]; `looked_at` gets the site's name, and whether this is a rehearsal, as soon as its
-/// hosts are about to be looked at.
-pub(super) fn execute_for(
-    work: &Work<'_>,
-    command: &str,
-    settings: &Settings,
-    looked_at: &Cell<Option<(String, bool)>>,
-) -> Exit {
     let mut problems = Diagnostics::new();
     let site = check::load(settings, &mut problems);
     let (layers, hosts) = match &site {
@@ -102,15 +91,9 @@ pub(super) fn execute_for(
         tell!("error: {message}");
         return Exit::Refused;
     }
-    let state = match StateDir::open(&settings.root) {
+    let state = match open_state(settings) {
         Ok(state) => state,
-        Err(error) => {
-            tell!(
-                "error: {}/.strata cannot be written: {error}\nhint: a run keeps its journal there; make room or mend its permissions\nno host was touched",
-                settings.root.display()
-            );
-            return Exit::Internal;
-        }
+        Err(exit) => return exit,
     };
     let _lock = match SiteLock::take(state.path(), command) {
         Ok(lock) => lock,
@@ -130,21 +113,6 @@ pub(super) fn execute_for(
             return Exit::InvalidInput;
         }
     };
-    let run_id = StateDir::new_run_id();
-    let summary = Summary::default();
-    let journal = match Journal::create(&state.journal(&run_id)) {
-        Ok(journal) => {
-            settings.run.begin(&run_id, &state.journal(&run_id));
-            journal
-        }
-        Err(error) => {
-            tell!("error: the journal cannot be written: {error}; no host was touched");
-            return Exit::Internal;
-        }
-    };
-    let rehearsal = settings.profile == Profile::Rehearsal;
-    looked_at.set(Some((site.config.name.clone(), rehearsal)));
-    let consumers = consumers(&state, settings, &summary, &work.job);
     let records = match Records::open(state.path()) {
         Ok(records) => records,
         Err(error) => {
@@ -152,26 +120,18 @@ pub(super) fn execute_for(
             return Exit::Internal;
         }
     };
-    let redactor = settings.redactor.clone();
-    let redact = move |text: &str| redactor.redact(text).into_owned();
-    let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
-    let stop = Stop::new();
-    let (events, thread) = Events::start(Box::new(redacting), stop.clone());
-    let start = Instant::now();
-    events.emit(EventKind::RunStarted {
-        schema: SCHEMA,
-        run: run_id.clone(),
-        site: site.config.name.clone(),
-        command: command.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        rehearsal: settings.profile == Profile::Rehearsal,
-        hosts: hosts.clone(),
-        layers: layers.iter().map(|layer| layer.name.clone()).collect(),
-    });
+    let summary = Summary::default();
+    let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
+    let shown = consumers(settings, &summary, &work.job);
+    let begun = Recorded::begin(settings, &state, site, command, (&hosts, &names), shown);
+    let recorded = match begun {
+        Ok(recorded) => recorded,
+        Err(exit) => return exit,
+    };
     let holder = LockHolder {
         owner: settings.who.clone(),
         purpose: command.to_owned(),
-        run: run_id.clone(),
+        run: recorded.run.clone(),
         since_unix_ms: crate::event::now_ms(),
     };
     let request = Request {
@@ -186,28 +146,22 @@ pub(super) fn execute_for(
         connection: connection(site, settings, Some(holder)),
         secrets: secrets.lookup(),
         records,
-        run: run_id,
+        run: recorded.run.clone(),
     };
+    let Recorded { events, stop, .. } = &recorded;
     let outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
         let result = match &work.job {
-            Job::Install | Job::Look { .. } => run::install(&request, &events, &stop).await,
-            Job::Verify(kinds) => run::verify(&request, kinds, &events, &stop).await,
-            Job::Reboot => run::reboot(&request, &events, &stop).await,
-            Job::Adopt => run::adopt(&request, &events, &stop).await,
+            Job::Install | Job::Look { .. } => run::install(&request, events, stop).await,
+            Job::Verify(kinds) => run::verify(&request, kinds, events, stop).await,
+            Job::Reboot => run::reboot(&request, events, stop).await,
+            Job::Adopt => run::adopt(&request, events, stop).await,
         };
         watching.abort();
         result
     });
     let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
-    events.emit(EventKind::RunFinished {
-        exit_code: exit.code(),
-        reason,
-        took_ms: crate::event::elapsed_ms(start),
-    });
-    drop(events);
-    // The consumers' thread ends with the last sender; a panic there was reported by the hook.
-    let exit = if thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
+    let exit = recorded.end(exit, reason);
     if exit == Exit::Done {
         prune(&state, site);
     }
@@ -290,23 +244,13 @@ fn confirm_faults(work: &Work<'_>, site: &Site, settings: &Settings) -> Result<(
     ))
 }
 
-/// What shows and indexes a run beside its journal.
-fn consumers(
-    state: &StateDir,
-    settings: &Settings,
-    summary: &Summary,
-    job: &Job,
-) -> Vec<Box<dyn Consumer>> {
+/// What shows a run.
+fn consumers(settings: &Settings, summary: &Summary, job: &Job) -> Vec<Box<dyn Consumer>> {
     let mut consumers: Vec<Box<dyn Consumer>> = vec![Box::new(summary.clone())];
     let mut verbose = settings.verbose;
     if let Job::Look { gathered, verbose: differences } = job {
         consumers.push(Box::new(gathered.clone()));
         verbose |= differences;
-    }
-    match Index::open(state) {
-        Ok(index) => consumers.push(Box::new(index)),
-        // Only an index: the journal has everything, and the next command rebuilds it.
-        Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
     }
     if settings.json {
         consumers.push(Box::new(Json::new(std::io::stdout())));

@@ -12,7 +12,7 @@ mod summary;
 pub use json::Json;
 pub use line::line_of;
 pub use plain::Plain;
-pub use planned::{Gathered, Planned, difference};
+pub use planned::{Collected, Gathered, Planned, difference};
 pub use progress::Progress;
 pub use style::{Palette, duration, plural};
 pub use summary::Summary;

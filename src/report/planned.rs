@@ -19,22 +19,39 @@ pub struct Planned {
     pub changes: Vec<ChangeText>,
 }
 
+/// What a look found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collected {
+    /// The site's name.
+    pub site: String,
+    /// True in a rehearsal.
+    pub rehearsal: bool,
+    /// What an install would do, in an order that does not depend on which host was faster.
+    pub planned: Vec<Planned>,
+}
+
 /// Gathers what would be done.
 #[derive(Debug, Clone, Default)]
-pub struct Gathered(Arc<Mutex<Vec<Planned>>>);
+pub struct Gathered(Arc<Mutex<Option<Collected>>>);
 
 impl Gathered {
-    /// Everything gathered, in an order that does not depend on which host was faster.
-    pub fn sorted(&self) -> Vec<Planned> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        all.sort();
-        all
+    /// Everything gathered; `None` when nothing was looked at.
+    pub fn take(&self) -> Option<Collected> {
+        let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        collected.planned.sort();
+        Some(collected)
     }
 }
 
 impl Consumer for Gathered {
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let planned = match &event.kind {
+            EventKind::RunStarted { site, rehearsal, .. } => {
+                let (site, rehearsal) = (site.clone(), *rehearsal);
+                *collected = Some(Collected { site, rehearsal, planned: Vec::new() });
+                return Ok(());
+            }
             EventKind::StepFinished { step, outcome: StepOutcome::Changed { changes }, .. } => {
                 let handler = if step.handler { "handler " } else { "" };
                 Planned {
@@ -52,7 +69,9 @@ impl Consumer for Gathered {
             },
             _ => return Ok(()),
         };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(planned);
+        if let Some(collected) = collected.as_mut() {
+            collected.planned.push(planned);
+        }
         Ok(())
     }
 }
