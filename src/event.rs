@@ -3,15 +3,17 @@
 //! The scheduler and the gates only emit events; the journal, the index, the terminal and the
 //! reports only consume them. A run can be replayed from its journal.
 
+mod measurement;
 mod program;
 
+pub use measurement::Measurement;
 pub use program::ProgramEnd;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of this vocabulary, written at the start of each journal. 2: tests have figures, hosts
-/// have warnings, programs have ends. Journals of every earlier version can be read.
-pub const SCHEMA: u32 = 2;
+/// have warnings, programs have ends. 3: connections are lost and come back. Journals of every earlier version can be read.
+pub const SCHEMA: u32 = 3;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -277,6 +279,24 @@ pub enum EventKind {
         /// Milliseconds.
         took_ms: u64,
     },
+    /// The connection to a host broke in the middle of its work; it is made anew.
+    LinkLost {
+        /// The host.
+        host: String,
+        /// Why, as far as is known.
+        reason: String,
+        /// The step in hand, where one was.
+        step: Option<String>,
+    },
+    /// The connection is back, and the host's work goes on.
+    LinkRestored {
+        /// The host.
+        host: String,
+        /// Milliseconds since it was lost, the end of the step in hand included.
+        after_ms: u64,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// Something worth a line.
     Note {
         /// The text.
@@ -371,32 +391,6 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
-}
-
-/// A figure that a test measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measurement {
-    /// Of what: a host, or two hosts as `db-01 → db-02`.
-    pub subject: String,
-    /// Which figure, for example `p99`.
-    pub name: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit, for example `ms`.
-    pub unit: String,
-}
-
-impl Measurement {
-    /// A figure, rounded to thousandths: so few digits are read back from a file as they were.
-    pub fn new(
-        subject: impl Into<String>,
-        name: impl Into<String>,
-        value: f64,
-        unit: impl Into<String>,
-    ) -> Self {
-        let value = (value * 1000.0).round() / 1000.0;
-        Self { subject: subject.into(), name: name.into(), value, unit: unit.into() }
-    }
 }
 
 /// Kinds of gate tests (E7).

@@ -5,6 +5,8 @@
 //!   [`PendingHandlers`]). To keep an unchanged host free of writes, a step that notifies is looked
 //!   at first and recorded only when it would change.
 //! - The first failure ends the batch; recorded handlers then stay for the next complete batch.
+//! - A step that cannot be repeated begins only with the controller's permission, so that after a
+//!   lost connection it is known which one may have run.
 //! - A step that outlives its deadline is reported as failed and ends the batch *and* the agent,
 //!   because the thread that is stuck in it cannot be stopped otherwise.
 
@@ -37,6 +39,8 @@ pub struct BatchRunner<'a> {
     pub report: &'a dyn Fn(ItemReport) -> Result<(), LinkBroken>,
     /// True once the batch is to end after the item in hand.
     pub stopped: &'a dyn Fn() -> bool,
+    /// Asks whether a step that cannot be repeated may begin; false when nobody is there to say so.
+    pub may_begin: &'a dyn Fn() -> bool,
 }
 
 /// Why a batch goes no further.
@@ -114,6 +118,11 @@ impl BatchRunner<'_> {
         let began = Instant::now();
         let send = |event| (self.report)(ItemReport { slot, event });
         send(ItemEvent::Started)?;
+        // Handlers need no permission: their record says whether they ran.
+        let asks = matches!(slot, ItemSlot::Step(_)) && !item.resource.is_repeatable();
+        if asks && batch.mode == Mode::Apply && !(self.may_begin)() {
+            return Err(Halt::Stopped);
+        }
         let step = Step { runner: self, batch, worker, slot, item, began };
         let (outcome, stuck) = match step.converge() {
             Ok(outcome) => (outcome, false),

@@ -69,6 +69,7 @@ fn run(host: &Arc<Mutex<Host>>, pending: &PendingHandlers, batch: Arc<Batch>) ->
             Ok(())
         },
         stopped: &|| false,
+        may_begin: &|| true,
     };
     let end = runner.run(Arc::clone(&batch), converge_on(host, pending));
     let forgotten = runner.forget_unknown(&batch, end);
@@ -192,6 +193,7 @@ fn a_step_that_outlives_its_deadline_ends_the_batch_as_stuck() {
             Ok(())
         },
         stopped: &|| false,
+        may_begin: &|| true,
     };
     let end = runner.run(
         batch(Mode::Apply, vec![slow, item("never", &[])], &[]),
@@ -224,6 +226,7 @@ fn a_stopped_batch_finishes_the_item_in_hand_and_no_other() {
             Ok(())
         },
         stopped: &|| stop.load(Ordering::SeqCst),
+        may_begin: &|| true,
     };
     let stop_inside = Arc::clone(&stop);
     let end = runner.run(
@@ -252,4 +255,32 @@ fn a_renamed_handler_is_forgotten_after_a_complete_batch_that_changes() {
     assert_eq!(pending.list(), ["base/restart old"]);
     assert_eq!(with(Mode::Apply, &[]), ["restart old"]);
     assert!(pending.list().is_empty());
+}
+
+#[test]
+fn a_program_without_a_condition_begins_only_with_permission() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path().to_path_buf());
+    let command = |text: &str| toml::from_str::<Resource>(text).unwrap();
+    let once = Item { resource: command("[command]\nargv=['x']\n"), ..item("once", &[]) };
+    let guarded =
+        Item { resource: command("[command]\nargv=['x']\ncreates='/x'\n"), ..item("guarded", &[]) };
+    for (mode, allowed, wanted) in [
+        (Mode::Apply, false, &["first", "guarded"][..]),
+        (Mode::Apply, true, &["first", "guarded", "once", "last"]),
+        (Mode::Check, false, &[]),
+    ] {
+        let host = host(&[], &[]);
+        let items = vec![item("first", &[]), guarded.clone(), once.clone(), item("last", &[])];
+        let runner = BatchRunner {
+            pending: &pending,
+            report: &|_| Ok(()),
+            stopped: &|| false,
+            may_begin: &|| allowed,
+        };
+        let end = runner.run(batch(mode, items, &[]), converge_on(&host, &pending));
+        assert_eq!(host.lock().unwrap().log, wanted, "{mode:?} {allowed}");
+        let complete = allowed || mode == Mode::Check;
+        assert_eq!(end == BatchEnd::Complete, complete);
+    }
 }

@@ -63,6 +63,7 @@ struct Session {
     programs: Programs,
     relay: Relay,
     prover: Prover,
+    permits: Prover,
     batches: mpsc::Sender<(u32, Batch)>,
     stops: Stops,
     batch_thread: JoinHandle<()>,
@@ -107,13 +108,14 @@ impl Session {
             facts,
         };
         writer.report(&FromAgent::Hello(Box::new(hello))).ok();
-        let prover = Prover::default();
+        let (prover, permits) = (Prover::default(), Prover::default());
         let stops = Stops::default();
         let (batches, queue) = mpsc::channel();
         let batch_thread = BatchThread {
             paths: paths.clone(),
             writer: writer.clone(),
             prover: prover.clone(),
+            permits: permits.clone(),
             stops: stops.clone(),
             make_converge,
         };
@@ -126,6 +128,7 @@ impl Session {
             paths,
             writer,
             prover,
+            permits,
             batches,
             stops,
             lock: None,
@@ -136,6 +139,7 @@ impl Session {
         let end = self.read_all(&mut input);
         self.stops.lock().0 = true;
         self.prover.end();
+        self.permits.end();
         self.programs.kill_all();
         drop(self.batches);
         // A step in hand has its own deadline, so this ends.
@@ -193,6 +197,7 @@ impl Session {
                 self.stops.lock().1.insert(batch);
             }
             ToAgent::ConfirmReachable { batch } => self.prover.confirm(batch),
+            ToAgent::Begin { batch } => self.permits.confirm(batch),
             ToAgent::Exec { id, spec } => self.programs.start(id, spec),
             ToAgent::ExecKill { id } => self.programs.kill(id),
             ToAgent::ExecCredit { id, bytes } => self.programs.credit(id, bytes),
@@ -250,6 +255,7 @@ struct BatchThread {
     paths: HostPaths,
     writer: FrameWriter,
     prover: Prover,
+    permits: Prover,
     stops: Stops,
     make_converge: MakeConverge,
 }
@@ -262,6 +268,7 @@ impl BatchThread {
                 pending: &pending,
                 report: &|report| self.writer.report(&FromAgent::Item { batch, report }),
                 stopped: &|| self.stops.contains(batch),
+                may_begin: &|| self.permits.may_begin(&self.writer, batch),
             };
             let (prover, writer) = (self.prover.clone(), self.writer.clone());
             let prove: Prove = Box::new(move |deadline| prover.ask(&writer, batch, deadline));

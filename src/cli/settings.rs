@@ -2,6 +2,7 @@
 
 use super::arguments::{ColorChoice, Global};
 use super::fault::CurrentRun;
+use super::sudo::SudoChoice;
 use crate::report::Palette;
 use crate::secrets::SharedRedactor;
 use crate::site::Profile;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub redactor: SharedRedactor,
     /// The run in hand.
     pub run: CurrentRun,
+    /// What sudo is told on the hosts.
+    pub sudo: SudoChoice,
 }
 
 impl Settings {
@@ -89,6 +92,7 @@ impl Settings {
             log,
             redactor: SharedRedactor::new(),
             run: CurrentRun::default(),
+            sudo: SudoChoice::new(global.ask_sudo_password),
         })
     }
 

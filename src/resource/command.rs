@@ -55,6 +55,12 @@ fn yes() -> bool {
 }
 
 impl Command {
+    /// False when each look at it runs it, and running it twice is not the same as running it once
+    /// as far as anybody knows.
+    pub const fn is_repeatable(&self) -> bool {
+        self.creates.is_some() || self.unless.is_some() || !self.changes
+    }
+
     fn program(&self, argv: &[String]) -> Program {
         Program {
             cwd: self.cwd.clone(),

@@ -101,6 +101,15 @@ impl Resource {
             _ => None,
         }
     }
+
+    /// True when doing it again after an end that nobody heard of does no harm: it looks first. Only
+    /// a program without a condition does not.
+    pub const fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Command(command) => command.is_repeatable(),
+            _ => true,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -370,8 +370,10 @@ impl LayerWork<'_> {
             return (Exit::StepFailed, Tally::default());
         }
         self.announce(&plan.skipped);
+        let connection = &self.request.connection;
+        let line = converge::Line { session, fleet: self.fleet, site, connection };
         let (state, tally) =
-            converge::host(&session, plan, &self.layer.name, self.events, self.stop).await;
+            converge::host(line, plan, &self.layer.name, self.events, self.stop).await;
         let exit = match state {
             HostState::Converged => Exit::Done,
             HostState::Failed => Exit::StepFailed,

@@ -13,6 +13,7 @@ mod exit;
 mod install;
 mod prepare;
 mod reboot;
+mod resume;
 mod verify;
 
 pub use adopt::adopt;

@@ -12,6 +12,7 @@ pub mod gate;
 pub mod groups;
 pub mod inventory;
 pub mod role;
+pub mod ssh;
 pub mod suggest;
 pub mod tree;
 pub mod vars;

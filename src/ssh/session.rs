@@ -140,6 +140,7 @@ impl AgentSession {
             match news.recv().await {
                 None => return Err(self.router.lost()),
                 Some(BatchNews::Item(report)) => on_report(report),
+                Some(BatchNews::MayBegin) => self.router.send_urgent(ToAgent::Begin { batch }),
                 Some(BatchNews::Prove(limit)) => self.prove(batch, limit),
                 Some(BatchNews::Done { complete, forgotten }) => {
                     drop(guard);
@@ -244,6 +245,11 @@ impl AgentSession {
                 Err(self.router.lost().into())
             }
         }
+    }
+
+    /// True once the connection or the agent is gone.
+    pub fn is_lost(&self) -> bool {
+        self.router.is_over()
     }
 
     /// Waits until the connection or the agent is gone, and says why.

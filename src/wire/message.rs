@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Version of the message set. Any change of a message changes it.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// Bytes that each direction of a relayed stream may have in flight before its first
 /// [`ToAgent::Credit`] or [`FromAgent::Credit`].
@@ -21,10 +21,11 @@ pub const EXEC_WINDOW: u32 = 1024 * 1024;
 pub const CHUNK: usize = 32 * 1024;
 
 /// Milliseconds between two [`ToAgent::Alive`].
-pub const ALIVE_EVERY_MS: u32 = 15_000;
+pub const ALIVE_EVERY_MS: u32 = 5_000;
 
-/// Milliseconds of silence after which the agent takes the link for broken.
-pub const SILENCE_LIMIT_MS: u32 = 90_000;
+/// Milliseconds of silence after which the agent takes the link for broken: a little more than the
+/// controller takes to find out itself, so that the host is free when it comes back.
+pub const SILENCE_LIMIT_MS: u32 = 45_000;
 
 /// What the agent prints before its first frame. A login shell may print a banner first, so the
 /// controller looks for these bytes; the zero and 0xFF bytes appear in no text.
@@ -51,6 +52,11 @@ pub enum ToAgent {
     },
     /// The controller has reached the host over a new connection: keep the guarded change.
     ConfirmReachable {
+        /// The batch that waits.
+        batch: u32,
+    },
+    /// The step that the batch waits with may begin: see [`FromAgent::MayBegin`].
+    Begin {
         /// The batch that waits.
         batch: u32,
     },
@@ -160,6 +166,12 @@ pub enum FromAgent {
         batch: u32,
         /// Milliseconds until the change is reverted.
         deadline_ms: u32,
+    },
+    /// The next step cannot be repeated, so it begins only when the controller is known to be there:
+    /// answered by [`ToAgent::Begin`]. A step whose start was not heard of was thus never begun.
+    MayBegin {
+        /// The batch that waits.
+        batch: u32,
     },
     /// Output of a program.
     ExecOutput {
