@@ -10,6 +10,7 @@ mod journal;
 mod lock;
 mod record;
 mod redacting;
+mod unfinished;
 
 pub use baseline::Baseline;
 pub use identity::Identity;
@@ -18,6 +19,7 @@ pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
 pub use record::{GateRecord, RecordState, Records};
 pub use redacting::Redacting;
+pub use unfinished::Unfinished;
 
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use super::view::Observation;
 use super::{RedisSentinel, leader, missing_of};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
-use crate::resource::{Batch, Item, Mode, Outcome, Resource};
+use crate::resource::{Batch, Item, Mode, Once, Outcome, Resource};
 use crate::wire::ExecSpec;
 use futures::future::join_all;
 use std::net::Ipv4Addr;
@@ -149,6 +149,7 @@ impl RedisSentinel<'_> {
             mode: Mode::Apply,
             items,
             handlers: Vec::new(),
+            once: Once::default(),
         };
         let applied = self.hosts.apply(member, work).await?;
         for one in &applied {

@@ -9,7 +9,7 @@ use super::{RedisSentinel, leader};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::redis_client::{Client, Endpoint, Quorum};
-use crate::resource::{Batch, Mode, Outcome, Resource};
+use crate::resource::{Batch, Mode, Once, Outcome, Resource};
 use crate::site::Host;
 use crate::wire::ExecSpec;
 use std::collections::BTreeSet;
@@ -180,6 +180,7 @@ impl RedisSentinel<'_> {
                 mode: Mode::Check,
                 items: vec![item.clone()],
                 handlers: Vec::new(),
+                once: Once::default(),
             };
             let applied = self.hosts.apply(host, work).await?;
             let why = match applied.into_iter().next().map(|one| one.outcome) {
