@@ -19,7 +19,7 @@ use support::{Bench, OPERATOR, SITE, Said, Seeded, append};
 const HOSTS: [&str; 2] = ["redis-01", "k3s-master-01"];
 
 /// Steps that see for themselves whether they were done, steps that cannot, and a handler.
-const ROLE: &str = r#"
+const ROLE: &str = r#"description = "Steps of every sort."
 [[step]]
 name    = "First file"
 file    = { path = "/etc/trial-first", content = "first\n" }
@@ -47,7 +47,7 @@ name    = "tell"
 command = { argv = ["sh", "-c", "echo told >> /root/trial.log"] }
 "#;
 
-const GATE: &str = "[[test]]\nname = \"free-space\"\n";
+const GATE: &str = "[[test]]\nname = \"names\"\n";
 
 fn with_trial(site: &Path) {
     let role = site.join("roles/trial");

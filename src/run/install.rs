@@ -340,7 +340,7 @@ impl LayerWork<'_> {
     }
 
     async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
-        let hosts = self.open(hosts);
+        let hosts = self.open(hosts).await;
         let work = stream::iter(&hosts)
             .map(|host| async move {
                 tokio::select! {
@@ -360,7 +360,7 @@ impl LayerWork<'_> {
     }
 
     /// The hosts that are worked on: fewer where a run goes on with those that failed.
-    fn open(&self, hosts: &[String]) -> Vec<String> {
+    async fn open(&self, hosts: &[String]) -> Vec<String> {
         let Some(continuing) = &self.request.continuing else { return hosts.to_vec() };
         let open = continuing.open(&self.layer.name, hosts);
         if open.len() < hosts.len() {
@@ -368,6 +368,9 @@ impl LayerWork<'_> {
             let text =
                 format!("  {left} of {} hosts converged before: left as they are", hosts.len());
             self.events.emit(EventKind::Note { text });
+            // The gate speaks to them all the same.
+            let Request { site, connection, .. } = self.request;
+            self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
         }
         open
     }
