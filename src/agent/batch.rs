@@ -5,11 +5,10 @@
 //!   [`PendingHandlers`]). To keep an unchanged host free of writes, a step that notifies is looked
 //!   at first and recorded only when it would change.
 //! - The first failure ends the batch; recorded handlers then stay for the next complete batch.
-//! - A step that cannot be repeated begins only with the controller's permission, so that after a
-//!   lost connection it is known which one may have run.
 //! - A step that outlives its deadline is reported as failed and ends the batch *and* the agent,
 //!   because the thread that is stuck in it cannot be stopped otherwise.
 
+use super::once::{Due, OnceRecords};
 use super::pending::PendingHandlers;
 use super::writer::LinkBroken;
 use crate::resource::{Batch, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
@@ -35,12 +34,12 @@ pub enum BatchEnd {
 pub struct BatchRunner<'a> {
     /// The host's record of notified handlers.
     pub pending: &'a PendingHandlers,
+    /// The host's record of steps that run each time.
+    pub once: &'a OnceRecords,
     /// Sends a report to the controller.
     pub report: &'a dyn Fn(ItemReport) -> Result<(), LinkBroken>,
     /// True once the batch is to end after the item in hand.
     pub stopped: &'a dyn Fn() -> bool,
-    /// Asks whether a step that cannot be repeated may begin; false when nobody is there to say so.
-    pub may_begin: &'a dyn Fn() -> bool,
 }
 
 /// Why a batch goes no further.
@@ -118,11 +117,6 @@ impl BatchRunner<'_> {
         let began = Instant::now();
         let send = |event| (self.report)(ItemReport { slot, event });
         send(ItemEvent::Started)?;
-        // Handlers need no permission: their record says whether they ran.
-        let asks = matches!(slot, ItemSlot::Step(_)) && !item.resource.is_repeatable();
-        if asks && batch.mode == Mode::Apply && !(self.may_begin)() {
-            return Err(Halt::Stopped);
-        }
         let step = Step { runner: self, batch, worker, slot, item, began };
         let (outcome, stuck) = match step.converge() {
             Ok(outcome) => (outcome, false),
@@ -182,7 +176,7 @@ impl Step<'_> {
             }
             self.record()?
         };
-        let outcome = self.work(Mode::Apply)?;
+        let outcome = self.work_once()?;
         if outcome == Outcome::Unchanged {
             for name in recorded {
                 self.runner
@@ -192,6 +186,36 @@ impl Step<'_> {
             }
         }
         self.forget_own_record(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// Applies the item, once in the run and all that it resumes where the item cannot tell by
+    /// itself. A handler has a record of its own that it is to run.
+    fn work_once(&self) -> Result<Outcome, Trouble> {
+        let (batch, item, once) = (self.batch, self.item, self.runner.once);
+        let is_step = matches!(self.slot, ItemSlot::Step(_));
+        let Some(run) = batch.once.run.as_ref().filter(|_| is_step) else {
+            return self.work(Mode::Apply);
+        };
+        if !item.resource.runs_each_time() {
+            return self.work(Mode::Apply);
+        }
+        let kept = |result: std::io::Result<()>| result.map_err(|error| unkept(&error));
+        match once.due(&batch.role, &item.name, &batch.once).map_err(|error| unkept(&error))? {
+            Due::Run => {}
+            Due::Done => return Ok(Outcome::Unchanged),
+            Due::Unknown => {
+                let failure = Failure::new("it was in hand when the run before this one ended, and nothing tells whether it was done")
+                    .hint("look at the host, then `strata resume --unknown done`, or `--unknown repeat`; `creates` or `unless` on the step lets strata see for itself");
+                return Err(Trouble::Failed(failure));
+            }
+        }
+        kept(once.begun(&batch.role, &item.name, run))?;
+        let outcome = self.work(Mode::Apply)?;
+        kept(match outcome {
+            Outcome::Failed(_) => once.failed(&batch.role, &item.name),
+            _ => once.done(&batch.role, &item.name, run),
+        })?;
         Ok(outcome)
     }
 
@@ -251,6 +275,12 @@ fn unrecorded(name: &str, error: &std::io::Error) -> Trouble {
     let failure =
         Failure::new(format!("the record of handler \"{name}\" could not be kept: {error}"))
             .hint("make room or fix /var/lib/strata on the host, then run again");
+    Trouble::Failed(failure)
+}
+
+fn unkept(error: &std::io::Error) -> Trouble {
+    let failure = Failure::new(format!("the record that it runs once could not be kept: {error}"))
+        .hint("make room or fix /var/lib/strata on the host, then run again");
     Trouble::Failed(failure)
 }
 

@@ -1,8 +1,7 @@
-//! Asks the controller and waits for its answer: to reach the host over a new connection while a
-//! dead-man timer runs, or whether a step may begin that cannot be repeated.
+//! Asks the controller to reach the host over a new connection while a dead-man timer runs.
 
 use super::writer::FrameWriter;
-use crate::wire::{FromAgent, SILENCE_LIMIT_MS};
+use crate::wire::FromAgent;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,29 +22,13 @@ impl Prover {
     /// Asks for a proof and waits for it: true only when it came within `deadline` and the
     /// controller is still there.
     pub fn ask(&self, writer: &FrameWriter, batch: u32, deadline: Duration) -> bool {
-        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
-        self.wait(writer, &FromAgent::ProveReachable { batch, deadline_ms }, batch, deadline)
-    }
-
-    /// Asks whether a step may begin: true only when the controller is there and says so.
-    pub fn may_begin(&self, writer: &FrameWriter, batch: u32) -> bool {
-        // A controller that is gone is noticed by its silence, which ends the waiting.
-        let limit = Duration::from_millis(u64::from(SILENCE_LIMIT_MS) * 2);
-        self.wait(writer, &FromAgent::MayBegin { batch }, batch, limit)
-    }
-
-    fn wait(
-        &self,
-        writer: &FrameWriter,
-        question: &FromAgent,
-        batch: u32,
-        deadline: Duration,
-    ) -> bool {
         let (lock, changed) = &*self.shared;
         let until = Instant::now() + deadline;
         let mut state = lock.lock().unwrap_or_else(PoisonError::into_inner);
         state.confirmed.remove(&batch);
-        if state.ended || writer.report(question).is_err() {
+        let deadline_ms = u32::try_from(deadline.as_millis()).unwrap_or(u32::MAX);
+        if state.ended || writer.report(&FromAgent::ProveReachable { batch, deadline_ms }).is_err()
+        {
             return false;
         }
         loop {
@@ -60,7 +43,7 @@ impl Prover {
         }
     }
 
-    /// The controller said yes.
+    /// The controller reached the host.
     pub fn confirm(&self, batch: u32) {
         self.update(|state| {
             state.confirmed.insert(batch);

@@ -8,6 +8,7 @@ use super::batch::{BatchEnd, BatchRunner, ConvergeItem};
 use super::exec::Programs;
 use super::facts;
 use super::lock::{self, HeldLock, LockAttempt};
+use super::once::OnceRecords;
 use super::paths::HostPaths;
 use super::pending::PendingHandlers;
 use super::processes;
@@ -63,7 +64,6 @@ struct Session {
     programs: Programs,
     relay: Relay,
     prover: Prover,
-    permits: Prover,
     batches: mpsc::Sender<(u32, Batch)>,
     stops: Stops,
     batch_thread: JoinHandle<()>,
@@ -108,14 +108,13 @@ impl Session {
             facts,
         };
         writer.report(&FromAgent::Hello(Box::new(hello))).ok();
-        let (prover, permits) = (Prover::default(), Prover::default());
+        let prover = Prover::default();
         let stops = Stops::default();
         let (batches, queue) = mpsc::channel();
         let batch_thread = BatchThread {
             paths: paths.clone(),
             writer: writer.clone(),
             prover: prover.clone(),
-            permits: permits.clone(),
             stops: stops.clone(),
             make_converge,
         };
@@ -128,7 +127,6 @@ impl Session {
             paths,
             writer,
             prover,
-            permits,
             batches,
             stops,
             lock: None,
@@ -139,7 +137,6 @@ impl Session {
         let end = self.read_all(&mut input);
         self.stops.lock().0 = true;
         self.prover.end();
-        self.permits.end();
         self.programs.kill_all();
         drop(self.batches);
         // A step in hand has its own deadline, so this ends.
@@ -197,7 +194,6 @@ impl Session {
                 self.stops.lock().1.insert(batch);
             }
             ToAgent::ConfirmReachable { batch } => self.prover.confirm(batch),
-            ToAgent::Begin { batch } => self.permits.confirm(batch),
             ToAgent::Exec { id, spec } => self.programs.start(id, spec),
             ToAgent::ExecKill { id } => self.programs.kill(id),
             ToAgent::ExecCredit { id, bytes } => self.programs.credit(id, bytes),
@@ -255,7 +251,6 @@ struct BatchThread {
     paths: HostPaths,
     writer: FrameWriter,
     prover: Prover,
-    permits: Prover,
     stops: Stops,
     make_converge: MakeConverge,
 }
@@ -263,12 +258,13 @@ struct BatchThread {
 impl BatchThread {
     fn run(&self, queue: &mpsc::Receiver<(u32, Batch)>) {
         let pending = PendingHandlers::in_directory(self.paths.pending());
+        let once = OnceRecords::in_directory(self.paths.once());
         while let Ok((batch, work)) = queue.recv() {
             let runner = BatchRunner {
                 pending: &pending,
+                once: &once,
                 report: &|report| self.writer.report(&FromAgent::Item { batch, report }),
                 stopped: &|| self.stops.contains(batch),
-                may_begin: &|| self.permits.may_begin(&self.writer, batch),
             };
             let (prover, writer) = (self.prover.clone(), self.writer.clone());
             let prove: Prove = Box::new(move |deadline| prover.ask(&writer, batch, deadline));

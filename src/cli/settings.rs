@@ -45,6 +45,9 @@ pub struct Settings {
     pub run: CurrentRun,
     /// What sudo is told on the hosts.
     pub sudo: SudoChoice,
+    /// Events after which strata kills itself: `STRATA_TEST_DIES_AFTER` of tests.
+    #[cfg(debug_assertions)]
+    pub dies_after: Option<u32>,
 }
 
 impl Settings {
@@ -93,6 +96,8 @@ impl Settings {
             redactor: SharedRedactor::new(),
             run: CurrentRun::default(),
             sudo: SudoChoice::new(global.ask_sudo_password),
+            #[cfg(debug_assertions)]
+            dies_after: variable("STRATA_TEST_DIES_AFTER").and_then(|text| text.parse().ok()),
         })
     }
 

@@ -55,12 +55,6 @@ fn yes() -> bool {
 }
 
 impl Command {
-    /// False when each look at it runs it, and running it twice is not the same as running it once
-    /// as far as anybody knows.
-    pub const fn is_repeatable(&self) -> bool {
-        self.creates.is_some() || self.unless.is_some() || !self.changes
-    }
-
     fn program(&self, argv: &[String]) -> Program {
         Program {
             cwd: self.cwd.clone(),
@@ -162,6 +156,10 @@ impl Converge for Command {
 
     fn changes(&self) -> bool {
         self.changes
+    }
+
+    fn runs_each_time(&self) -> bool {
+        self.changes && self.creates.is_none() && self.unless.is_none()
     }
 }
 

@@ -49,6 +49,11 @@ macro_rules! kinds {
             pub fn changes(&self) -> bool {
                 match self { $(Self::$variant(kind) => kind.changes(),)+ }
             }
+
+            /// True for what changes something and has no way to see whether it was done already.
+            pub fn runs_each_time(&self) -> bool {
+                match self { $(Self::$variant(kind) => kind.runs_each_time(),)+ }
+            }
         }
 
         pub(super) fn dispatch(
@@ -99,15 +104,6 @@ impl Resource {
             Self::File(file) => std::str::from_utf8(file.content.as_bytes()).ok(),
             Self::Unit(unit) => std::str::from_utf8(unit.content.as_bytes()).ok(),
             _ => None,
-        }
-    }
-
-    /// True when doing it again after an end that nobody heard of does no harm: it looks first. Only
-    /// a program without a condition does not.
-    pub const fn is_repeatable(&self) -> bool {
-        match self {
-            Self::Command(command) => command.is_repeatable(),
-            _ => true,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! One host through one layer.
 
 use super::changes::outcome_text;
-use super::resume::{Heard, Resume, rest, whole};
-use crate::event::{EventKind, HostState, StepId, StepOutcome, elapsed_ms};
+use super::reconnect::{Heard, Resume, rest, whole};
+use crate::event::{EventKind, HostState, StepId, elapsed_ms};
 use crate::fleet::{Connection, Events, Fleet, Lost, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
@@ -108,14 +108,6 @@ async fn one_batch(
                 events.emit(EventKind::Note { text: format!("  {host}  {reason}") });
                 break Err(error);
             }
-            Again::Failed(index) => {
-                tally.steps += 1;
-                if let Some(event) = unknown_end(&described, index, host, layer) {
-                    events.emit(event);
-                }
-                failed = true;
-                break Ok(BatchResult { complete: false, forgotten: Vec::new() });
-            }
         }
     };
     tally.waiting.extend(notified);
@@ -164,8 +156,6 @@ enum Again {
     From(u32),
     /// There is none; why.
     Lost(String),
-    /// This step must not be repeated, and its end is not known.
-    Failed(u32),
 }
 
 /// Decides what follows on a broken connection, and connects anew where work goes on.
@@ -185,7 +175,6 @@ async fn again(
     };
     let first = match heard.lost(batch) {
         Resume::From(first) => first,
-        Resume::Unknown(index) => return Again::Failed(index),
         Resume::GiveUp => {
             return Again::Lost("it was lost twice in the same place; look at what the step does to the network, and at the host's memory".to_owned());
         }
@@ -197,21 +186,6 @@ async fn again(
         }
         Err(reason) => Again::Lost(reason),
     }
-}
-
-/// A step that may have run, and that must not run twice.
-fn unknown_end(batch: &Batch, index: u32, host: &str, layer: &str) -> Option<EventKind> {
-    let slot = ItemSlot::Step(index);
-    let item = item_of(batch, slot)?;
-    Some(EventKind::StepFinished {
-        step: step_id(batch, item, slot, host, layer),
-        outcome: StepOutcome::Failed {
-            message: "the connection broke while it ran: whether it ended well is not known, and it is not repeated".to_owned(),
-            output: None,
-            hint: Some("look at the host, then run again; with `creates` or `unless` in the role the step can be looked at and would have gone on by itself".to_owned()),
-        },
-        took_ms: 0,
-    })
 }
 
 fn step_id(batch: &Batch, item: &Item, slot: ItemSlot, host: &str, layer: &str) -> StepId {

@@ -22,7 +22,6 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub(super) enum BatchNews {
     Item(ItemReport),
     Prove(Duration),
-    MayBegin,
     Done { complete: bool, forgotten: Vec<String> },
 }
 
@@ -240,7 +239,6 @@ impl Router {
                 let deadline = Duration::from_millis(u64::from(deadline_ms));
                 to_batch(&tables, batch, BatchNews::Prove(deadline));
             }
-            FromAgent::MayBegin { batch } => to_batch(&tables, batch, BatchNews::MayBegin),
             FromAgent::BatchDone { batch, complete, forgotten } => {
                 to_batch(&tables, batch, BatchNews::Done { complete, forgotten });
                 tables.batches.remove(&batch);

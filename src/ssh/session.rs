@@ -140,7 +140,6 @@ impl AgentSession {
             match news.recv().await {
                 None => return Err(self.router.lost()),
                 Some(BatchNews::Item(report)) => on_report(report),
-                Some(BatchNews::MayBegin) => self.router.send_urgent(ToAgent::Begin { batch }),
                 Some(BatchNews::Prove(limit)) => self.prove(batch, limit),
                 Some(BatchNews::Done { complete, forgotten }) => {
                     drop(guard);

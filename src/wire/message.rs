@@ -55,11 +55,6 @@ pub enum ToAgent {
         /// The batch that waits.
         batch: u32,
     },
-    /// The step that the batch waits with may begin: see [`FromAgent::MayBegin`].
-    Begin {
-        /// The batch that waits.
-        batch: u32,
-    },
     /// Run a program. Answered by [`FromAgent::ExecOutput`]s and one [`FromAgent::ExecDone`].
     Exec {
         /// Chosen by the controller; unique within the session.
@@ -166,12 +161,6 @@ pub enum FromAgent {
         batch: u32,
         /// Milliseconds until the change is reverted.
         deadline_ms: u32,
-    },
-    /// The next step cannot be repeated, so it begins only when the controller is known to be there:
-    /// answered by [`ToAgent::Begin`]. A step whose start was not heard of was thus never begun.
-    MayBegin {
-        /// The batch that waits.
-        batch: u32,
     },
     /// Output of a program.
     ExecOutput {

@@ -2,9 +2,8 @@
 //!
 //! The agent finishes the step in hand and may have gone on for as long as it did not notice; what
 //! it reported meanwhile was not heard. Everything from the first step without a confirmed end is
-//! looked at again: what was done is then found done. A step that cannot be repeated begins only with
-//! the controller's permission, so at most one may have run unheard: the one that was seen to start.
-//! Handlers need no care: the host's own record says whether they are still to run.
+//! looked at again: what was done is then found done. What cannot be looked at has a record on the
+//! host, programs without a condition like handlers: they run once in a run.
 
 use crate::resource::{Batch, ItemEvent, ItemReport, ItemSlot, Mode};
 use std::collections::BTreeSet;
@@ -45,8 +44,6 @@ impl From<ItemSlot> for Slot {
 pub enum Resume {
     /// Go on with the step of this index; the number of steps when only handlers are left.
     From(u32),
-    /// This step may have run, nobody knows with which end, and it cannot be repeated.
-    Unknown(u32),
     /// The connection breaks again and again in the same place.
     GiveUp,
 }
@@ -81,13 +78,7 @@ impl Heard {
         let here: Place = (self.in_hand, self.finished.len());
         let before = self.losses.filter(|(at, _)| *at == here).map_or(0, |(_, times)| times);
         self.losses = Some((here, before + 1));
-        let in_hand = self.in_hand.take();
-        if let Some(Slot::Step(index)) = in_hand
-            && batch.mode == Mode::Apply
-            && batch.items.get(index as usize).is_some_and(|item| !item.resource.is_repeatable())
-        {
-            return Resume::Unknown(index);
-        }
+        self.in_hand = None;
         if before + 1 >= LOSSES_IN_ONE_STEP {
             return Resume::GiveUp;
         }
@@ -103,8 +94,13 @@ impl Heard {
 
 /// What is left of a batch.
 pub fn rest(batch: &Batch, first: u32) -> Batch {
-    let items = batch.items.iter().skip(first as usize).cloned().collect();
-    Batch { role: batch.role.clone(), mode: batch.mode, items, handlers: batch.handlers.clone() }
+    Batch {
+        role: batch.role.clone(),
+        mode: batch.mode,
+        items: batch.items.iter().skip(first as usize).cloned().collect(),
+        handlers: batch.handlers.clone(),
+        once: batch.once.clone(),
+    }
 }
 
 /// A report of what was left, with its place counted in the whole batch.
@@ -116,5 +112,5 @@ pub fn whole(mut report: ItemReport, first: u32) -> ItemReport {
 }
 
 #[cfg(test)]
-#[path = "resume_tests.rs"]
+#[path = "reconnect_tests.rs"]
 mod tests;
