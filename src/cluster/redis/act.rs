@@ -257,10 +257,12 @@ impl RedisSentinel<'_> {
     /// its timer.
     async fn follow(&self) -> Result<(), String> {
         let Some(follow) = &self.settings.follow else { return Ok(()) };
-        let start = ["systemctl", "start", "--no-block", "--", &follow.unit];
-        let told = self.members.group(&follow.on)?.iter().map(|host| {
-            let spec = program(&start);
-            async move { self.hosts.run(host, spec).await }
+        let start = ["systemctl", "start", "--", &follow.unit];
+        let told = self.members.group(&follow.on)?.iter().map(|host| async move {
+            // One that the timer had begun before may have asked too early, and the first start
+            // only joins it: how that one ended says nothing.
+            self.hosts.run(host, program(&start)).await?;
+            self.hosts.run(host, program(&start)).await
         });
         for (host, told) in self.members.group(&follow.on)?.iter().zip(join_all(told).await) {
             let why = match told {

@@ -163,11 +163,15 @@ async fn under_pause(
     // Sentinel demotes the old master only after a while; until then it would hold clients.
     let new = Endpoint { host: target.address.to_string(), port: cluster.port };
     old.follow(&new).await.map_err(|error| error.to_string())?;
-    for proxy in &cluster.proxies {
-        probe::output(&proxy.session, &["systemctl", "start", UPDATER])
-            .await
-            .map_err(|error| format!("{}: {error}", proxy.name))?;
-    }
     let id = run_id(cluster, target).await?;
-    probe::wait_until(CHANGED, || lead_to(cluster, &id, None)).await
+    probe::wait_until(CHANGED, || async {
+        // One that the timer had begun before may have asked too early, and this only joins it.
+        for proxy in &cluster.proxies {
+            probe::output(&proxy.session, &["systemctl", "start", UPDATER])
+                .await
+                .map_err(|error| format!("{}: {error}", proxy.name))?;
+        }
+        lead_to(cluster, &id, None).await
+    })
+    .await
 }
