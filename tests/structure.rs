@@ -20,6 +20,7 @@ const USES: &[(&str, &[&str])] = &[
     ("redis_client", &[]),
     ("event", &[]),
     ("secrets", &["diag"]),
+    ("backup", &["diag", "secrets"]),
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
     ("ssh", &["resource", "wire"]),
@@ -70,8 +71,8 @@ const USES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan", "report",
-            "resource", "run", "secrets", "site", "ssh", "wire",
+            "backup", "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan",
+            "report", "resource", "run", "secrets", "site", "ssh", "wire",
         ],
     ),
 ];

@@ -84,6 +84,8 @@ pub enum Command {
     Hosts(super::hosts::HostsArguments),
     /// Make, set, edit and list secrets
     Secrets(super::secrets::SecretsArgs),
+    /// Back the whole site up, and restore it on a rebuilt operator host
+    Site(super::site::SiteArguments),
     /// Put the last-good copy of a file back
     Undo(super::undo::UndoArguments),
     /// Hosts on this machine

@@ -7,10 +7,9 @@ use crate::event::{TestKind, Verdict, now_ms};
 use crate::gate;
 use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
 use crate::plan::layer_digest;
-use crate::report::{duration, line_of, plural};
+use crate::report::{duration, line_of, moment, plural};
 use crate::run::hosts_of;
 use clap::Args;
-use jiff::Timestamp;
 
 /// Arguments of `strata history`.
 #[derive(Debug, Args)]
@@ -230,14 +229,6 @@ fn proof(state: &RecordState, settings: &Settings) -> String {
     });
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
     format!("{word}{why}{when}")
-}
-
-/// A moment in UTC, to the second.
-pub(super) fn moment(at_ms: u64) -> String {
-    i64::try_from(at_ms)
-        .ok()
-        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 fn print_json(value: &impl serde::Serialize) {

@@ -22,6 +22,7 @@ mod run;
 mod run_output;
 mod runtime;
 mod settings;
+mod site;
 mod typed;
 mod undo;
 mod work;
@@ -74,6 +75,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::History(arguments) => history::history(arguments, settings),
         Command::Show(arguments) => history::show(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
+        Command::Site(arguments) => site::run(arguments, settings),
         Command::Secrets(arguments) => secrets::command(arguments, settings),
         Command::Undo(arguments) => undo::run(arguments, settings),
         Command::Lab(arguments) => lab::run(arguments, settings),

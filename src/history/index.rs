@@ -326,7 +326,7 @@ impl Consumer for Index {
     }
 }
 
-fn other(error: rusqlite::Error) -> io::Error {
+pub(super) fn other(error: rusqlite::Error) -> io::Error {
     io::Error::other(error)
 }
 

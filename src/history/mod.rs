@@ -4,6 +4,7 @@
 //! Everything lives in the site's `.strata/` directory, readable by its owner only.
 
 mod baseline;
+mod copy;
 mod identity;
 mod index;
 mod journal;
@@ -12,6 +13,7 @@ mod record;
 mod redacting;
 
 pub use baseline::Baseline;
+pub use copy::IndexCopy;
 pub use identity::Identity;
 pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};

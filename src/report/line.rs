@@ -38,6 +38,11 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::HostWarning { host, text, hint } => {
             with_hint(format!("  {host}  {}: {text}", p.warn("warning")), hint.as_ref(), p)
         }
+        EventKind::HostRebuilt { host, replaced, pinned }
+            if replaced.is_empty() && pinned.is_empty() =>
+        {
+            format!("  {host}  is a new machine from now on")
+        }
         EventKind::HostRebuilt { host, replaced, pinned } => format!(
             "  {host}  pinned {} in place of {}",
             pinned.join(", "),

@@ -14,5 +14,5 @@ pub use line::line_of;
 pub use plain::Plain;
 pub use planned::{Collected, Gathered, Planned, difference};
 pub use progress::Progress;
-pub use style::{Palette, duration, plural};
+pub use style::{Palette, bytes, duration, moment, plural};
 pub use summary::Summary;
