@@ -3,8 +3,12 @@
 //! The scheduler and the gates only emit events; the journal, the index, the terminal and the
 //! reports only consume them. A run can be replayed from its journal.
 
+mod audit;
+mod gate;
 mod program;
 
+pub use audit::{Audited, Drifted, LastWanted, WaivedDifference};
+pub use gate::{GateVerdict, Measurement, TestKind, Verdict, Waiving};
 pub use program::ProgramEnd;
 
 use serde::{Deserialize, Serialize};
@@ -263,6 +267,9 @@ pub enum EventKind {
         /// What was measured.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         measured: Vec<Measurement>,
+        /// The waivers that cover what was found, where the verdict is waived.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waived: Vec<Waiving>,
         /// Milliseconds.
         took_ms: u64,
     },
@@ -274,8 +281,19 @@ pub enum EventKind {
         verdict: GateVerdict,
         /// Tests by verdict: pass, fail, not run, not applicable.
         counts: [u32; 4],
+        /// Tests that are red and waived.
+        #[serde(default)]
+        waived: u32,
         /// Milliseconds.
         took_ms: u64,
+    },
+    /// A layer was looked at for what is not as wanted any more.
+    LayerAudited {
+        /// The layer.
+        layer: String,
+        /// What was found.
+        #[serde(flatten)]
+        audited: Audited,
     },
     /// Something worth a line.
     Note {
@@ -371,93 +389,6 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
-}
-
-/// A figure that a test measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measurement {
-    /// Of what: a host, or two hosts as `db-01 → db-02`.
-    pub subject: String,
-    /// Which figure, for example `p99`.
-    pub name: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit, for example `ms`.
-    pub unit: String,
-}
-
-impl Measurement {
-    /// A figure, rounded to thousandths: so few digits are read back from a file as they were.
-    pub fn new(
-        subject: impl Into<String>,
-        name: impl Into<String>,
-        value: f64,
-        unit: impl Into<String>,
-    ) -> Self {
-        let value = (value * 1000.0).round() / 1000.0;
-        Self { subject: subject.into(), name: name.into(), value, unit: unit.into() }
-    }
-}
-
-/// Kinds of gate tests (E7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TestKind {
-    /// Reads only.
-    Diag,
-    /// Injects one fault.
-    Failover,
-    /// Bounded load.
-    Perf,
-}
-
-/// A test's verdict. Not run is red.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As wanted.
-    Pass,
-    /// Not as wanted.
-    Fail,
-    /// It could not be run.
-    NotRun,
-    /// The site's layers make it meaningless, or a rehearsal excepts it with a reason.
-    NotApplicable,
-}
-
-/// A gate's verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GateVerdict {
-    /// No test failed and none was left out.
-    Green,
-    /// A test failed or could not be run.
-    Red,
-    /// A fault that a test injected could not be healed.
-    NotHealed,
-}
-
-impl TestKind {
-    /// The word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Diag => "diag",
-            Self::Failover => "failover",
-            Self::Perf => "perf",
-        }
-    }
-}
-
-impl Verdict {
-    /// The word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "FAIL",
-            Self::NotRun => "NOT RUN",
-            Self::NotApplicable => "n/a",
-        }
-    }
 }
 
 /// Milliseconds since the epoch.

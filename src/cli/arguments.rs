@@ -66,6 +66,8 @@ pub enum Command {
     Install(super::install::InstallArguments),
     /// Run the gates alone
     Verify(super::install::VerifyArguments),
+    /// Compare every host, cluster and diag test with the site; changes nothing
+    Audit(super::audit::AuditArguments),
     /// Record clusters that strata did not make; changes nothing of them
     Adopt(super::install::AdoptArguments),
     /// Reboot hosts one after the other; whoever leads a cluster hands over first

@@ -4,6 +4,7 @@ pub mod secrets;
 
 mod agent;
 mod arguments;
+mod audit;
 mod check;
 mod fault;
 mod history;
@@ -67,6 +68,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Plan(arguments) => plan::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
+        Command::Audit(arguments) => audit::run(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),
         Command::Adopt(arguments) => install::adopt(arguments, settings),
         Command::Run(arguments) => run::run(arguments, settings),

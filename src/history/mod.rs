@@ -11,6 +11,7 @@ mod journal;
 mod lock;
 mod record;
 mod redacting;
+mod wanted;
 
 pub use baseline::Baseline;
 pub use copy::IndexCopy;
@@ -18,7 +19,7 @@ pub use identity::Identity;
 pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
-pub use record::{GateRecord, RecordState, Records};
+pub use record::{GateRecord, RecordState, RecordedWaiver, Records};
 pub use redacting::Redacting;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! Consumers of a run's events that people or programs read: plain lines, a progress display on a
 //! terminal, JSON lines. Nothing else in the library prints.
 
+mod audited;
 mod json;
 mod line;
 mod plain;

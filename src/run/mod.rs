@@ -4,6 +4,7 @@
 //! stand only between layers. A host that fails, hangs or is lost never stops the others.
 
 mod adopt;
+mod audit;
 mod changes;
 mod clusters;
 mod command;
@@ -16,6 +17,7 @@ mod reboot;
 mod verify;
 
 pub use adopt::adopt;
+pub use audit::{Since, audit};
 pub use command::{CommandOutput, CommandRequest, HostEnd, command};
 use converge::Tally;
 pub use exit::Exit;

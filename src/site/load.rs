@@ -9,6 +9,7 @@ use super::inventory::{self, Host};
 use super::role::{self, Role};
 use super::suggest;
 use super::versions::{self, Version};
+use super::waiver::{self, Waivers};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Source};
 use crate::resource;
 use indexmap::IndexMap;
@@ -48,6 +49,8 @@ pub struct Site {
     pub templates: IndexMap<String, Source>,
     /// What a rehearsal leaves out; empty in production.
     pub exceptions: Exceptions,
+    /// What is red or differs and is borne for a while.
+    pub waivers: Waivers,
 }
 
 impl Site {
@@ -79,6 +82,10 @@ impl Site {
                 .map(|source| exceptions::read(&source, problems))
                 .unwrap_or_default(),
         };
+        let waivers = match root.join(waiver::FILE).exists() {
+            true => read(waiver::FILE, problems).map(|source| waiver::read(&source, problems)),
+            false => None,
+        };
         let config = config?;
         let mut site = Self {
             root: root.to_owned(),
@@ -92,6 +99,7 @@ impl Site {
             versions,
             templates: read_templates(root, problems),
             exceptions,
+            waivers: waivers.unwrap_or_default(),
         };
         site.read_roles(problems);
         site.check(problems);

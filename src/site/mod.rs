@@ -16,6 +16,7 @@ pub mod suggest;
 pub mod tree;
 pub mod vars;
 pub mod versions;
+pub mod waiver;
 
 mod load;
 mod reader;
