@@ -207,6 +207,10 @@ cases! {
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
     gate_unknown_group: |s| { s.replace("roles/base/gate.toml", "\"maria\"", "\"mariadb\""); };
+    notify_that_tells_nobody: |s| {
+        s.replace("strata.toml", "[vars]", "[notify]\ncommand = [\"strata-notify\"]\non = [\"drift\", \"red_gate\"]\ntimeout = 0\n\n[vars]");
+    };
+    notify_without_a_command: |s| { s.replace("strata.toml", "[vars]", "[notify]\non = []\n\n[vars]"); };
     waivers_that_cover_nothing: |s| {
         let rest = "reason = \"r\"\nuntil = 2999-12-31\nby = \"b\"\n\n";
         let waiver = |what: &str| format!("[[waiver]]\n{what}\n{rest}");

@@ -15,6 +15,7 @@ mod images;
 mod install;
 mod lab;
 mod log;
+mod notify;
 mod output;
 mod plan;
 mod recorded;

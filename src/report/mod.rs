@@ -4,6 +4,7 @@
 mod audited;
 mod json;
 mod line;
+mod notice;
 mod plain;
 mod planned;
 mod progress;
@@ -12,6 +13,7 @@ mod summary;
 
 pub use json::Json;
 pub use line::line_of;
+pub use notice::{Cause, Notice};
 pub use plain::Plain;
 pub use planned::{Collected, Gathered, Planned, difference};
 pub use progress::Progress;
