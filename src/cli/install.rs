@@ -6,7 +6,7 @@ use crate::event::TestKind;
 use crate::gate::SCENARIOS;
 use crate::report::{Collected, Gathered};
 use crate::resource::Mode;
-use crate::run::GateChoice;
+use crate::run::{Continuation, GateChoice};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
@@ -113,6 +113,15 @@ impl KindArgument {
 
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
+    install_with(arguments, None, settings)
+}
+
+/// Runs an install that goes on with another run, if there is one.
+pub fn install_with(
+    arguments: &InstallArguments,
+    continuing: Option<Continuation>,
+    settings: &Settings,
+) -> Exit {
     if let Some(path) = &arguments.plan_file {
         return super::plan::apply(path, arguments, settings);
     }
@@ -129,6 +138,7 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         tests: &[],
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
+        continuing,
         job: Job::Install,
     };
     execute(&work, &arguments.typed(), settings)
@@ -210,6 +220,7 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
         tests: &arguments.test,
         faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
         confirm: arguments.confirm.as_deref(),
+        continuing: None,
         job: Job::Verify(kinds),
     };
     execute(&work, &arguments.typed(), settings)

@@ -358,7 +358,7 @@ fn remember(arguments: &RestoreArguments, head: &Head, settings: &Settings) -> E
     };
     let Ok(state) = open_state(settings) else { return Exit::Internal };
     let command = format!("site restore {}", arguments.file.display());
-    let begun = Recorded::begin(settings, &state, &site, &command, (&[], &[]), Vec::new());
+    let begun = Recorded::begin(settings, &state, &site, &command, (&[], &[]), Vec::new(), None);
     let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,

@@ -29,6 +29,8 @@ pub(super) struct Work<'a> {
     pub tests: &'a [String],
     pub faults: bool,
     pub confirm: Option<&'a str>,
+    /// The run that this one goes on with.
+    pub continuing: Option<run::Continuation>,
     pub job: Job,
 }
 
@@ -43,6 +45,7 @@ impl<'a> Work<'a> {
             tests: &[],
             faults: false,
             confirm: None,
+            continuing: None,
             job,
         }
     }
@@ -124,7 +127,8 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     let summary = Summary::default();
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let shown = consumers(settings, &summary, &work.job);
-    let begun = Recorded::begin(settings, &state, site, command, (&hosts, &names), shown);
+    let resumes = work.continuing.as_ref().and_then(run::Continuation::run);
+    let begun = Recorded::begin(settings, &state, site, command, (&hosts, &names), shown, resumes);
     let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
@@ -148,6 +152,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         secrets: secrets.lookup(),
         records,
         run: recorded.run.clone(),
+        continuing: work.continuing.clone(),
     };
     let since = match work.job {
         Job::Audit => super::audit::since(site, &request.layers, &request.records, &state),

@@ -371,6 +371,7 @@ mod tests {
                 rehearsal: false,
                 hosts: vec!["a".into(), "b".into()],
                 layers: vec![],
+                resumes: None,
             },
             EventKind::HostConnected {
                 host: "a".into(),
@@ -424,6 +425,7 @@ mod tests {
                 rehearsal: false,
                 hosts: vec![],
                 layers: vec![],
+                resumes: None,
             };
             journal.event(&Event { at_ms: 1, kind }).unwrap();
         }

@@ -11,6 +11,7 @@ mod journal;
 mod lock;
 mod record;
 mod redacting;
+mod unfinished;
 mod wanted;
 
 pub use baseline::Baseline;
@@ -21,6 +22,7 @@ pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
 pub use record::{GateRecord, RecordState, RecordedWaiver, Records};
 pub use redacting::Redacting;
+pub use unfinished::Unfinished;
 
 use std::path::{Path, PathBuf};
 

@@ -200,6 +200,7 @@ mod tests {
             rehearsal: false,
             hosts: vec!["a".into()],
             layers: vec![],
+            resumes: None,
         };
         let end = EventKind::RunFinished { exit_code, reason: "why".into(), took_ms: 5 };
         for kind in [start].into_iter().chain(kinds).chain([end]) {

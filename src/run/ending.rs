@@ -55,7 +55,7 @@ impl Ending {
             );
         }
         if stop.wished() {
-            let reason = "stopped by the operator; run the same command again to go on".to_owned();
+            let reason = "stopped by the operator; `strata resume` goes on".to_owned();
             return (self.exit.worse(Exit::Interrupted), reason);
         }
         let reason =

@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::clusters;
+use super::continuation::{self, Continuation};
 use super::converge::{self, Tally};
 use super::ending::{Ending, no_journal};
 use crate::diag::{Diagnostics, Renderer};
@@ -55,6 +56,8 @@ pub struct Request<'a> {
     pub records: Records,
     /// The run's id.
     pub run: String,
+    /// The run that this one goes on with.
+    pub continuing: Option<Continuation>,
 }
 
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
@@ -71,7 +74,7 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut ending = Ending::default();
     for layer in &request.layers {
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
-        if hosts.is_empty() {
+        if hosts.is_empty() || proved_before(request, layer, &hosts, events) {
             continue;
         }
         let (layer_exit, why) =
@@ -84,6 +87,19 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     }
     fleet.close().await;
     ending.finish("everything is as wanted", events, stop).await
+}
+
+/// Whether the run that this one resumes has converged and proved the layer, and nothing has changed
+/// about it since: its record still holds.
+fn proved_before(request: &Request<'_>, layer: &Layer, hosts: &[String], events: &Events) -> bool {
+    let holds = request.mode == Mode::Apply
+        && request.continuing.as_ref().is_some_and(|one| one.proved(&layer.name))
+        && matches!(record_state(request, layer, TestKind::Diag, hosts), RecordState::Green(_));
+    if holds {
+        let text = format!("layer {}  converged and proved before: not repeated", layer.name);
+        events.emit(EventKind::Note { text });
+    }
+    holds
 }
 
 /// Why the run is refused before it begins: a layer below is not green (KB-G3, KB-G4).
@@ -325,7 +341,8 @@ impl LayerWork<'_> {
     }
 
     async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
-        let work = stream::iter(hosts)
+        let hosts = self.open(hosts).await;
+        let work = stream::iter(&hosts)
             .map(|host| async move {
                 tokio::select! {
                     result = self.one_host(host) => result,
@@ -343,6 +360,22 @@ impl LayerWork<'_> {
         (exit, total)
     }
 
+    /// The hosts that are worked on: fewer where a run goes on with those that failed.
+    async fn open(&self, hosts: &[String]) -> Vec<String> {
+        let Some(continuing) = &self.request.continuing else { return hosts.to_vec() };
+        let open = continuing.open(&self.layer.name, hosts);
+        if open.len() < hosts.len() {
+            let left = hosts.len() - open.len();
+            let text =
+                format!("  {left} of {} hosts converged before: left as they are", hosts.len());
+            self.events.emit(EventKind::Note { text });
+            // The gate speaks to them all the same.
+            let Request { site, connection, .. } = self.request;
+            self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
+        }
+        open
+    }
+
     /// From the connection to the last handler; no host waits for another.
     async fn one_host(&self, name: &str) -> (Exit, Tally) {
         let site = self.request.site;
@@ -352,7 +385,7 @@ impl LayerWork<'_> {
             return (self.unusable(name), Tally::default());
         };
         let mut problems = Diagnostics::new();
-        let plan = self.resolver.host(
+        let mut plan = self.resolver.host(
             host,
             self.layer,
             &self.request.tags,
@@ -371,6 +404,10 @@ impl LayerWork<'_> {
             return (Exit::StepFailed, Tally::default());
         }
         self.announce(&plan.skipped);
+        let (run, continuing) = (&self.request.run, self.request.continuing.as_ref());
+        for batch in &mut plan.batches {
+            batch.work.once = continuation::once(run, &self.layer.name, continuing);
+        }
         let (state, tally) =
             converge::host(&session, plan, &self.layer.name, self.events, self.stop).await;
         let exit = match state {
