@@ -5,17 +5,19 @@
 
 mod audit;
 mod gate;
+mod measurement;
 mod program;
 
 pub use audit::{Audited, Drifted, LastWanted, WaivedDifference};
-pub use gate::{GateVerdict, Measurement, TestKind, Verdict, Waiving};
+pub use gate::{GateVerdict, TestKind, Verdict, Waiving};
+pub use measurement::Measurement;
 pub use program::ProgramEnd;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of this vocabulary, written at the start of each journal. 2: tests have figures, hosts
-/// have warnings, programs have ends. Journals of every earlier version can be read.
-pub const SCHEMA: u32 = 2;
+/// have warnings, programs have ends. 3: connections are lost and come back. Journals of every earlier version can be read.
+pub const SCHEMA: u32 = 3;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -297,6 +299,24 @@ pub enum EventKind {
         /// What was found.
         #[serde(flatten)]
         audited: Audited,
+    },
+    /// The connection to a host broke in the middle of its work; it is made anew.
+    LinkLost {
+        /// The host.
+        host: String,
+        /// Why, as far as is known.
+        reason: String,
+        /// The step in hand, where one was.
+        step: Option<String>,
+    },
+    /// The connection is back, and the host's work goes on.
+    LinkRestored {
+        /// The host.
+        host: String,
+        /// Milliseconds since it was lost, the end of the step in hand included.
+        after_ms: u64,
+        /// How often it was tried.
+        attempts: u32,
     },
     /// Something worth a line.
     Note {

@@ -117,8 +117,9 @@ fn kill_agents(rounds: usize) {
             said.code
         );
         if killed > 0 {
-            said.clone().ended(5);
-            assert!(said.text().contains("not converged"), "{}", said.text());
+            // The run itself goes on with new agents.
+            let text = said.clone().ended(0).text();
+            assert!(text.contains("link lost") && text.contains("reconnected"), "{text}");
         }
         let (next, tries) = bench.install_when_free(SITE, &THREE);
         let next = next.ended(0);

@@ -39,6 +39,9 @@ pub struct Global {
     /// Plain lines instead of a progress display
     #[arg(long, global = true)]
     pub no_progress: bool,
+    /// Ask once for the password that sudo wants on hosts whose login is not root
+    #[arg(long, global = true)]
+    pub ask_sudo_password: bool,
     /// Use the lab's versions and exceptions (`strata rehearse` passes this to itself)
     #[arg(long, global = true, hide = true)]
     pub rehearsal: bool,

@@ -2,6 +2,7 @@
 
 use super::Settings;
 use super::output::{out, tell};
+use super::sudo;
 use crate::cluster;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
@@ -63,6 +64,7 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     let (_, present_problems) = Present::find(&settings.root, &declared);
     problems.extend(present_problems);
     gate::check(&site, problems);
+    sudo::check(&site, &declared, problems);
     let secrets = Arc::new(Placeholders(declared));
     plan::check(&site, secrets.clone(), problems);
     cluster::check(&site, secrets, problems);
@@ -84,12 +86,17 @@ impl SiteSecrets {
 /// # Errors
 /// Everything that keeps them closed.
 pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnostics> {
-    if !plan::uses_secrets(site) {
-        return Ok(SiteSecrets(Arc::new(Secrets::new())));
-    }
-    let store = SecretStore::open(&settings.root, &settings.identity())?;
-    let (secrets, _) = store.load()?;
+    let secrets = if plan::uses_secrets(site) || site.config.ssh.sudo_password.is_some() {
+        let store = SecretStore::open(&settings.root, &settings.identity())?;
+        store.load()?.0
+    } else {
+        Secrets::new()
+    };
     settings.redactor.learn(Redactor::of(&secrets));
+    if let Some((name, password)) = sudo::obtain(settings, site, &secrets)? {
+        let typed = std::iter::once((name.as_str(), &password));
+        settings.redactor.learn(Redactor::new(secrets.masked_values().chain(typed)));
+    }
     Ok(SiteSecrets(Arc::new(secrets)))
 }
 

@@ -1,18 +1,20 @@
 //! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
 
+use super::hosts_enrol::{self, EnrolArguments};
 use super::hosts_rebuild::{self, RebuildArguments};
 use super::hosts_show;
 use super::output::{out, tell};
 use super::work::connection;
 use super::{Exit, Settings, check};
 use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::fleet::{Connection, direct_target, target_of};
 use crate::history::StateDir;
 use crate::plan::{HostSelector, select_hosts};
 use crate::site::{Host, Site, suggest};
-use crate::ssh::{self, KnownHosts, Target, Transport};
+use crate::ssh::{self, ConnectError, Hop, HostKey, KnownHosts, Target, hop_target};
 use clap::{Args, Subcommand};
 use futures::stream::{self, StreamExt};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `strata hosts`.
@@ -38,9 +40,11 @@ pub enum HostsCommand {
     },
     /// Another machine stands where a host was: replace its pinned keys, forget the old machine
     Rebuild(RebuildArguments),
+    /// Put the public key that strata logs in with onto new hosts, with their password once
+    Enrol(EnrolArguments),
     /// Pin the host keys of hosts that have none pinned, after showing their fingerprints
     #[command(
-        after_help = "Examples:\n  strata hosts trust                         show fingerprints, then ask\n  strata hosts trust --from keys.txt         pin only what the file lists\n  strata hosts trust db-01 --fingerprint SHA256:…"
+        after_help = "Examples:\n  strata hosts trust                         show fingerprints, then ask\n  strata hosts trust --from keys.txt         pin only what the file lists\n  strata hosts trust db-01 --fingerprint SHA256:…\n  strata hosts trust --jump                  the jump hosts that lead to the hosts"
     )]
     Trust {
         /// Hosts, globs or groups [default: all]
@@ -54,6 +58,9 @@ pub enum HostsCommand {
         /// Pin what the hosts show without asking; compare the printed fingerprints yourself
         #[arg(long)]
         accept: bool,
+        /// The jump hosts that lead to the hosts, instead of the hosts themselves
+        #[arg(long, conflicts_with_all = ["from", "fingerprint"])]
+        jump: bool,
     },
 }
 
@@ -68,7 +75,30 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
         HostsCommand::List => list(&site, settings),
         HostsCommand::Show { host } => hosts_show::show(&site, host, settings),
         HostsCommand::Rebuild(arguments) => hosts_rebuild::rebuild(&site, arguments, settings),
-        HostsCommand::Trust { hosts, from, fingerprint, accept } => {
+        HostsCommand::Enrol(arguments) => {
+            let selectors = arguments.hosts.iter().cloned().map(HostSelector).collect::<Vec<_>>();
+            let hosts = select_hosts(&site, &selectors, &mut problems);
+            if problems.has_errors() {
+                check::show(&problems, settings);
+                return Exit::InvalidInput;
+            }
+            let pinned = match &arguments.from {
+                None => Exit::Done,
+                Some(file) => match StateDir::open(&settings.root) {
+                    Ok(_) => trust_file(&site, &hosts, file, settings),
+                    Err(error) => {
+                        let root = settings.root.display();
+                        tell!("error: {root}/.strata cannot be written: {error}");
+                        Exit::Internal
+                    }
+                },
+            };
+            match pinned {
+                Exit::Done => hosts_enrol::enrol(&site, &hosts, arguments, settings),
+                failed => failed,
+            }
+        }
+        HostsCommand::Trust { hosts, from, fingerprint, accept, jump } => {
             let selectors: Vec<HostSelector> = hosts.iter().cloned().map(HostSelector).collect();
             let hosts = select_hosts(&site, &selectors, &mut problems);
             if problems.has_errors() {
@@ -81,7 +111,10 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
             }
             match from {
                 Some(file) => trust_file(&site, &hosts, file, settings),
-                None => trust_network(&site, &hosts, fingerprint.as_deref(), *accept, settings),
+                None => {
+                    let wanted = Wanted { fingerprint: fingerprint.as_deref(), jump: *jump };
+                    trust_network(&site, &hosts, &wanted, *accept, settings)
+                }
             }
         }
     }
@@ -102,14 +135,19 @@ fn list(site: &Site, settings: &Settings) -> Exit {
     Exit::Done
 }
 
-/// How a host's SSH server is reached.
-pub(super) fn target_of(site: &Site, host: &Host) -> Target {
-    Target {
-        name: host.name.clone(),
-        address: SocketAddr::new(IpAddr::V4(host.address), site.config.ssh.port),
-        user: host.user.clone(),
-        transport: Transport::Ssh,
-    }
+/// The names under which a host's key stands in known_hosts.
+pub(super) fn names_of(site: &Site, host: &Host, settings: &Settings) -> Vec<String> {
+    let connection = connection(site, settings, None);
+    let direct = direct_target(site, host, &connection);
+    // Only the operator's ssh config can name another port than the site.
+    let target = match connection.config {
+        None => direct,
+        Some(_) => match super::runtime::block_on(target_of(site, host, &connection)) {
+            Ok(Ok(target)) => target,
+            _ => direct,
+        },
+    };
+    target.known_hosts_names()
 }
 
 /// A name that is not in the inventory, where exactly one host is wanted.
@@ -136,7 +174,7 @@ fn trust_file(site: &Site, hosts: &[String], file: &Path, settings: &Settings) -
     };
     let mut pinned = 0;
     for host in hosts.iter().filter_map(|name| site.hosts.get(name)) {
-        let mut names = target_of(site, host).known_hosts_names();
+        let mut names = names_of(site, host, settings);
         let own = names.join(",");
         names.extend([host.name.clone(), host.fqdn.clone(), host.address.to_string()]);
         let keys = match listed.pinned(&names) {
@@ -167,13 +205,56 @@ fn trust_file(site: &Site, hosts: &[String], file: &Path, settings: &Settings) -
     Exit::Done
 }
 
+/// Whose keys are looked at, and which one is wanted.
+struct Wanted<'a> {
+    fingerprint: Option<&'a str>,
+    /// The jump hosts instead of the hosts.
+    jump: bool,
+}
+
+/// Looks at the keys of the hosts, or of the jump hosts that lead to them.
+async fn scan(
+    site: &Site,
+    hosts: &[String],
+    jump: bool,
+    connection: &Connection,
+) -> Vec<(String, Result<Vec<HostKey>, ConnectError>)> {
+    let targets = hosts
+        .iter()
+        .filter_map(|name| site.hosts.get(name))
+        .map(|host| async move { (host.name.clone(), target_of(site, host, connection).await) });
+    let targets: Vec<_> = stream::iter(targets).buffered(32).collect().await;
+    let mut wanted: BTreeMap<String, Result<Target, ConnectError>> = BTreeMap::new();
+    for (name, target) in targets {
+        match target {
+            Ok(target) if jump => {
+                let chain = &target.jump;
+                for end in 1..=chain.len() {
+                    let hop: &Hop = &chain[end - 1];
+                    wanted.insert(hop.name.clone(), hop_target(&chain[..end]).await);
+                }
+            }
+            target => drop(wanted.insert(name, target)),
+        }
+    }
+    let scans = wanted.into_iter().map(|(name, target)| async move {
+        let keys = match target {
+            Ok(target) => ssh::scan_host_keys(&target, &connection.options).await,
+            Err(error) => Err(error),
+        };
+        (name, keys)
+    });
+    stream::iter(scans).buffered(32).collect().await
+}
+
 fn trust_network(
     site: &Site,
     hosts: &[String],
-    fingerprint: Option<&str>,
+    wanted: &Wanted<'_>,
     accept: bool,
     settings: &Settings,
 ) -> Exit {
+    let fingerprint = wanted.fingerprint;
     if fingerprint.is_some() && hosts.len() != 1 {
         tell!("error: --fingerprint goes with exactly one host");
         return Exit::InvalidInput;
@@ -184,15 +265,8 @@ fn trust_network(
         );
         return Exit::InvalidInput;
     }
-    let options = connection(site, settings, None).options;
-    let scanned = super::runtime::block_on(async {
-        let scans = hosts.iter().filter_map(|name| site.hosts.get(name)).map(|host| {
-            let target = target_of(site, host);
-            let options = &options;
-            async move { (target.name.clone(), ssh::scan_host_keys(&target, options).await) }
-        });
-        stream::iter(scans).buffered(32).collect::<Vec<_>>().await
-    });
+    let connection = connection(site, settings, None);
+    let scanned = super::runtime::block_on(scan(site, hosts, wanted.jump, &connection));
     let scanned = match scanned {
         Ok(scanned) => scanned,
         Err(error) => {
@@ -221,10 +295,17 @@ fn trust_network(
                 lines.extend(wanted.into_iter().map(|key| (host.clone(), key.line)));
             }
             Err(error) => {
-                tell!("error: {host}: {error}");
+                let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+                tell!("error: {error}{hint}");
                 exit = Exit::Unreachable;
             }
         }
+    }
+    if lines.is_empty() {
+        if exit == Exit::Done {
+            tell!("no jump host leads to these hosts");
+        }
+        return exit;
     }
     if fingerprint.is_none() && !accept && !asked("Are these the hosts' own fingerprints?") {
         tell!("nothing was pinned");

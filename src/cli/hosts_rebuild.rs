@@ -1,13 +1,14 @@
 //! `strata hosts rebuild`: another machine stands where a host was, on purpose. The only way to
 //! replace pinned keys.
 
-use super::hosts::{target_of, unknown_host};
+use super::hosts::{names_of, unknown_host};
 use super::output::{out, tell};
 use super::recorded::{Recorded, open_state};
 use super::work::connection;
 use super::{Exit, Settings, check, runtime};
 use crate::diag::Diagnostics;
 use crate::event::EventKind;
+use crate::fleet::target_of;
 use crate::run::hosts_of;
 use crate::site::{Host, Site};
 use crate::ssh::{self, KnownHosts, Pinned};
@@ -55,7 +56,7 @@ pub fn rebuild(site: &Site, arguments: &RebuildArguments, settings: &Settings) -
         );
         return Exit::InvalidInput;
     }
-    let names = target_of(site, host).known_hosts_names();
+    let names = names_of(site, host, settings);
     let pinned = KnownHosts::read(&settings.known_hosts()).and_then(|known| known.pinned(&names));
     match pinned {
         Ok(pinned) if pinned.is_empty() => tell!("{}: no key is pinned", host.name),
@@ -100,14 +101,15 @@ fn from_host(
     fingerprint_named: Option<&str>,
     settings: &Settings,
 ) -> Result<Vec<Pinned>, (Exit, String)> {
-    let target = target_of(site, host);
-    let options = connection(site, settings, None).options;
-    let offered = runtime::block_on(ssh::scan_host_keys(&target, &options))
-        .map_err(|error| (Exit::Internal, error))?
-        .map_err(|error| {
-            let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-            (Exit::Unreachable, format!("{error}{hint}"))
-        })?;
+    let connection = connection(site, settings, None);
+    let offered = runtime::block_on(async {
+        let target = target_of(site, host, &connection).await?;
+        ssh::scan_host_keys(&target, &connection.options).await
+    });
+    let offered = offered.map_err(|error| (Exit::Internal, error))?.map_err(|error| {
+        let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        (Exit::Unreachable, format!("{error}{hint}"))
+    })?;
     for key in &offered {
         tell!("{}  offered  {} {}", host.name, key.algorithm, key.fingerprint);
     }
@@ -121,7 +123,7 @@ fn from_host(
         .map(|key| format!("{}\n", key.line))
         .collect();
     let keys = KnownHosts::parse(&lines)
-        .and_then(|known| known.pinned(&target.known_hosts_names()))
+        .and_then(|known| known.pinned(&names_of(site, host, settings)))
         .map_err(|reason| (Exit::Internal, reason))?;
     if keys.is_empty() {
         return Err((

@@ -1,6 +1,6 @@
 //! `strata hosts show`: everything that the site and its history say about one host.
 
-use super::hosts::{target_of, unknown_host};
+use super::hosts::{names_of, unknown_host};
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
@@ -20,7 +20,7 @@ pub fn show(site: &Site, name: &str, settings: &Settings) -> Exit {
         check::show(&problems, settings);
         return Exit::InvalidInput;
     };
-    let names = target_of(site, host).known_hosts_names();
+    let names = names_of(site, host, settings);
     let pinned = KnownHosts::read(&settings.known_hosts()).and_then(|known| known.pinned(&names));
     let remembered = remembered(name, settings);
     let card = Card {

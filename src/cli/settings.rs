@@ -2,6 +2,7 @@
 
 use super::arguments::{ColorChoice, Global};
 use super::fault::CurrentRun;
+use super::sudo::SudoChoice;
 use crate::report::Palette;
 use crate::secrets::SharedRedactor;
 use crate::site::Profile;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub redactor: SharedRedactor,
     /// The run in hand.
     pub run: CurrentRun,
+    /// What sudo is told on the hosts.
+    pub sudo: SudoChoice,
     /// Events after which strata kills itself: `STRATA_TEST_DIES_AFTER` of tests.
     #[cfg(debug_assertions)]
     pub dies_after: Option<u32>,
@@ -92,6 +95,7 @@ impl Settings {
             log,
             redactor: SharedRedactor::new(),
             run: CurrentRun::default(),
+            sudo: SudoChoice::new(global.ask_sudo_password),
             #[cfg(debug_assertions)]
             dies_after: variable("STRATA_TEST_DIES_AFTER").and_then(|text| text.parse().ok()),
         })

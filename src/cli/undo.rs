@@ -46,6 +46,10 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
         run: StateDir::new_run_id(),
         since_unix_ms: crate::event::now_ms(),
     };
+    if let Err(problems) = check::secrets(settings, &site) {
+        check::show(&problems, settings);
+        return Exit::InvalidInput;
+    }
     let connection = connection(&site, settings, Some(holder));
     // With --json standard output carries the one object, and standard error still says why a host
     // could not be used.

@@ -15,7 +15,7 @@ use crate::report::{Gathered, Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, GateChoice, Request};
 use crate::site::{Layer, Profile, Site, suggest};
-use crate::ssh::ConnectOptions;
+use crate::ssh::{ClientConfig, ConnectOptions, Ramp};
 use crate::wire::LockHolder;
 use std::path::Path;
 use std::time::Duration;
@@ -285,13 +285,21 @@ pub fn connection(site: &Site, settings: &Settings, holder: Option<LockHolder>) 
         options: ConnectOptions {
             connect_timeout: Duration::from_secs(u64::from(ssh.connect_timeout)),
             auth_timeout: Duration::from_secs(u64::from(ssh.auth_timeout)),
+            keepalive: Duration::from_secs(u64::from(ssh.keepalive)),
             identities,
             agent_socket: settings.agent_socket.clone(),
+            sudo: settings.sudo.get(),
+            ramp: Ramp::new(ssh.handshakes as usize),
             ..ConnectOptions::new(&settings.home, settings.known_hosts())
         },
         port: ssh.port,
+        config: ssh.config.as_ref().map(|file| {
+            let file = settings.expand(file);
+            ClientConfig::new(file, settings.home.clone(), settings.agent_socket.clone())
+        }),
         holder,
         lock_wait: Duration::from_secs(u64::from(site.config.run.lock_wait)),
         parallel: site.config.run.parallel as usize,
+        reconnect: Duration::from_secs(u64::from(ssh.reconnect)),
     }
 }

@@ -3,10 +3,14 @@
 
 mod events;
 mod reboot;
+mod renew;
 mod sessions;
 mod stop;
+mod target;
 
 pub use events::Events;
 pub use reboot::RebootError;
+pub use renew::Lost;
 pub use sessions::{Connection, Fleet};
 pub use stop::Stop;
+pub use target::{direct_target, target_of};

@@ -1,13 +1,13 @@
 //! The connected hosts of a run: one session each, kept for the whole run.
 
+use super::target::target_of;
 use super::{Events, Stop};
 use crate::event::{EventKind, HostProblem, elapsed_ms};
 use crate::site::{Host, Site};
-use crate::ssh::{AgentSession, ConnectOptions, LockError, Target, Transport};
+use crate::ssh::{AgentSession, ClientConfig, ConnectOptions, LockError};
 use crate::wire::LockHolder;
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ pub struct Connection {
     pub options: ConnectOptions,
     /// TCP port of sshd.
     pub port: u16,
+    /// The operator's ssh config, where the site names one.
+    pub config: Option<ClientConfig>,
     /// Who holds the hosts' locks, `None` to take none.
     pub holder: Option<LockHolder>,
     /// How long a lock that another run holds is waited for. The agent of a run that was killed
@@ -28,6 +30,17 @@ pub struct Connection {
     pub lock_wait: Duration,
     /// Hosts at work at the same time.
     pub parallel: usize,
+    /// How long a host whose connection broke is tried again; zero: not at all.
+    pub reconnect: Duration,
+}
+
+/// How long a lock is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// When another run holds it.
+    pub(super) other: Duration,
+    /// When an agent of this run still holds it, whose connection broke.
+    pub(super) own: Duration,
 }
 
 /// Connected hosts by name, and those that could not be used.
@@ -64,7 +77,7 @@ impl Fleet {
         state.machines.retain(|_, name| name != host);
     }
 
-    /// The session of a host: the one that it has, else a new one, with the host's lock. A host
+    /// The session of a host: the one that it has as long as it lives, else a new one, with the host's lock. A host
     /// that cannot be used is reported once and stays unusable for this run.
     pub async fn obtain(
         &self,
@@ -75,13 +88,16 @@ impl Fleet {
         stop: &Stop,
     ) -> Option<Arc<AgentSession>> {
         self.state().run.get_or_insert_with(|| events.clone());
-        if let Some(session) = self.session(name) {
-            return Some(session);
+        match self.session(name) {
+            Some(session) if !session.is_lost() => return Some(session),
+            // It broke while nothing was under way on the host: nobody has to be told.
+            Some(_) => self.forget(name),
+            None => {}
         }
         let host = site.hosts.get(name).filter(|_| self.problem(name).is_none())?;
-        let transport = transport_of(host, &site.config.operator.0);
+        let patience = Patience { other: connection.lock_wait, own: connection.lock_wait };
         let attempt = tokio::select! {
-            attempt = connect_one(host, transport, connection, events) => attempt,
+            attempt = connect_one(site, host, connection, patience, events) => attempt,
             () = stop.soon() => Err(Refusal::stopped()),
         };
         let attempt = attempt.and_then(|(session, took_ms)| {
@@ -153,6 +169,17 @@ impl Fleet {
         }
     }
 
+    /// The machine id that a host had when it was connected.
+    pub(super) fn machine_of(&self, host: &str) -> Option<String> {
+        let state = self.state();
+        state.machines.iter().find(|(_, name)| *name == host).map(|(machine, _)| machine.clone())
+    }
+
+    /// Puts a host's new session in place of the one that broke.
+    pub(super) fn put(&self, host: &str, session: &Arc<AgentSession>) {
+        self.state().sessions.insert(host.to_owned(), Arc::clone(session));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic elsewhere leaves maps as they were before or after an insertion: both are whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -160,7 +187,7 @@ impl Fleet {
 }
 
 /// What is told of a host that was connected.
-fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
+pub(super) fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
     let facts = &session.hello().facts;
     EventKind::HostConnected {
         host: session.host().to_owned(),
@@ -171,10 +198,12 @@ fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
     }
 }
 
-struct Refusal {
-    class: HostProblem,
-    reason: String,
+pub(super) struct Refusal {
+    pub(super) class: HostProblem,
+    pub(super) reason: String,
     hint: Option<String>,
+    /// True when another attempt would end the same way.
+    pub(super) is_final: bool,
 }
 
 impl Refusal {
@@ -183,6 +212,7 @@ impl Refusal {
             class: HostProblem::Unreachable,
             reason: "stopped before the host could be worked on".to_owned(),
             hint: None,
+            is_final: true,
         }
     }
 
@@ -194,43 +224,32 @@ impl Refusal {
                 "on the clone: rm /etc/machine-id, systemd-machine-id-setup, then reboot"
                     .to_owned(),
             ),
+            is_final: true,
         }
     }
 }
 
-/// The operator host is reached without SSH when strata runs on it.
-fn transport_of(host: &Host, operator: &str) -> Transport {
-    let here = rustix::system::uname();
-    let name = here.nodename().to_string_lossy();
-    if host.name == operator && name == host.name { Transport::Local } else { Transport::Ssh }
-}
-
-async fn connect_one(
+pub(super) async fn connect_one(
+    site: &Site,
     host: &Host,
-    transport: Transport,
     connection: &Connection,
+    patience: Patience,
     events: &Events,
 ) -> Result<(AgentSession, u64), Refusal> {
-    let target = Target {
-        name: host.name.clone(),
-        address: SocketAddr::new(IpAddr::V4(host.address), connection.port),
-        user: host.user.clone(),
-        transport,
-    };
     let start = Instant::now();
-    let session =
-        AgentSession::connect(&target, &connection.options).await.map_err(|error| Refusal {
-            class: if error.is_identity() {
-                HostProblem::Identity
-            } else {
-                HostProblem::Unreachable
-            },
-            hint: error.hint(),
-            reason: without_name(host, &error.to_string()),
-        })?;
+    let connecting = async {
+        let target = target_of(site, host, connection).await?;
+        AgentSession::connect(&target, &connection.options).await
+    };
+    let session = connecting.await.map_err(|error| Refusal {
+        class: if error.is_identity() { HostProblem::Identity } else { HostProblem::Unreachable },
+        hint: error.hint(),
+        is_final: error.is_final(),
+        reason: without_name(host, &error.to_string()),
+    })?;
     let took_ms = elapsed_ms(start);
     if let Some(holder) = &connection.holder {
-        lock(host, &session, holder, connection.lock_wait, events).await?;
+        lock(host, &session, holder, patience, events).await?;
     }
     Ok((session, took_ms))
 }
@@ -241,7 +260,7 @@ async fn lock(
     host: &Host,
     session: &AgentSession,
     holder: &LockHolder,
-    limit: Duration,
+    patience: Patience,
     events: &Events,
 ) -> Result<(), Refusal> {
     let start = Instant::now();
@@ -252,13 +271,17 @@ async fn lock(
             Err(error) => error,
         };
         let reason = without_name(host, &error.to_string());
+        let limit = match &error {
+            LockError::Held { holder: Some(by), .. } if by.run == holder.run => patience.own,
+            _ => patience.other,
+        };
         let class = match error {
             LockError::Held { .. } => HostProblem::Locked,
             LockError::Failed { .. } => HostProblem::Unfit,
             LockError::Session(_) => HostProblem::Unreachable,
         };
         if class != HostProblem::Locked {
-            return Err(Refusal { class, reason, hint: None });
+            return Err(Refusal { class, reason, hint: None, is_final: false });
         }
         if start.elapsed() >= limit {
             let waited = match limit.as_secs() {
@@ -267,6 +290,7 @@ async fn lock(
             };
             return Err(Refusal {
                 class,
+                is_final: true,
                 reason: format!("{reason}{waited}"),
                 hint: Some(
                     "wait for that run, or stop it; the lock ends with it, and of a run that was killed with the step in hand"

@@ -59,11 +59,12 @@ pub async fn run(
     let start = Instant::now();
     let layer = &context.layer.name;
     events.emit(EventKind::GateStarted { layer: layer.clone(), kinds: kinds.clone() });
-    // Tests look from the operator host too, also where it is not among the selected hosts.
-    if let Some(operator) = context.site.operator() {
-        let operator = [operator.name.clone()];
-        fleet.connect(context.site, &operator, context.connection, events, stop).await;
-    }
+    // Tests look from the operator host too, also where it is not among the selected hosts. A host
+    // whose link broke since it was converged is connected anew.
+    let operator = context.site.operator().map(|operator| operator.name.clone());
+    let operator = operator.filter(|operator| !context.hosts.contains(operator));
+    let everyone: Vec<String> = context.hosts.iter().cloned().chain(operator).collect();
+    fleet.connect(context.site, &everyone, context.connection, events, stop).await;
     let (mut counts, mut waived) = ([0_u32; 4], 0);
     let mut overall = GateVerdict::Green;
     // What was found, whatever is waived: a waiver makes nothing whole.

@@ -48,6 +48,16 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         {
             format!("  {host}  is a new machine from now on")
         }
+        EventKind::LinkLost { host, reason, step } => {
+            let during = step.as_ref().map(|step| format!(" in {step}")).unwrap_or_default();
+            format!("  {host}  {}{during}: {reason}", p.warn("link lost"))
+        }
+        EventKind::LinkRestored { host, after_ms, attempts } => format!(
+            "  {host}  {} after {:.1} s, {}",
+            p.good("reconnected"),
+            *after_ms as f64 / 1000.0,
+            plural(*attempts as usize, "attempt"),
+        ),
         EventKind::HostRebuilt { host, replaced, pinned } => format!(
             "  {host}  pinned {} in place of {}",
             pinned.join(", "),

@@ -1,12 +1,15 @@
 //! One host through one layer.
 
 use super::changes::outcome_text;
+use super::reconnect::{Heard, Resume, rest, whole};
 use crate::event::{EventKind, HostState, StepId, elapsed_ms};
-use crate::fleet::{Events, Stop};
+use crate::fleet::{Connection, Events, Fleet, Lost, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
-use crate::ssh::{AgentSession, BatchResult};
-use std::time::Instant;
+use crate::site::Site;
+use crate::ssh::{AgentSession, BatchResult, SessionError};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a host's way through a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,9 +29,21 @@ impl Tally {
     }
 }
 
+/// A host's session, and what it takes to have another one when it breaks.
+pub struct Line<'a> {
+    /// The session.
+    pub session: Arc<AgentSession>,
+    /// Where the new one is kept.
+    pub fleet: &'a Fleet,
+    /// The site.
+    pub site: &'a Site,
+    /// How hosts are reached.
+    pub connection: &'a Connection,
+}
+
 /// Converges one host; its end is reported as [`EventKind::HostFinished`].
 pub async fn host(
-    session: &AgentSession,
+    mut line: Line<'_>,
     plan: HostPlan,
     layer: &str,
     events: &Events,
@@ -42,7 +57,7 @@ pub async fn host(
             state = HostState::Stopped;
             break;
         }
-        state = one_batch(session, batch.work, &plan.host, layer, events, stop, &mut tally).await;
+        state = one_batch(&mut line, batch.work, &plan.host, layer, events, stop, &mut tally).await;
         if state != HostState::Converged {
             break;
         }
@@ -60,7 +75,7 @@ pub async fn host(
 }
 
 async fn one_batch(
-    session: &AgentSession,
+    line: &mut Line<'_>,
     work: Batch,
     host: &str,
     layer: &str,
@@ -68,22 +83,30 @@ async fn one_batch(
     stop: &Stop,
     tally: &mut Tally,
 ) -> HostState {
-    let described = work.clone();
+    let described = work;
     let mut failed = false;
     let mut notified: Vec<String> = Vec::new();
-    let result = {
-        let converging = session.converge(work, |report| {
-            failed |= record(report, &described, host, layer, events, tally, &mut notified);
+    let mut heard = Heard::default();
+    let mut first = 0;
+    let result = loop {
+        let session = Arc::clone(&line.session);
+        let converging = session.converge(rest(&described, first), |report| {
+            let report = whole(report, first);
+            if heard.report(&report) {
+                failed |= record(report, &described, host, layer, events, tally, &mut notified);
+            }
         });
-        let mut converging = std::pin::pin!(converging);
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                result = &mut converging => break result,
-                () = stop.soon(), if !stopping => {
-                    stopping = true;
-                    session.stop_batch();
-                }
+        let result = until_its_end(&session, converging, stop).await;
+        let Err(error) = result else { break result };
+        if stop.wished() {
+            break Err(error);
+        }
+        drop(session);
+        match again(line, &described, &mut heard, host, &error, (events, stop)).await {
+            Again::From(next) => first = next,
+            Again::Lost(reason) => {
+                events.emit(EventKind::Note { text: format!("  {host}  {reason}") });
+                break Err(error);
             }
         }
     };
@@ -105,6 +128,73 @@ async fn one_batch(
             events.emit(EventKind::Note { text: format!("  {error}") });
             HostState::Lost
         }
+    }
+}
+
+/// Waits for the end of a batch; a wish to stop ends it after the step in hand.
+async fn until_its_end(
+    session: &AgentSession,
+    converging: impl Future<Output = Result<BatchResult, SessionError>>,
+    stop: &Stop,
+) -> Result<BatchResult, SessionError> {
+    let mut converging = std::pin::pin!(converging);
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            result = &mut converging => return result,
+            () = stop.soon(), if !stopping => {
+                stopping = true;
+                session.stop_batch();
+            }
+        }
+    }
+}
+
+/// What became of a connection that broke.
+enum Again {
+    /// There is a new one: go on with this step.
+    From(u32),
+    /// There is none; why.
+    Lost(String),
+}
+
+/// Decides what follows on a broken connection, and connects anew where work goes on.
+async fn again(
+    line: &mut Line<'_>,
+    batch: &Batch,
+    heard: &mut Heard,
+    host: &str,
+    error: &SessionError,
+    (events, stop): (&Events, &Stop),
+) -> Again {
+    let in_hand = heard.in_hand(batch);
+    let lost = Lost {
+        reason: error.to_string().trim_start_matches(&format!("{host}: ")).to_owned(),
+        step: in_hand.map(|(name, _)| format!("{} › {name}", batch.role)),
+        step_may_take: Duration::from_millis(in_hand.map_or(0, |(_, limit)| u64::from(limit))),
+    };
+    let first = match heard.lost(batch) {
+        Resume::From(first) => first,
+        Resume::GiveUp => {
+            return Again::Lost("it was lost twice in the same place; look at what the step does to the network, and at the host's memory".to_owned());
+        }
+    };
+    match line.fleet.renew(line.site, host, line.connection, lost, events, stop).await {
+        Ok(session) => {
+            line.session = session;
+            Again::From(first)
+        }
+        Err(reason) => Again::Lost(reason),
+    }
+}
+
+fn step_id(batch: &Batch, item: &Item, slot: ItemSlot, host: &str, layer: &str) -> StepId {
+    StepId {
+        host: host.to_owned(),
+        layer: layer.to_owned(),
+        role: batch.role.clone(),
+        step: item.name.clone(),
+        handler: matches!(slot, ItemSlot::Handler(_)),
     }
 }
 
@@ -151,13 +241,7 @@ pub fn step_event(
     layer: &str,
 ) -> Option<EventKind> {
     let item = item_of(batch, report.slot)?;
-    let step = StepId {
-        host: host.to_owned(),
-        layer: layer.to_owned(),
-        role: batch.role.clone(),
-        step: item.name.clone(),
-        handler: matches!(report.slot, ItemSlot::Handler(_)),
-    };
+    let step = step_id(batch, item, report.slot, host, layer);
     Some(match &report.event {
         ItemEvent::Started => EventKind::StepStarted { step },
         ItemEvent::Waiting(reason) => EventKind::StepWaiting { step, reason: reason.clone() },

@@ -404,12 +404,14 @@ impl LayerWork<'_> {
             return (Exit::StepFailed, Tally::default());
         }
         self.announce(&plan.skipped);
+        let connection = &self.request.connection;
+        let line = converge::Line { session, fleet: self.fleet, site, connection };
         let (run, continuing) = (&self.request.run, self.request.continuing.as_ref());
         for batch in &mut plan.batches {
             batch.work.once = continuation::once(run, &self.layer.name, continuing);
         }
         let (state, tally) =
-            converge::host(&session, plan, &self.layer.name, self.events, self.stop).await;
+            converge::host(line, plan, &self.layer.name, self.events, self.stop).await;
         let exit = match state {
             HostState::Converged => Exit::Done,
             HostState::Failed => Exit::StepFailed,

@@ -15,6 +15,7 @@ mod exit;
 mod install;
 mod prepare;
 mod reboot;
+mod reconnect;
 mod verify;
 
 pub use adopt::adopt;

@@ -2,6 +2,7 @@
 
 use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
+use super::ssh::{self, SshSettings};
 use super::tree;
 use super::vars::{self, Variables};
 use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
@@ -33,19 +34,6 @@ pub struct Config {
     pub vars: Variables,
     /// Layers, lowest first.
     pub layers: Vec<Layer>,
-}
-
-/// How hosts are reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshSettings {
-    /// TCP port of sshd.
-    pub port: u16,
-    /// Seconds for the connection with its key exchange.
-    pub connect_timeout: u32,
-    /// Seconds for the authentication.
-    pub auth_timeout: u32,
-    /// Identity files; `~/` is the operator's home.
-    pub identities: Vec<String>,
 }
 
 /// How runs behave.
@@ -128,12 +116,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         private: networks(private, problems),
         admin: networks(admin, problems),
         extra_columns: extra_columns.into_iter().map(|(text, _)| text.to_owned()).collect(),
-        ssh: SshSettings {
-            port: 22,
-            connect_timeout: 10,
-            auth_timeout: 10,
-            identities: Vec::new(),
-        },
+        ssh: ssh_node.map(|node| ssh::read(source, node, problems)).unwrap_or_default(),
         run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
@@ -141,20 +124,6 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         vars: Variables::new(),
         layers: Vec::new(),
     };
-    if let Some(mut table) = ssh_node.and_then(|node| TableReader::of(source, node, problems)) {
-        if let Some(port) = table.integer("port", 1..=65_535) {
-            config.ssh.port = u16::try_from(port).unwrap_or(22);
-        }
-        seconds(&mut table, "connect_timeout", &mut config.ssh.connect_timeout);
-        seconds(&mut table, "auth_timeout", &mut config.ssh.auth_timeout);
-        config.ssh.identities = table
-            .strings("identities")
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(text, _)| text.to_owned())
-            .collect();
-        table.finish();
-    }
     if let Some(mut table) = run_node.and_then(|node| TableReader::of(source, node, problems)) {
         if let Some(parallel) = table.integer("parallel", 1..=10_000) {
             config.run.parallel = u32::try_from(parallel).unwrap_or(256);
@@ -216,7 +185,7 @@ fn networks(texts: Vec<(&str, Span)>, problems: &mut Diagnostics) -> Vec<ipnet::
     nets
 }
 
-fn seconds(table: &mut TableReader<'_, '_>, key: &'static str, into: &mut u32) {
+pub(super) fn seconds(table: &mut TableReader<'_, '_>, key: &'static str, into: &mut u32) {
     if let Some(value) = table.integer(key, 1..=86_400) {
         *into = u32::try_from(value).unwrap_or(*into);
     }

@@ -7,6 +7,7 @@ use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
 use super::role::{self, Role};
+use super::ssh;
 use super::suggest;
 use super::versions::{self, Version};
 use super::waiver::{self, Waivers};
@@ -190,6 +191,7 @@ impl Site {
                     .hint(suggest::among(operator, self.hosts.keys().map(String::as_str))),
             );
         }
+        ssh::check(&self.config.ssh, &self.hosts, &self.groups, problems);
         for placement in self.config.layers.iter().flat_map(|layer| &layer.place) {
             if !self.groups.contains_key(&placement.group) && !self.groups.is_empty() {
                 problems.push(groups::unknown_group(

@@ -13,6 +13,7 @@ pub mod groups;
 pub mod inventory;
 pub mod notify;
 pub mod role;
+pub mod ssh;
 pub mod suggest;
 pub mod tree;
 pub mod vars;

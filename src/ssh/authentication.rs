@@ -3,16 +3,18 @@
 //!
 //! Hardened servers allow three attempts: a key is tried once, and only keys that can sign.
 
-use super::connection::HostKeyCheck;
+use super::connection::{HostKeyCheck, seconds_now};
 use super::error::ConnectError;
-use super::target::{ConnectOptions, Target};
+use super::known_hosts::jiff_text;
+use super::target::{ConnectOptions, Keys, Target};
 use russh::client::{AuthResult, Handle};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::HashAlg;
-use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream;
 
@@ -20,12 +22,17 @@ use tokio::net::UnixStream;
 enum Candidate {
     File { label: String, key: Arc<PrivateKey> },
     Agent { label: String, key: PublicKey },
+    Certificate { label: String, key: Arc<PrivateKey>, certificate: Box<Certificate> },
+    AgentCertificate { label: String, certificate: Box<Certificate> },
 }
 
 impl Candidate {
     fn label(&self) -> &str {
         match self {
-            Self::File { label, .. } | Self::Agent { label, .. } => label,
+            Self::File { label, .. }
+            | Self::Agent { label, .. }
+            | Self::Certificate { label, .. }
+            | Self::AgentCertificate { label, .. } => label,
         }
     }
 }
@@ -36,7 +43,14 @@ pub(super) async fn authenticate(
     options: &ConnectOptions,
 ) -> Result<(), ConnectError> {
     let mut skipped = Vec::new();
-    let mut agent = match &options.agent_socket {
+    let everywhere = Keys {
+        identities: options.identities.clone(),
+        certificates: Vec::new(),
+        agent_socket: options.agent_socket.clone(),
+        only: false,
+    };
+    let keys = target.keys.as_ref().unwrap_or(&everywhere);
+    let mut agent = match &keys.agent_socket {
         None => None,
         Some(socket) => match AgentClient::connect_uds(socket).await {
             Ok(agent) => Some(agent),
@@ -46,7 +60,7 @@ pub(super) async fn authenticate(
             }
         },
     };
-    let candidates = candidates(options, agent.as_mut(), &mut skipped).await;
+    let candidates = candidates(keys, agent.as_mut(), &mut skipped).await;
     let mut tried = Vec::new();
     for candidate in candidates {
         tried.push(candidate.label().to_owned());
@@ -83,26 +97,49 @@ fn note(tried: &mut [String], reason: &str) {
 }
 
 async fn candidates(
-    options: &ConnectOptions,
+    keys: &Keys,
     agent: Option<&mut AgentClient<UnixStream>>,
     skipped: &mut Vec<String>,
 ) -> Vec<Candidate> {
     let mut held: Vec<(PublicKey, String)> = Vec::new();
+    let mut held_certificates: Vec<(Certificate, String)> = Vec::new();
     if let Some(agent) = agent {
         match agent.request_identities().await {
             Ok(identities) => {
-                held.extend(identities.into_iter().filter_map(|identity| match identity {
-                    AgentIdentity::PublicKey { key, comment } => Some((key, comment)),
-                    AgentIdentity::Certificate { .. } => None,
-                }))
+                for identity in identities {
+                    match identity {
+                        AgentIdentity::PublicKey { key, comment } => held.push((key, comment)),
+                        AgentIdentity::Certificate { certificate, comment } => {
+                            held_certificates.push((certificate, comment));
+                        }
+                    }
+                }
             }
             Err(error) => skipped.push(format!("ssh-agent ({error})")),
         }
     }
     let mut found = Vec::new();
-    for path in &options.identities {
+    for (certificate, comment) in held_certificates {
+        let label = format!("certificate {} of ssh-agent ({comment})", certificate.key_id());
+        match login_fault(&certificate) {
+            Some(fault) => skipped.push(format!("{label} ({fault})")),
+            None => found
+                .push(Candidate::AgentCertificate { label, certificate: Box::new(certificate) }),
+        }
+    }
+    for path in &keys.identities {
         let key = match load(path) {
-            Ok(None) => continue,
+            // The agent may hold a key of which only the public half is here.
+            Ok(None) => {
+                if let Some(at) = public_half(path).and_then(|half| {
+                    held.iter().position(|(held, _)| held.key_data() == half.key_data())
+                }) {
+                    let (key, _) = held.remove(at);
+                    let label = format!("{} {} through ssh-agent", key.algorithm(), path.display());
+                    found.push(Candidate::Agent { label, key });
+                }
+                continue;
+            }
             Ok(Some(key)) => key,
             Err(reason) => {
                 skipped.push(format!("{} ({reason})", path.display()));
@@ -112,6 +149,14 @@ async fn candidates(
         let at = held.iter().position(|(held, _)| held.key_data() == key.public_key().key_data());
         let from_agent = at.map(|at| held.remove(at));
         let label = format!("{} {}", key.algorithm(), path.display());
+        if !key.is_encrypted() {
+            for (certificate, at) in certificates_of(path, &key, &keys.certificates, skipped) {
+                let key = Arc::new(key.clone());
+                let certificate = Box::new(certificate);
+                let label = format!("certificate {}", at.display());
+                found.push(Candidate::Certificate { label, key, certificate });
+            }
+        }
         match from_agent {
             _ if !key.is_encrypted() => found.push(Candidate::File { label, key: Arc::new(key) }),
             Some((key, _)) => {
@@ -122,13 +167,76 @@ async fn candidates(
             }
         }
     }
-    for (key, comment) in held {
+    for (key, comment) in held.into_iter().filter(|_| !keys.only) {
         found.push(Candidate::Agent {
             label: format!("{} {comment} of ssh-agent", key.algorithm()),
             key,
         });
     }
     found
+}
+
+/// The certificates for a key: beside it as `<key>-cert.pub`, and among those that are named.
+fn certificates_of(
+    path: &Path,
+    key: &PrivateKey,
+    named: &[PathBuf],
+    skipped: &mut Vec<String>,
+) -> Vec<(Certificate, PathBuf)> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push("-cert.pub");
+    let mut found: Vec<(Certificate, PathBuf)> = Vec::new();
+    for path in std::iter::once(&PathBuf::from(beside)).chain(named) {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => {
+                skipped.push(format!("{} ({error})", path.display()));
+                continue;
+            }
+        };
+        let certificate = match Certificate::from_openssh(text.trim()) {
+            Ok(certificate) => certificate,
+            Err(error) => {
+                skipped.push(format!("{} ({error})", path.display()));
+                continue;
+            }
+        };
+        // Another key's certificate is that key's business.
+        if certificate.public_key() != key.public_key().key_data()
+            || found.iter().any(|(other, _)| *other == certificate)
+        {
+            continue;
+        }
+        match login_fault(&certificate) {
+            Some(fault) => skipped.push(format!("{} ({fault})", path.display())),
+            None => found.push((certificate, path.clone())),
+        }
+    }
+    found
+}
+
+/// Why a certificate is of no use for a login: offering it would cost one of few attempts.
+fn login_fault(certificate: &Certificate) -> Option<String> {
+    let now = seconds_now();
+    if certificate.cert_type() != CertType::User {
+        return Some("a certificate for hosts, not for logins".into());
+    }
+    if now < certificate.valid_after() {
+        return Some("not valid yet; compare the clocks".into());
+    }
+    (now >= certificate.valid_before()).then(|| match jiff_text(certificate.valid_before()) {
+        Some(when) => format!("expired at {when}"),
+        None => "expired".into(),
+    })
+}
+
+/// The public key beside a key file that is not there, or in the file that was named.
+fn public_half(path: &Path) -> Option<PublicKey> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".pub");
+    let text = std::fs::read_to_string(beside).ok()?;
+    PublicKey::from_openssh(text.trim()).ok()
 }
 
 /// Reads a key file; `None` when there is none.
@@ -163,6 +271,8 @@ async fn attempt(
     let is_rsa = match candidate {
         Candidate::File { key, .. } => key.algorithm().is_rsa(),
         Candidate::Agent { key, .. } => key.algorithm().is_rsa(),
+        Candidate::Certificate { certificate, .. }
+        | Candidate::AgentCertificate { certificate, .. } => certificate.algorithm().is_rsa(),
     };
     let hash = if is_rsa {
         // A server that does not say gets SHA-512, never SHA-1.
@@ -181,6 +291,16 @@ async fn attempt(
             .authenticate_publickey_with(user, key.clone(), hash, agent)
             .await
             .map_err(|error| error.to_string()),
-        (Candidate::Agent { .. }, None) => Err("the ssh-agent is gone".into()),
+        (Candidate::Certificate { key, certificate, .. }, _) => handle
+            .authenticate_openssh_cert(user, Arc::clone(key), certificate.as_ref().clone())
+            .await
+            .map_err(|error| error.to_string()),
+        (Candidate::AgentCertificate { certificate, .. }, Some(agent)) => handle
+            .authenticate_certificate_with(user, certificate.as_ref().clone(), hash, agent)
+            .await
+            .map_err(|error| error.to_string()),
+        (Candidate::Agent { .. } | Candidate::AgentCertificate { .. }, None) => {
+            Err("the ssh-agent is gone".into())
+        }
     }
 }

@@ -48,6 +48,56 @@ pub enum ConnectError {
         /// Why.
         reason: String,
     },
+    /// The server closed every connection before its identification.
+    #[error("{host}: {address} closed the connection before its identification, {attempts} times in {:.1} s{}", after.as_secs_f64(), said_text(said))]
+    TurnedAway {
+        /// The host's name.
+        host: String,
+        /// Where.
+        address: SocketAddr,
+        /// How often it was tried.
+        attempts: u32,
+        /// For how long.
+        after: Duration,
+        /// What the server said instead.
+        said: String,
+    },
+    /// The way to the host ends at its jump host.
+    #[error("{host}: its jump host {jump} cannot be used: {}", without_name(cause))]
+    Jump {
+        /// The host's name.
+        host: String,
+        /// The jump host.
+        jump: String,
+        /// Why.
+        cause: Box<ConnectError>,
+    },
+    /// The jump host forwards no connections to this host.
+    #[error("{host}: the jump host {jump} forbids connections to {address}")]
+    ForwardingForbidden {
+        /// The host's name.
+        host: String,
+        /// Where to.
+        address: SocketAddr,
+        /// The jump host.
+        jump: String,
+    },
+    /// The operator's ssh config does not tell the way.
+    #[error("{host}: the ssh config does not tell the way: {reason}")]
+    ClientConfig {
+        /// The host's name.
+        host: String,
+        /// Why.
+        reason: String,
+    },
+    /// A jump host's name has no address.
+    #[error("{host}: no address is found for this name: {reason}")]
+    Unresolved {
+        /// The jump host.
+        host: String,
+        /// Why.
+        reason: String,
+    },
     /// No key is pinned for this host.
     #[error("{host}: the host key of {address} is not known: {algorithm} {fingerprint}")]
     HostKeyUnknown {
@@ -94,6 +144,18 @@ pub enum ConnectError {
         /// The line.
         line: usize,
     },
+    /// The host's certificate is of a known authority and does not vouch for it.
+    #[error("{host}: the host certificate of {address} (key {fingerprint}) is refused: {reason}")]
+    HostCertificate {
+        /// The host's name.
+        host: String,
+        /// Where.
+        address: SocketAddr,
+        /// SHA-256 fingerprint of the key in it.
+        fingerprint: String,
+        /// Why.
+        reason: String,
+    },
     /// known_hosts cannot be used as it is.
     #[error("{host}: {} cannot be used: {reason}", known_hosts.display())]
     KnownHosts {
@@ -117,6 +179,36 @@ pub enum ConnectError {
         tried: Vec<String>,
         /// What could not be tried, and why.
         skipped: Vec<String>,
+    },
+    /// `sudo` did not take the password, here or on the host that was asked first.
+    #[error("{host}: {}", wrong_password(user, refused_by.as_deref()))]
+    SudoPassword {
+        /// The host's name.
+        host: String,
+        /// The login.
+        user: String,
+        /// The host that refused it, where it was another one; this one was not asked then.
+        refused_by: Option<String>,
+    },
+    /// The login's password was not taken.
+    #[error("{host}: the password of {user} did not log in: {reason}")]
+    Password {
+        /// The host's name.
+        host: String,
+        /// The login.
+        user: String,
+        /// Why.
+        reason: String,
+    },
+    /// A key could not be put into `authorized_keys`.
+    #[error("{host}: the key could not be put into authorized_keys of {user}: {reason}")]
+    Enrol {
+        /// The host's name.
+        host: String,
+        /// The login.
+        user: String,
+        /// What the host said.
+        reason: String,
     },
     /// This program carries no agent for the host.
     #[error("{host}: this program carries no agent for {architecture}")]
@@ -147,6 +239,22 @@ impl ConnectError {
                 "is the host up, is its address in inventory/servers.tsv right, and does a firewall on the way let this host in?".into()
             }
             Self::Protocol { .. } => return None,
+            Self::TurnedAway { .. } => {
+                "its sshd turns connections away: MaxStartups counts logins that are under way, PerSourcePenalties (OpenSSH 9.8 and later) shuts an address out after failed ones; its log says which (journalctl -u ssh). Raise MaxStartups, name this host in PerSourcePenaltyExemptList, or lower `handshakes` under [ssh] in strata.toml".into()
+            }
+            Self::Jump { cause, .. } => match cause.as_ref() {
+                Self::HostKeyUnknown { .. } => "compare the fingerprint with the jump host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its console), then run `strata hosts trust --jump`".into(),
+                cause => return cause.hint(),
+            },
+            Self::ForwardingForbidden { .. } => {
+                "its sshd needs `AllowTcpForwarding yes` (or `local`) and a `PermitOpen` that names this address, and the key's line in authorized_keys no `restrict` without `port-forwarding`".into()
+            }
+            Self::ClientConfig { .. } => {
+                "`config` under [ssh] in strata.toml names the file; without it strata uses the site's own settings alone".into()
+            }
+            Self::Unresolved { .. } => {
+                "names of jump hosts are resolved on the operator host; an address or the name of a host of the inventory needs no name service".into()
+            }
             Self::HostKeyUnknown { host, .. } => format!(
                 "compare the fingerprint with the host's own (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub on its console), then run `strata hosts trust {host}`"
             ),
@@ -155,6 +263,9 @@ impl ConnectError {
             ),
             Self::HostKeyRevoked { .. } => {
                 "the key was withdrawn on purpose; give the host a new one before anything is sent to it".into()
+            }
+            Self::HostCertificate { .. } => {
+                "have the host's key signed anew with this name or address among its principals (ssh-keygen -s CA -h -n NAME,ADDRESS)".into()
             }
             Self::KnownHosts { .. } => "correct or remove the line".into(),
             Self::Authentication { user, skipped, .. } => {
@@ -167,8 +278,28 @@ impl ConnectError {
             Self::Architecture { .. } => {
                 "build strata on that architecture, or give its build STRATA_EXTRA_AGENTS with an agent for it".into()
             }
+            Self::Password { reason, .. } if reason.contains("takes no passwords") => {
+                "put the key there through the provider's console or its image".into()
+            }
+            Self::Password { .. } => "run again with the right one; it was given once".into(),
+            Self::Enrol { .. } => {
+                "the login needs a home directory that it can write to, and a shell that runs commands".into()
+            }
+            Self::SudoPassword { refused_by: None, .. } => {
+                "it was given once and to no other host before it was right on one; a wrong one counts as an attempt where accounts are locked".into()
+            }
+            Self::SudoPassword { .. } => "run again with the right one".into(),
+            Self::AgentStart { reason, .. } if reason.contains("must have a tty") => {
+                "sudo wants a terminal there: take `requiretty` out of its sudoers for this login".into()
+            }
+            Self::AgentStart { reason, .. } if reason.contains("not in the sudoers") => {
+                "the login may not use sudo there: let it in sudoers, or use root".into()
+            }
+            Self::AgentStart { reason, .. } if reason.contains("sudo: ") && reason.contains("not found") => {
+                "the login is not root and there is no sudo: install it, or use root".into()
+            }
             Self::AgentStart { reason, .. } if reason.contains("sudo") => {
-                "the login needs sudo without a password (NOPASSWD), or use root".into()
+                "the login needs sudo without a password (NOPASSWD), or give its password: --ask-sudo-password, or sudo_password under [ssh] in strata.toml".into()
             }
             Self::AgentStart { .. } => {
                 "the login's shell must run commands, and one of /var/lib, /opt, /root or /run must be writable and allow programs".into()
@@ -176,13 +307,49 @@ impl ConnectError {
         })
     }
 
-    /// True when the host is not proved to be the one that was pinned.
-    pub const fn is_identity(&self) -> bool {
-        matches!(
-            self,
-            Self::HostKeyUnknown { .. } | Self::HostKeyChanged { .. } | Self::HostKeyRevoked { .. }
-        )
+    /// True when the host, or a jump host before it, is not proved to be the one that was pinned.
+    pub fn is_identity(&self) -> bool {
+        match self {
+            Self::HostKeyUnknown { .. }
+            | Self::HostKeyChanged { .. }
+            | Self::HostKeyRevoked { .. }
+            | Self::HostCertificate { .. } => true,
+            Self::Jump { cause, .. } => cause.is_identity(),
+            _ => false,
+        }
     }
+
+    /// True when trying again leads to the same end, and may do harm: an identity that is not as
+    /// pinned, a refused login, a host that no agent fits.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Jump { cause, .. } => cause.is_final(),
+            Self::KnownHosts { .. }
+            | Self::ClientConfig { .. }
+            | Self::Authentication { .. }
+            | Self::SudoPassword { .. }
+            | Self::Password { .. }
+            | Self::Architecture { .. } => true,
+            other => other.is_identity(),
+        }
+    }
+}
+
+fn wrong_password(user: &str, refused_by: Option<&str>) -> String {
+    match refused_by {
+        None => format!("sudo did not take the password of {user}"),
+        Some(other) => format!("the password was wrong on {other}, so it was not tried here"),
+    }
+}
+
+fn said_text(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(", and said: {said}") }
+}
+
+/// The text of an error without the name of the host that it begins with.
+fn without_name(error: &ConnectError) -> String {
+    let text = error.to_string();
+    text.split_once(": ").map_or(text.clone(), |(_, rest)| rest.to_owned())
 }
 
 fn list(items: &[String]) -> String {

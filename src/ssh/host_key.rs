@@ -1,6 +1,7 @@
 //! Looking at the keys that a host presents, for an operator to pin.
 
-use super::connection::{HOST_KEYS, Presented, Trust, handshake};
+use super::connection::{HOST_KEYS, HostKeys, Presented, Trust};
+use super::dial::handshake;
 use super::error::ConnectError;
 use super::target::{ConnectOptions, Target};
 use russh::keys::ssh_key::{Algorithm, HashAlg};
@@ -34,7 +35,7 @@ pub async fn scan_host_keys(
             continue;
         }
         let presented = Presented::default();
-        let wanted = vec![algorithm.clone()];
+        let wanted = HostKeys { plain: vec![algorithm.clone()], certificates: false };
         let outcome = handshake(target, options, wanted, Trust::Look, Arc::clone(&presented)).await;
         let presented = presented.lock().unwrap_or_else(PoisonError::into_inner).take();
         match (presented, outcome) {

@@ -4,8 +4,10 @@
 //! a line for this host that cannot be read is an error, and an unreadable file is never an empty
 //! one.
 
+mod certificate;
 mod change;
 
+pub(super) use certificate::jiff_text;
 pub use change::{Added, append_known_host, replace_known_host};
 
 use base64::Engine as _;
@@ -76,6 +78,11 @@ pub enum HostKeyVerdict {
         pinned: Vec<String>,
         /// The first line that pins a key for this host.
         line: usize,
+    },
+    /// It comes with a certificate of a known authority, which does not vouch for this host.
+    BadCertificate {
+        /// Why.
+        reason: String,
     },
     /// The key is revoked on this line.
     Revoked {

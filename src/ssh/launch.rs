@@ -5,6 +5,7 @@ use super::connection::HostKeyCheck;
 use super::error::ConnectError;
 use super::launch_command::{Existing, FAILED, WANTS, launch_command};
 use super::link::{self, LinkEvent, LinkReader, LinkWriter};
+use super::sudo::{Elevation, Next, Talk};
 use super::target::{ConnectOptions, Target};
 use crate::wire::{FrameDecoder, PreambleScan, PreambleScanner};
 use russh::client::Handle;
@@ -41,11 +42,12 @@ pub(super) async fn over_ssh(
     let deadline = Instant::now() + options.start_timeout;
     let failed = |reason: String| ConnectError::AgentStart { host: target.name.clone(), reason };
     let mut last = String::new();
+    let elevation = Elevation::of(&target.user, options.sudo.is_some());
     for existing in [Existing::Use, Existing::Replace] {
         let digests: Vec<&str> = agent_binary::list().iter().map(|agent| agent.sha256).collect();
-        let root = target.user == "root";
-        let command =
-            launch_command(&options.agent_directories, &digests, existing, root).map_err(failed)?;
+        let command = launch_command(&options.agent_directories, &digests, existing, &elevation)
+            .map_err(failed)?;
+        let talk = Talk::new(&target.name, &elevation, options.sudo.as_ref());
         let attempt = async {
             let channel = open_channel(handle, target).await.map_err(Attempt::Fatal)?;
             channel
@@ -53,7 +55,7 @@ pub(super) async fn over_ssh(
                 .await
                 .map_err(|error| Attempt::Ended(error.to_string()))?;
             let (reader, writer) = channel.split();
-            boot(target, LinkReader::Ssh(reader), Box::pin(writer.make_writer())).await
+            boot(target, LinkReader::Ssh(reader), Box::pin(writer.make_writer()), talk).await
         };
         match timeout_at(deadline, attempt).await {
             Err(_) => {
@@ -93,11 +95,12 @@ async fn open_channel(
     }
 }
 
-/// Listens until the preamble, uploading the agent when the host asks for it.
+/// Listens until the preamble, answering sudo and uploading the agent when the host asks for it.
 async fn boot(
     target: &Target,
     mut reader: LinkReader,
     mut writer: LinkWriter,
+    mut talk: Talk<'_>,
 ) -> Result<Launched, Attempt> {
     let mut scanner = PreambleScanner::default();
     let mut errors = Vec::new();
@@ -121,6 +124,7 @@ async fn boot(
         match event {
             LinkEvent::Data(bytes) => match scanner.push(&bytes) {
                 PreambleScan::Found(rest) => {
+                    talk.passed();
                     let mut decoder = FrameDecoder::default();
                     decoder.push(&rest);
                     return Ok(Launched { reader, writer, decoder });
@@ -133,6 +137,7 @@ async fn boot(
                 }
                 PreambleScan::NotYet if upload.is_none() => {
                     if let Some(architecture) = line_after(scanner.foreign(), WANTS) {
+                        talk.passed();
                         tracing::info!(host = %target.name, architecture, "the agent is uploaded");
                         let bytes = upload_bytes(target, &architecture);
                         upload = Some(bytes.map_err(|error| Attempt::Fatal(*error))?);
@@ -142,16 +147,31 @@ async fn boot(
             },
             LinkEvent::Stderr(bytes) => {
                 errors.extend_from_slice(&bytes);
-                errors.truncate(KEPT_TEXT);
+                match talk.heard(&errors).await {
+                    Next::Wait => {}
+                    Next::Wrong(on) => return Err(wrong_password(target, on)),
+                    Next::Answer(line) => {
+                        let written = writer.write_all(line.expose().as_bytes()).await;
+                        if written.is_ok() {
+                            // The end of the program will say why it could not be.
+                            writer.flush().await.ok();
+                        }
+                    }
+                }
+                // A prompt may be cut in two, and everything behind the limit is of no interest.
+                errors.truncate(HEARD_TEXT);
             }
             LinkEvent::Exit(how) => ended = how,
             LinkEvent::Closed => break,
         }
     }
+    if let Next::Wrong(on) = talk.ended(&errors) {
+        return Err(wrong_password(target, on));
+    }
     let reason = line_after(scanner.foreign(), FAILED)
         .unwrap_or_else(|| printed(&ended, scanner.foreign(), &errors));
-    // After an upload a second one would end the same way.
-    if upload.is_some() {
+    // After an upload a second one would end the same way, and a password is given once.
+    if upload.is_some() || talk.answered() {
         let host = target.name.clone();
         return Err(Attempt::Fatal(ConnectError::AgentStart { host, reason }));
     }
@@ -160,6 +180,18 @@ async fn boot(
 
 /// Bytes of foreign output that an error shows.
 const KEPT_TEXT: usize = 2000;
+
+/// Bytes of error output in which sudo's prompt is looked for: lectures are long.
+const HEARD_TEXT: usize = 64 * 1024;
+
+/// sudo did not take the password, here or on the host that was asked first.
+fn wrong_password(target: &Target, on: Option<String>) -> Attempt {
+    Attempt::Fatal(ConnectError::SudoPassword {
+        host: target.name.clone(),
+        user: target.user.clone(),
+        refused_by: on,
+    })
+}
 
 fn printed(ended: &str, output: &[u8], errors: &[u8]) -> String {
     let ended = if ended.is_empty() { "the channel was closed" } else { ended };
@@ -229,7 +261,8 @@ pub(super) async fn locally(
         let (reader, writer) =
             link::local(child).ok_or_else(|| failed("its pipes are missing".into()))?;
         let deadline = Instant::now() + options.start_timeout;
-        return match timeout_at(deadline, boot(target, reader, writer)).await {
+        let talk = Talk::new(&target.name, &Elevation::None, None);
+        return match timeout_at(deadline, boot(target, reader, writer, talk)).await {
             Ok(Ok(launched)) => Ok(launched),
             Ok(Err(Attempt::Fatal(error))) => Err(error),
             Ok(Err(Attempt::Ended(reason))) => Err(failed(reason)),

@@ -10,6 +10,8 @@
 //! mounts are found by trying) and starts it. Data is first written to the *last* directory of the
 //! list, which is in memory, so that a full disk does not keep the agent out.
 
+use super::sudo::Elevation;
+
 /// The word before the architecture when the host has no agent.
 pub(super) const WANTS: &str = "strata-wants ";
 /// The word before the reason when the upload failed.
@@ -24,7 +26,7 @@ pub(super) enum Existing {
     Replace,
 }
 
-/// The command line. Other users than root go through `sudo -n`.
+/// The command line. Other users than root go through `sudo`.
 ///
 /// # Errors
 /// When a directory or digest has other characters than it may have.
@@ -32,7 +34,7 @@ pub(super) fn launch_command(
     directories: &[String],
     digests: &[&str],
     existing: Existing,
-    root: bool,
+    elevation: &Elevation,
 ) -> Result<String, String> {
     let harmless = |word: &str| {
         !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
@@ -82,8 +84,7 @@ pub(super) fn launch_command(
          then rm -f $t; find $a -name \"strata-agent-*\" -mtime +30 -exec rm -f {{}} + 2>/dev/null; exec $f serve --digest $h; fi; \
          rm -f $u; done; rm -f $t; echo {FAILED}it runs from no directory of {forwards}; exit 1"
     );
-    let shell = format!("/bin/sh -c '{script}'");
-    Ok(if root { format!("exec {shell}") } else { format!("exec sudo -n {shell}") })
+    Ok(format!("exec {}/bin/sh -c '{script}'", elevation.words()))
 }
 
 #[cfg(test)]
@@ -94,24 +95,31 @@ mod tests {
     fn nothing_in_the_command_means_more_than_itself_in_any_shell() {
         let directories = ["/var/lib/strata".to_owned(), "/run/strata".to_owned()];
         for existing in [Existing::Use, Existing::Replace] {
-            let command = launch_command(&directories, &["abc123"], existing, true).unwrap();
+            let command =
+                launch_command(&directories, &["abc123"], existing, &Elevation::None).unwrap();
             let inner =
                 command.strip_prefix("exec /bin/sh -c '").unwrap().strip_suffix('\'').unwrap();
             assert!(!inner.contains(['\'', '\\', '!', '\n', '`']), "{inner}");
             assert!(command.len() < 4096);
         }
-        let sudo = launch_command(&directories, &["abc123"], Existing::Use, false).unwrap();
-        assert!(sudo.starts_with("exec sudo -n /bin/sh -c '"));
+        let launch = |elevation| {
+            launch_command(&directories, &["abc123"], Existing::Use, &elevation).unwrap()
+        };
+        let sudo = launch(Elevation::Sudo);
+        assert!(sudo.starts_with("exec env LC_ALL=C sudo -n /bin/sh -c '"), "{sudo}");
+        let sudo = launch(Elevation::of("ops", true));
+        assert!(sudo.starts_with("exec env LC_ALL=C sudo -S -p strata-sudo-"), "{sudo}");
     }
 
     #[test]
     fn odd_directories_are_refused() {
         for odd in ["relative", "/with space", "/with$dollar", "/with'quote", ""] {
             assert!(
-                launch_command(&[odd.to_owned()], &["abc"], Existing::Use, true).is_err(),
+                launch_command(&[odd.to_owned()], &["abc"], Existing::Use, &Elevation::None)
+                    .is_err(),
                 "{odd}"
             );
         }
-        assert!(launch_command(&[], &["abc"], Existing::Use, true).is_err());
+        assert!(launch_command(&[], &["abc"], Existing::Use, &Elevation::None).is_err());
     }
 }

@@ -246,6 +246,11 @@ impl AgentSession {
         }
     }
 
+    /// True once the connection or the agent is gone.
+    pub fn is_lost(&self) -> bool {
+        self.router.is_over()
+    }
+
     /// Waits until the connection or the agent is gone, and says why.
     pub async fn lost(&self) -> SessionError {
         self.router.wait_for_end().await;

@@ -1,5 +1,8 @@
 //! Where to connect and how.
 
+use super::jump::Jumps;
+use super::ramp::Ramp;
+use super::sudo::SudoPassword;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +16,40 @@ pub enum Transport {
     Local,
 }
 
+/// What a login is proved with, where it is not what the whole run uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Keys {
+    /// Private key files, in order of preference. Missing files are skipped.
+    pub identities: Vec<PathBuf>,
+    /// Certificates for these keys, beside those that stand next to a key file.
+    pub certificates: Vec<PathBuf>,
+    /// The socket of an ssh-agent; `None` uses none.
+    pub agent_socket: Option<PathBuf>,
+    /// True when keys of the ssh-agent that are in no file named here are not offered.
+    pub only: bool,
+}
+
+/// A host that connections to other hosts lead through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Hop {
+    /// What the operator calls it; used in messages and to find its key in known_hosts.
+    pub name: String,
+    /// Its address, or a name that the operator host resolves.
+    pub host: String,
+    /// The port of its SSH server.
+    pub port: u16,
+    /// The login. It needs no rights but that of forwarding connections.
+    pub user: String,
+    /// What the login is proved with; `None`: as everywhere in this run.
+    pub keys: Option<Keys>,
+}
+
+impl std::fmt::Display for Hop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}:{}", self.user, self.name, self.port)
+    }
+}
+
 /// One host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -20,10 +57,14 @@ pub struct Target {
     pub name: String,
     /// The address and port of its SSH server. Nothing is resolved.
     pub address: SocketAddr,
-    /// The login. Anyone but `root` needs `sudo` without a password.
+    /// The login. Anyone but `root` needs `sudo`.
     pub user: String,
     /// How it is reached.
     pub transport: Transport,
+    /// The hosts that the connection leads through, the first one first.
+    pub jump: Vec<Hop>,
+    /// What the login is proved with; `None`: as everywhere in this run.
+    pub keys: Option<Keys>,
 }
 
 impl Target {
@@ -48,6 +89,8 @@ impl Target {
             address: SocketAddr::new(address, 22),
             user: "root".into(),
             transport: Transport::Ssh,
+            jump: Vec::new(),
+            keys: None,
         }
     }
 }
@@ -55,7 +98,8 @@ impl Target {
 /// How connections are made; the same for all hosts of a run.
 #[derive(Debug, Clone)]
 pub struct ConnectOptions {
-    /// Limit for the TCP connection and the key exchange together.
+    /// Limit for the TCP connection and the key exchange together, all attempts at a server that
+    /// turns connections away included.
     pub connect_timeout: Duration,
     /// Limit for the authentication, all keys together.
     pub auth_timeout: Duration,
@@ -68,8 +112,14 @@ pub struct ConnectOptions {
     pub identities: Vec<PathBuf>,
     /// The socket of an ssh-agent; `None` uses none.
     pub agent_socket: Option<PathBuf>,
+    /// What `sudo` is told where it asks; `None`: it must not ask.
+    pub sudo: Option<SudoPassword>,
     /// The pinned host keys.
     pub known_hosts: PathBuf,
+    /// How many handshakes are under way at the same time.
+    pub ramp: Ramp,
+    /// Connections to jump hosts, shared by everything behind them.
+    pub jumps: Jumps,
     /// Directories on the host for the agent's file, in order of preference. Each must have a
     /// parent that only root can write. Letters, digits and `/._-` only.
     pub agent_directories: Vec<String>,
@@ -86,7 +136,10 @@ impl ConnectOptions {
             keepalive: Duration::from_secs(10),
             identities: identities.iter().map(|name| home.join(".ssh").join(name)).collect(),
             agent_socket: None,
+            sudo: None,
             known_hosts,
+            ramp: Ramp::default(),
+            jumps: Jumps::default(),
             agent_directories: ["/var/lib/strata", "/opt/strata", "/root/.strata", "/run/strata"]
                 .map(String::from)
                 .to_vec(),

@@ -21,10 +21,11 @@ pub const EXEC_WINDOW: u32 = 1024 * 1024;
 pub const CHUNK: usize = 32 * 1024;
 
 /// Milliseconds between two [`ToAgent::Alive`].
-pub const ALIVE_EVERY_MS: u32 = 15_000;
+pub const ALIVE_EVERY_MS: u32 = 5_000;
 
-/// Milliseconds of silence after which the agent takes the link for broken.
-pub const SILENCE_LIMIT_MS: u32 = 90_000;
+/// Milliseconds of silence after which the agent takes the link for broken: a little more than the
+/// controller takes to find out itself, so that the host is free when it comes back.
+pub const SILENCE_LIMIT_MS: u32 = 45_000;
 
 /// What the agent prints before its first frame. A login shell may print a banner first, so the
 /// controller looks for these bytes; the zero and 0xFF bytes appear in no text.

@@ -8,7 +8,12 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+mod certificates;
+mod enrol;
+mod jump;
+mod ramp;
 mod sshd;
+mod sudo;
 
 use sshd::{Setup, Sshd, run};
 use std::os::unix::fs::MetadataExt;
@@ -21,12 +26,12 @@ use strata::ssh::{
 use strata::wire::{ExecOutcome, ExecSpec, LockHolder};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn command(argv: &[&str]) -> ExecSpec {
+pub(crate) fn command(argv: &[&str]) -> ExecSpec {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
     ExecSpec { argv, stdin: Vec::new(), env: Vec::new(), user: None, timeout_ms: 20_000 }
 }
 
-async fn works(session: &AgentSession) {
+pub(crate) async fn works(session: &AgentSession) {
     let result = session.exec(command(&["echo", "hello"])).await.unwrap();
     assert_eq!((result.success(), result.stdout.as_slice()), (true, &b"hello\n"[..]));
 }

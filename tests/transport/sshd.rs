@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use strata::ssh::{ConnectOptions, Target, Transport, append_known_host, scan_host_keys};
 
@@ -22,11 +23,28 @@ pub struct Setup<'a> {
     pub bashrc: &'a str,
     /// Mounts the first agent directory with `noexec`.
     pub noexec: bool,
+    /// What `/etc/sudoers` says; the login is then `ops`, whose password is [`PASSWORD`].
+    pub sudoers: Option<&'a str>,
+    /// The server has a certificate of an authority, which also vouches for logins.
+    pub certified: bool,
 }
+
+/// The password of `ops`.
+pub const PASSWORD: &str = "correct horse 7";
+
+/// The same as `/etc/shadow` has it.
+const HASHED: &str = "$6$strata$YKNT2QSx87MvY05rwug4iAS6ldenFz6d4klCJyXNu8o7rlq1Fyqefbr7U7gmnzbElZggv/fDIdA2cuuuNBDH6.";
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { shell: "/bin/bash", config: "", bashrc: "", noexec: false }
+        Self {
+            shell: "/bin/bash",
+            config: "",
+            bashrc: "",
+            noexec: false,
+            sudoers: None,
+            certified: false,
+        }
     }
 }
 
@@ -44,6 +62,14 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// One RSA key for all servers of a test program: making one takes long.
+static RSA: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let file = text_of(&directory.path().join("host_rsa"));
+    run("ssh-keygen", &["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", &file]);
+    directory
+});
+
 impl Sshd {
     pub fn start(setup: Setup<'_>) -> Self {
         assert!(rustix::process::geteuid().is_root(), "these tests need root");
@@ -53,11 +79,9 @@ impl Sshd {
             "/usr/bin/ssh-agent",
             "/usr/bin/fish",
             "/usr/bin/tcsh",
+            "/usr/bin/sudo",
         ] {
-            assert!(
-                Path::new(program).exists(),
-                "{program} is missing: apt-get install openssh-server fish tcsh"
-            );
+            assert!(Path::new(program).exists(), "{program} is missing: sh tests/prepare");
         }
         std::fs::create_dir_all("/run/sshd").unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -67,22 +91,51 @@ impl Sshd {
             std::fs::create_dir(at(name)).unwrap();
         }
         run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &text("host_ed25519")]);
-        run("ssh-keygen", &["-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", &text("host_rsa")]);
+        for name in ["host_rsa", "host_rsa.pub"] {
+            std::fs::copy(RSA.path().join(name), at(name)).unwrap();
+        }
         run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &text("home/.ssh/id_ed25519")]);
         std::fs::copy(at("home/.ssh/id_ed25519.pub"), at("authorized_keys")).unwrap();
+        let mut certificates = String::new();
+        if setup.certified {
+            run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &text("ca")]);
+            let key = text("host_ed25519.pub");
+            run("ssh-keygen", &["-q", "-s", &text("ca"), "-I", "h", "-h", "-n", "nobody", &key]);
+            certificates = format!(
+                "HostCertificate {}\nTrustedUserCAKeys {}\n",
+                text("host_ed25519-cert.pub"),
+                text("ca.pub")
+            );
+        }
         std::fs::write(at("home/.bashrc"), setup.bashrc).unwrap();
-        std::fs::write(at("passwd"), format!("root:x:0:0:root:{}:{}\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n", text("home"), setup.shell)).unwrap();
-        std::fs::write(at("shadow"), "root:*:19000:0:99999:7:::\nsshd:*:19000::::::\n").unwrap();
+        std::fs::write(at("passwd"), format!("root:x:0:0:root:{}:{}\nsshd:x:101:65534::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\nops:x:1500:1500:ops:{}:{}\n", text("home"), setup.shell, text("home"), setup.shell)).unwrap();
+        std::fs::write(
+            at("shadow"),
+            format!(
+                "root:*:19000:0:99999:7:::\nsshd:*:19000::::::\nops:{HASHED}:19000:0:99999:7:::\n"
+            ),
+        )
+        .unwrap();
+        if let Some(sudoers) = setup.sudoers {
+            // Nothing is remembered, so that nothing of this test stays on the machine.
+            let text =
+                format!("Defaults timestamp_timeout=0, lecture=always, !syslog\n{sudoers}\n");
+            std::fs::write(at("sudoers"), text).unwrap();
+            run("chmod", &["440", &text_of(&at("sudoers"))]);
+            run("chmod", &["755", &text_of(directory.path())]);
+        }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
+        // sshd takes the last one of this setting, and the first one of all others.
+        let startups = if setup.config.contains("MaxStartups") { "" } else { "MaxStartups 100\n" };
         let config = format!(
-            "Port {}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\nMaxStartups 100\nLogLevel VERBOSE\n{}\n",
+            "{certificates}{}\nPort {}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n{startups}LogLevel VERBOSE\n",
+            setup.config,
             address.port(),
             text("host_ed25519"),
             text("host_rsa"),
             text("authorized_keys"),
-            setup.config,
         );
         std::fs::write(at("sshd_config"), config).unwrap();
         let noexec = if setup.noexec {
@@ -90,8 +143,12 @@ impl Sshd {
         } else {
             String::new()
         };
+        let sudoers = match setup.sudoers {
+            Some(_) => format!("mount --bind {} /etc/sudoers;", text("sudoers")),
+            None => String::new(),
+        };
         let script = format!(
-            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {noexec} exec /usr/sbin/sshd -D -e -f {}",
+            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {sudoers} {noexec} exec /usr/sbin/sshd -D -e -f {}",
             text("passwd"),
             text("shadow"),
             text("sshd_config"),
@@ -131,7 +188,28 @@ impl Sshd {
             address: self.address,
             user: "root".into(),
             transport: Transport::Ssh,
+            jump: Vec::new(),
+            keys: None,
         }
+    }
+
+    /// The same host, as a login that is not root.
+    pub fn target_of_ops(&self) -> Target {
+        Target { user: "ops".into(), ..self.target() }
+    }
+
+    /// Has the server read its files again, and waits until it listens again.
+    pub fn reload(&self) {
+        run("kill", &["-HUP", &self.child.id().to_string()]);
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.log().matches("Server listening").count() < 2 {
+            assert!(Instant::now() < until, "sshd did not come back: {}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
     }
 
     pub fn options(&self) -> ConnectOptions {
@@ -159,6 +237,10 @@ impl Sshd {
             .map(|entry| entry.path())
             .find(|path| path.to_string_lossy().contains("strata-agent-"))
     }
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
 
 impl Drop for Sshd {
