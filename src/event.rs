@@ -3,9 +3,13 @@
 //! The scheduler and the gates only emit events; the journal, the index, the terminal and the
 //! reports only consume them. A run can be replayed from its journal.
 
+mod audit;
+mod gate;
 mod measurement;
 mod program;
 
+pub use audit::{Audited, Drifted, LastWanted, WaivedDifference};
+pub use gate::{GateVerdict, TestKind, Verdict, Waiving};
 pub use measurement::Measurement;
 pub use program::ProgramEnd;
 
@@ -268,6 +272,9 @@ pub enum EventKind {
         /// What was measured.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         measured: Vec<Measurement>,
+        /// The waivers that cover what was found, where the verdict is waived.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        waived: Vec<Waiving>,
         /// Milliseconds.
         took_ms: u64,
     },
@@ -279,8 +286,19 @@ pub enum EventKind {
         verdict: GateVerdict,
         /// Tests by verdict: pass, fail, not run, not applicable.
         counts: [u32; 4],
+        /// Tests that are red and waived.
+        #[serde(default)]
+        waived: u32,
         /// Milliseconds.
         took_ms: u64,
+    },
+    /// A layer was looked at for what is not as wanted any more.
+    LayerAudited {
+        /// The layer.
+        layer: String,
+        /// What was found.
+        #[serde(flatten)]
+        audited: Audited,
     },
     /// The connection to a host broke in the middle of its work; it is made anew.
     LinkLost {
@@ -394,67 +412,6 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
-}
-
-/// Kinds of gate tests (E7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TestKind {
-    /// Reads only.
-    Diag,
-    /// Injects one fault.
-    Failover,
-    /// Bounded load.
-    Perf,
-}
-
-/// A test's verdict. Not run is red.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// As wanted.
-    Pass,
-    /// Not as wanted.
-    Fail,
-    /// It could not be run.
-    NotRun,
-    /// The site's layers make it meaningless, or a rehearsal excepts it with a reason.
-    NotApplicable,
-}
-
-/// A gate's verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GateVerdict {
-    /// No test failed and none was left out.
-    Green,
-    /// A test failed or could not be run.
-    Red,
-    /// A fault that a test injected could not be healed.
-    NotHealed,
-}
-
-impl TestKind {
-    /// The word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Diag => "diag",
-            Self::Failover => "failover",
-            Self::Perf => "perf",
-        }
-    }
-}
-
-impl Verdict {
-    /// The word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Pass => "pass",
-            Self::Fail => "FAIL",
-            Self::NotRun => "NOT RUN",
-            Self::NotApplicable => "n/a",
-        }
-    }
 }
 
 /// Milliseconds since the epoch.

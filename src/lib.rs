@@ -10,6 +10,8 @@ pub mod resource;
 pub mod wire;
 
 #[cfg(feature = "controller")]
+pub mod backup;
+#[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]
 pub mod cluster;

@@ -207,6 +207,25 @@ cases! {
     gate_unknown_test: |s| { s.replace("roles/base/gate.toml", "\"names\"", "\"name\""); };
     gate_bad_bound: |s| { s.replace("roles/base/gate.toml", "max_skew_ms = 500", "max_skew_ms = \"half a second\""); };
     gate_unknown_group: |s| { s.replace("roles/base/gate.toml", "\"maria\"", "\"mariadb\""); };
+    notify_that_tells_nobody: |s| {
+        s.replace("strata.toml", "[vars]", "[notify]\ncommand = [\"strata-notify\"]\non = [\"drift\", \"red_gate\"]\ntimeout = 0\n\n[vars]");
+    };
+    notify_without_a_command: |s| { s.replace("strata.toml", "[vars]", "[notify]\non = []\n\n[vars]"); };
+    waivers_that_cover_nothing: |s| {
+        let rest = "reason = \"r\"\nuntil = 2999-12-31\nby = \"b\"\n\n";
+        let waiver = |what: &str| format!("[[waiver]]\n{what}\n{rest}");
+        let text: String = [
+            "test = \"clock-sorce\"",
+            "test = \"clock\"\nhost = \"db-09\"",
+            "role = \"bse\"\nstep = \"Time zone\"",
+            "role = \"base\"\nstep = \"Time zne\"",
+            "role = \"site\"\nstep = \"Packet filters\"",
+            "role = \"base\"",
+            "test = \"clock\"\nlayer = \"base\"",
+        ].iter().map(|what| waiver(what)).collect();
+        let bad = "[[waiver]]\ntest = \"clock\"\nreason = \"\"\nuntil = \"next week\"\n";
+        s.write("waivers.toml", (text + bad).as_bytes());
+    };
     plain_and_encrypted_credentials: |s| {
         s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
     };
@@ -236,6 +255,16 @@ fn an_exception_that_excepts_nothing_is_an_error() {
     .replace("inventory/lab/exceptions.toml", "bound  = \"p99_ms\"", "bound  = \"p98_ms\"")
     .replace("inventory/lab/exceptions.toml", "bound  = \"max_percent\"", "sysctl = \"a.b\"");
     insta::assert_snapshot!(site.strata(&["--rehearsal", "check"]));
+}
+
+#[test]
+fn an_expired_waiver_is_warned_of_and_one_that_holds_is_not() {
+    let site = Damaged::new();
+    let waiver = |until: &str| {
+        format!("[[waiver]]\ntest = \"clock\"\nreason = \"r\"\nuntil = {until}\nby = \"b\"\n\n")
+    };
+    site.write("waivers.toml", (waiver("2020-01-31") + &waiver("2999-12-31")).as_bytes());
+    insta::assert_snapshot!(site.strata(&["check"]));
 }
 
 #[test]

@@ -20,6 +20,7 @@ const USES: &[(&str, &[&str])] = &[
     ("redis_client", &[]),
     ("event", &[]),
     ("secrets", &["diag"]),
+    ("backup", &["diag", "secrets"]),
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
     ("ssh", &["resource", "secrets", "wire"]),
@@ -70,8 +71,8 @@ const USES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan", "report",
-            "resource", "run", "secrets", "site", "ssh", "wire",
+            "backup", "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan",
+            "report", "resource", "run", "secrets", "site", "ssh", "wire",
         ],
     ),
 ];
@@ -88,6 +89,7 @@ const PRINTS: &[(&str, &str)] = &[
 const SLEEPS: &[(&str, &str)] = &[
     ("src/agent/probe.rs", "a figure over a span of time: the span is what is measured"),
     ("src/agent/system/mod.rs", "System::pause, for resources that wait on a condition"),
+    ("src/cli/notify.rs", "the deadline of a notification"),
     ("src/cluster/drive.rs", "looks again until the deadline of what is waited for"),
     ("src/cluster/redis/act.rs", "connects again until a daemon listens, or a deadline"),
     ("src/cluster/redis/hand_over.rs", "looks again until a deadline, and keeps the last reason"),

@@ -71,6 +71,8 @@ pub enum Command {
     Resume(super::resume::ResumeArguments),
     /// Run the gates alone
     Verify(super::install::VerifyArguments),
+    /// Compare every host, cluster and diag test with the site; changes nothing
+    Audit(super::audit::AuditArguments),
     /// Record clusters that strata did not make; changes nothing of them
     Adopt(super::install::AdoptArguments),
     /// Reboot hosts one after the other; whoever leads a cluster hands over first
@@ -89,6 +91,8 @@ pub enum Command {
     Hosts(super::hosts::HostsArguments),
     /// Make, set, edit and list secrets
     Secrets(super::secrets::SecretsArgs),
+    /// Back the whole site up, and restore it on a rebuilt operator host
+    Site(super::site::SiteArguments),
     /// Put the last-good copy of a file back
     Undo(super::undo::UndoArguments),
     /// Hosts on this machine

@@ -7,10 +7,9 @@ use crate::event::{TestKind, Verdict, now_ms};
 use crate::gate;
 use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
 use crate::plan::layer_digest;
-use crate::report::{duration, line_of, plural};
+use crate::report::{duration, line_of, moment, plural};
 use crate::run::hosts_of;
 use clap::Args;
-use jiff::Timestamp;
 
 /// Arguments of `strata history`.
 #[derive(Debug, Args)]
@@ -154,6 +153,7 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
                     "layer": layer.name, "kind": kind, "state": word, "why": why,
                     "at_ms": record.map(|r| r.at_ms), "run": record.map(|r| r.run.as_str()),
                     "hosts": record.map(|r| r.hosts.len()),
+                    "waived": record.map_or(&[][..], |r| r.waived.as_slice()),
                 }));
             }
             if let Some(drift) = &drift {
@@ -164,6 +164,13 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         out!("{}", settings.palette.name(&layer.name));
         for (kind, state) in &states {
             out!("  {:9} {}", kind.word(), proof(state, settings));
+            if let RecordState::Green(record) | RecordState::Stale(record, _) = state {
+                for waived in &record.waived {
+                    let why: Vec<String> = waived.waivers.iter().map(|w| w.to_string()).collect();
+                    let word = settings.palette.warn("waived");
+                    out!("            {} {word}: {}", waived.test, why.join("; "));
+                }
+            }
         }
         out!("  {:9} {}", "drift", drift_text(drift.as_ref(), settings));
         if !proved {
@@ -193,6 +200,9 @@ fn drift_text(drift: Option<&Drift>, settings: &Settings) -> String {
         Verdict::Fail => settings.palette.bad(plural(drift.differences as usize, "difference")),
         Verdict::NotRun => settings.palette.warn("could not be looked for"),
         Verdict::NotApplicable => settings.palette.dim("not looked for"),
+        Verdict::Waived => settings
+            .palette
+            .warn(format!("{}, waived", plural(drift.differences as usize, "difference"))),
     };
     format!(
         "{what}  {} on {} in run {}",
@@ -205,6 +215,9 @@ fn drift_text(drift: Option<&Drift>, settings: &Settings) -> String {
 fn parts(state: &RecordState) -> (&'static str, Option<&GateRecord>, Option<&str>) {
     match state {
         RecordState::Missing => ("never proved", None, None),
+        RecordState::Green(record) if !record.waived.is_empty() => {
+            ("green with waivers", Some(record), None)
+        }
         RecordState::Green(record) => ("green", Some(record), None),
         RecordState::Red(record) => ("red", Some(record), None),
         RecordState::Stale(record, why) => ("stale", Some(record), Some(why)),
@@ -215,6 +228,7 @@ fn parts(state: &RecordState) -> (&'static str, Option<&GateRecord>, Option<&str
 fn proof(state: &RecordState, settings: &Settings) -> String {
     let (word, record, why) = parts(state);
     let word = match state {
+        RecordState::Green(record) if !record.waived.is_empty() => settings.palette.warn(word),
         RecordState::Green(_) => settings.palette.good(word),
         RecordState::Missing => settings.palette.dim(word),
         RecordState::Stale(..) => settings.palette.warn(word),
@@ -230,14 +244,6 @@ fn proof(state: &RecordState, settings: &Settings) -> String {
     });
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
     format!("{word}{why}{when}")
-}
-
-/// A moment in UTC, to the second.
-pub(super) fn moment(at_ms: u64) -> String {
-    i64::try_from(at_ms)
-        .ok()
-        .and_then(|ms| Timestamp::from_millisecond(ms).ok())
-        .map_or_else(String::new, |at| at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 fn print_json(value: &impl serde::Serialize) {

@@ -1,12 +1,12 @@
 //! `strata hosts show`: everything that the site and its history say about one host.
 
-use super::history::moment;
 use super::hosts::{names_of, unknown_host};
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::history::{Identity, Index, RunSummary, StateDir};
 use crate::plan::{Provenance, ResolvedVariable, variables_of};
+use crate::report::moment;
 use crate::site::tree::{Node, NodeValue};
 use crate::site::{Host, Site};
 use crate::ssh::{KnownHosts, Pinned};

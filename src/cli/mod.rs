@@ -4,6 +4,7 @@ pub mod secrets;
 
 mod agent;
 mod arguments;
+mod audit;
 mod check;
 mod fault;
 mod history;
@@ -15,6 +16,7 @@ mod images;
 mod install;
 mod lab;
 mod log;
+mod notify;
 mod output;
 mod plan;
 mod recorded;
@@ -24,6 +26,7 @@ mod run;
 mod run_output;
 mod runtime;
 mod settings;
+mod site;
 mod sudo;
 mod typed;
 mod undo;
@@ -70,6 +73,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Install(arguments) => install::install(arguments, settings),
         Command::Resume(arguments) => resume::run(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
+        Command::Audit(arguments) => audit::run(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),
         Command::Adopt(arguments) => install::adopt(arguments, settings),
         Command::Run(arguments) => run::run(arguments, settings),
@@ -78,6 +82,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::History(arguments) => history::history(arguments, settings),
         Command::Show(arguments) => history::show(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
+        Command::Site(arguments) => site::run(arguments, settings),
         Command::Secrets(arguments) => secrets::command(arguments, settings),
         Command::Undo(arguments) => undo::run(arguments, settings),
         Command::Lab(arguments) => lab::run(arguments, settings),

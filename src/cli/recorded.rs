@@ -5,6 +5,9 @@ use super::{Exit, Settings};
 use crate::event::{Consumer, EventKind, SCHEMA, elapsed_ms};
 use crate::fleet::{Events, Stop};
 use crate::history::{Index, Journal, Redacting, StateDir};
+use crate::report::Notice;
+use crate::secrets::SharedRedactor;
+use crate::site::notify::NotifySettings;
 use crate::site::{Profile, Site};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -33,6 +36,7 @@ pub struct Recorded {
     pub stop: Stop,
     thread: JoinHandle<()>,
     start: Instant,
+    notify: Option<(NotifySettings, Notice, SharedRedactor)>,
 }
 
 impl Recorded {
@@ -64,6 +68,14 @@ impl Recorded {
             // Only an index: the journal has everything, and the next command rebuilds it.
             Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
         }
+        let notify = site
+            .config
+            .notify
+            .clone()
+            .map(|notify| (notify, Notice::default(), settings.redactor.clone()));
+        if let Some((_, notice, _)) = &notify {
+            consumers.push(Box::new(notice.clone()));
+        }
         let redactor = settings.redactor.clone();
         let redact = move |text: &str| redactor.redact(text).into_owned();
         let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
@@ -80,15 +92,19 @@ impl Recorded {
             layers: layers.to_vec(),
             resumes: resumes.map(ToOwned::to_owned),
         });
-        Ok(Self { run, events, stop, thread, start })
+        Ok(Self { run, events, stop, thread, start, notify })
     }
 
-    /// Ends the run; everything about it is shown and kept then.
+    /// Ends the run; everything about it is shown and kept then, and whoever wants to know is told.
     pub fn end(self, exit: Exit, reason: String) -> Exit {
         let took_ms = elapsed_ms(self.start);
         self.events.emit(EventKind::RunFinished { exit_code: exit.code(), reason, took_ms });
         drop(self.events);
         // The consumers' thread ends with the last sender; a panic there was reported by the hook.
-        if self.thread.join().is_err() { exit.worse(Exit::Internal) } else { exit }
+        let exit = if self.thread.join().is_err() { exit.worse(Exit::Internal) } else { exit };
+        if let Some((notify, notice, redactor)) = &self.notify {
+            super::notify::send(notify, notice, redactor);
+        }
+        exit
     }
 }

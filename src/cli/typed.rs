@@ -53,6 +53,11 @@ pub fn plan(selection: &SelectionArguments, tags: &[String]) -> String {
     typed.0
 }
 
+/// `audit` of this selection.
+pub fn audit(selection: &SelectionArguments) -> String {
+    Typed::new("audit", selection).0
+}
+
 /// `adopt` of these layers.
 pub fn adopt(selection: &SelectionArguments) -> String {
     Typed::new("adopt", selection).0

@@ -63,6 +63,7 @@ pub(super) enum Job {
     Install,
     Verify(Vec<TestKind>),
     Adopt,
+    Audit,
     Reboot,
 }
 
@@ -153,6 +154,10 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         run: recorded.run.clone(),
         continuing: work.continuing.clone(),
     };
+    let since = match work.job {
+        Job::Audit => super::audit::since(site, &request.layers, &request.records, &state),
+        _ => run::Since::new(),
+    };
     let Recorded { events, stop, .. } = &recorded;
     let outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
@@ -161,6 +166,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
             Job::Verify(kinds) => run::verify(&request, kinds, events, stop).await,
             Job::Reboot => run::reboot(&request, events, stop).await,
             Job::Adopt => run::adopt(&request, events, stop).await,
+            Job::Audit => run::audit(&request, &since, events, stop).await,
         };
         watching.abort();
         result

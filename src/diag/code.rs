@@ -102,6 +102,10 @@ codes! {
     SETTING = "E0701";
     /// A selection names something that is not there.
     SELECTION = "E0702";
+    /// A waiver is wrong, or covers nothing that exists.
+    WAIVER = "E0703";
+    /// A waiver has expired.
+    WAIVER_EXPIRED = "E0704";
     /// A lab exception is wrong.
     LAB_EXCEPTION = "E0801";
 }

@@ -2,6 +2,7 @@
 
 use super::runner::has_tests;
 use super::scenario::SCENARIOS;
+use super::waive;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::TestKind;
 use crate::site::exceptions::Excepted;
@@ -32,6 +33,7 @@ pub fn check(site: &Site, problems: &mut Diagnostics) {
         unknown_groups(site, test, problems);
     }
     exceptions(site, problems);
+    waive::check(site, problems);
     for layer in &site.config.layers {
         if !layer.place.is_empty() && !has_tests(site, layer, TestKind::Diag) {
             problems.push(

@@ -7,13 +7,17 @@
 mod baseline;
 mod bounds;
 mod check;
+mod drift;
 mod fault;
 mod judge;
 mod probe;
 mod runner;
 mod scenario;
+mod waive;
 mod writer;
 
 pub use check::check;
+pub use drift::{Looked, look};
 pub use runner::{Context, has_tests, names_of, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};
+pub use waive::CONVERGED;

@@ -2,9 +2,10 @@
 
 use super::fault::Ledger;
 use super::scenario::{Finding, SCENARIOS, Surroundings};
-use crate::event::{EventKind, GateVerdict, TestKind, Verdict, elapsed_ms, now_ms};
+use super::waive;
+use crate::event::{EventKind, GateVerdict, TestKind, Verdict, Waiving, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
-use crate::history::{GateRecord, Records};
+use crate::history::{GateRecord, RecordedWaiver, Records};
 use crate::plan::{Resolver, layer_digest};
 use crate::site::{GateTest, Group, Layer, Site};
 use std::io;
@@ -29,6 +30,8 @@ pub struct Context<'a> {
     /// Only the tests of these names, or all where there is none. A part proves no layer: its
     /// verdict is not kept.
     pub only: &'a [String],
+    /// Keep the verdict of each kind. A look that proves nothing leaves the records as they are.
+    pub keep: bool,
 }
 
 /// True when the gates of the layer's roles have a test of this kind.
@@ -62,20 +65,24 @@ pub async fn run(
     let operator = operator.filter(|operator| !context.hosts.contains(operator));
     let everyone: Vec<String> = context.hosts.iter().cloned().chain(operator).collect();
     fleet.connect(context.site, &everyone, context.connection, events, stop).await;
-    let mut counts = [0_u32; 4];
+    let (mut counts, mut waived) = ([0_u32; 4], 0);
     let mut overall = GateVerdict::Green;
+    // What was found, whatever is waived: a waiver makes nothing whole.
+    let mut found = GateVerdict::Green;
     let mut kept = Ok(());
     for kind in kinds {
         let tests = tests_of(context.site, context.layer, kind, context.only);
         let mut verdict = GateVerdict::Green;
+        let mut here = GateVerdict::Green;
         let mut failed = false;
+        let mut recorded = Vec::new();
         for (role, test) in &tests {
             // After a failed look or measurement the others are still worth knowing. A fault is
             // injected only into what is known to be whole, and only the whole is measured.
             let before = match kind {
                 TestKind::Diag => GateVerdict::Green,
-                TestKind::Failover => overall_of(overall, verdict),
-                TestKind::Perf => overall,
+                TestKind::Failover => overall_of(found, here),
+                TestKind::Perf => found,
             };
             let why_not = if stop.wished() {
                 Some("stopped by the operator")
@@ -84,34 +91,43 @@ pub async fn run(
             } else {
                 None
             };
-            let finding = match why_not {
+            let (finding, waivings) = match why_not {
                 Some(why) => {
                     let finding = Finding::not_run(why);
-                    emit_finished(context, test, kind, &finding, 0, events);
-                    finding
+                    emit_finished(context, test, kind, &finding, &[], 0, events);
+                    (finding, Vec::new())
                 }
                 None => one_test(context, role, test, kind, fleet, events, stop).await,
             };
             failed |= finding.verdict == Verdict::Fail;
+            here = overall_of(here, finding_verdict(&finding));
+            if let Some(until) = waivings.iter().map(|waiving| &waiving.until).min() {
+                waived += 1;
+                verdict = overall_of(verdict, GateVerdict::GreenWithWaivers);
+                let (test, until) = (test.name.clone(), until.clone());
+                recorded.push(RecordedWaiver { test, until, waivers: waivings });
+                continue;
+            }
             let slot = match finding.verdict {
                 Verdict::Pass => 0,
                 Verdict::Fail => 1,
                 Verdict::NotRun => 2,
-                Verdict::NotApplicable => 3,
+                Verdict::NotApplicable | Verdict::Waived => 3,
             };
             counts[slot] += 1;
             verdict = overall_of(verdict, finding_verdict(&finding));
         }
         let ran =
             !tests.is_empty() && (failed || verdict == GateVerdict::NotHealed || !stop.wished());
-        let blocked = kind != TestKind::Diag && overall != GateVerdict::Green;
+        let blocked = kind != TestKind::Diag && found != GateVerdict::Green;
         // An interrupt, or a failure of another kind, says nothing about this kind's last proof.
-        if ran && !blocked && context.only.is_empty() {
-            kept = kept.and(keep(context, kind, verdict));
+        if ran && !blocked && context.keep && context.only.is_empty() {
+            kept = kept.and(keep(context, kind, verdict, recorded));
         }
         overall = overall_of(overall, verdict);
+        found = overall_of(found, here);
     }
-    if !context.only.is_empty() {
+    if context.keep && !context.only.is_empty() {
         let text = format!("  only a part of the tests of {layer} was run: no record is kept");
         events.emit(EventKind::Note { text });
     }
@@ -119,6 +135,7 @@ pub async fn run(
         layer: layer.clone(),
         verdict: overall,
         counts,
+        waived,
         took_ms: elapsed_ms(start),
     });
     kept.map(|()| overall)
@@ -128,6 +145,7 @@ const fn finding_verdict(finding: &Finding) -> GateVerdict {
     match finding.verdict {
         _ if finding.not_healed => GateVerdict::NotHealed,
         Verdict::Fail | Verdict::NotRun => GateVerdict::Red,
+        Verdict::Waived => GateVerdict::GreenWithWaivers,
         Verdict::Pass | Verdict::NotApplicable => GateVerdict::Green,
     }
 }
@@ -137,6 +155,9 @@ const fn overall_of(left: GateVerdict, right: GateVerdict) -> GateVerdict {
     match (left, right) {
         (GateVerdict::NotHealed, _) | (_, GateVerdict::NotHealed) => GateVerdict::NotHealed,
         (GateVerdict::Red, _) | (_, GateVerdict::Red) => GateVerdict::Red,
+        (GateVerdict::GreenWithWaivers, _) | (_, GateVerdict::GreenWithWaivers) => {
+            GateVerdict::GreenWithWaivers
+        }
         (GateVerdict::Green, GateVerdict::Green) => GateVerdict::Green,
     }
 }
@@ -175,7 +196,7 @@ async fn one_test(
     fleet: &Fleet,
     events: &Events,
     stop: &Stop,
-) -> Finding {
+) -> (Finding, Vec<Waiving>) {
     let start = Instant::now();
     let layer = context.layer.name.clone();
     events.emit(EventKind::TestStarted { layer, test: test.name.clone() });
@@ -213,8 +234,10 @@ async fn one_test(
             }
         }
     };
-    emit_finished(context, test, kind, &finding, elapsed_ms(start), events);
-    finding
+    let waivers = &context.site.waivers;
+    let waived = waive::of_finding(waivers, &test.name, &finding, waive::today());
+    emit_finished(context, test, kind, &finding, &waived, elapsed_ms(start), events);
+    (finding, waived)
 }
 
 /// The selected hosts that have the role, each once.
@@ -239,6 +262,7 @@ fn emit_finished(
     test: &GateTest,
     kind: TestKind,
     finding: &Finding,
+    waived: &[Waiving],
     took_ms: u64,
     events: &Events,
 ) {
@@ -246,15 +270,21 @@ fn emit_finished(
         layer: context.layer.name.clone(),
         test: test.name.clone(),
         kind,
-        verdict: finding.verdict,
+        verdict: if waived.is_empty() { finding.verdict } else { Verdict::Waived },
         expected: finding.expected.clone(),
         found: finding.found.clone(),
         measured: finding.measured.clone(),
+        waived: waived.to_vec(),
         took_ms,
     });
 }
 
-fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict) -> io::Result<()> {
+fn keep(
+    context: &Context<'_>,
+    kind: TestKind,
+    verdict: GateVerdict,
+    waived: Vec<RecordedWaiver>,
+) -> io::Result<()> {
     context.records.write(&GateRecord {
         layer: context.layer.name.clone(),
         kind,
@@ -263,5 +293,6 @@ fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict) -> io::Resu
         hosts: context.hosts.to_vec(),
         at_ms: now_ms(),
         run: context.run.to_owned(),
+        waived,
     })
 }

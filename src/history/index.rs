@@ -1,13 +1,14 @@
 //! The SQLite index over the journals. Only an index: it can be deleted and is rebuilt.
 
 use super::identity::{self, Identities, Identity};
+use super::wanted::{self, Wanted};
 use super::{StateDir, read_journal};
 use crate::event::{Consumer, Event, EventKind, HostState, ProgramEnd, StepOutcome, Verdict};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::io;
 
 /// Version of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The test whose verdict says whether a layer's hosts are as wanted.
 const DRIFT_TEST: &str = "converged";
@@ -32,9 +33,10 @@ pub struct Drift {
 /// The index.
 #[derive(Debug)]
 pub struct Index {
-    database: Connection,
+    pub(super) database: Connection,
     current: Option<RunSummary>,
     identities: Identities,
+    wanted: Wanted,
     /// What the last event brought to light.
     news: Vec<EventKind>,
 }
@@ -73,6 +75,7 @@ impl Index {
             database: Connection::open(&path).map_err(other)?,
             current: None,
             identities: Identities::default(),
+            wanted: Wanted::default(),
             news: Vec::new(),
         };
         let version: i64 = index
@@ -86,6 +89,8 @@ impl Index {
                     "DROP TABLE IF EXISTS runs;
                      DROP TABLE IF EXISTS drift;
                      DROP TABLE IF EXISTS identities;
+                     DROP TABLE IF EXISTS wanted;
+                     {}
                      {}
                      CREATE TABLE drift (
                         layer TEXT PRIMARY KEY, verdict TEXT NOT NULL, differences INTEGER NOT NULL,
@@ -96,7 +101,8 @@ impl Index {
                         changed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
                         unreachable INTEGER NOT NULL DEFAULT 0);
                      PRAGMA user_version = {VERSION};",
-                    identity::TABLE
+                    identity::TABLE,
+                    wanted::TABLE
                 ))
                 .map_err(other)?;
         }
@@ -241,6 +247,7 @@ impl Index {
     fn write(&mut self) -> io::Result<()> {
         self.identities.write(&mut self.database).map_err(other)?;
         let Some(run) = &self.current else { return Ok(()) };
+        self.wanted.write(&mut self.database, &run.run).map_err(other)?;
         self.database
             .execute(
                 "INSERT OR REPLACE INTO runs
@@ -266,6 +273,7 @@ impl Consumer for Index {
     /// Counts in memory; a row is written at the start and at the end of a run, and at a look at drift.
     fn event(&mut self, event: &Event) -> io::Result<()> {
         if let EventKind::RunStarted { run, command, hosts, .. } = &event.kind {
+            self.wanted = Wanted::default();
             self.current = Some(RunSummary {
                 run: run.clone(),
                 command: command.clone(),
@@ -280,6 +288,7 @@ impl Consumer for Index {
             return self.write();
         }
         let Some(run) = &mut self.current else { return Ok(()) };
+        self.wanted.event(&event.kind, event.at_ms);
         match &event.kind {
             EventKind::StepFinished { outcome: StepOutcome::Changed { .. }, .. } => {
                 run.changed += 1;
@@ -311,6 +320,18 @@ impl Consumer for Index {
                 };
                 return self.write_drift(&drift);
             }
+            EventKind::LayerAudited { layer, audited } => {
+                let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+                let drift = Drift {
+                    layer: layer.clone(),
+                    verdict: audited.verdict(),
+                    differences: count(audited.differences() + audited.waived()),
+                    hosts: count(audited.looked_at.len()),
+                    at_ms: event.at_ms,
+                    run: run.run.clone(),
+                };
+                return self.write_drift(&drift);
+            }
             EventKind::RunFinished { exit_code, took_ms, .. } => {
                 run.exit_code = Some(*exit_code);
                 run.took_ms = Some(*took_ms);
@@ -326,7 +347,7 @@ impl Consumer for Index {
     }
 }
 
-fn other(error: rusqlite::Error) -> io::Error {
+pub(super) fn other(error: rusqlite::Error) -> io::Error {
     io::Error::other(error)
 }
 
@@ -367,6 +388,7 @@ mod tests {
                 expected: "nothing to change".into(),
                 found: vec!["a: content".into()],
                 measured: Vec::new(),
+                waived: Vec::new(),
                 took_ms: 1,
             },
             EventKind::RunFinished { exit_code: 0, reason: "done".into(), took_ms: 5 },

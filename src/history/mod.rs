@@ -4,6 +4,7 @@
 //! Everything lives in the site's `.strata/` directory, readable by its owner only.
 
 mod baseline;
+mod copy;
 mod identity;
 mod index;
 mod journal;
@@ -11,13 +12,15 @@ mod lock;
 mod record;
 mod redacting;
 mod unfinished;
+mod wanted;
 
 pub use baseline::Baseline;
+pub use copy::IndexCopy;
 pub use identity::Identity;
 pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
-pub use record::{GateRecord, RecordState, Records};
+pub use record::{GateRecord, RecordState, RecordedWaiver, Records};
 pub use redacting::Redacting;
 pub use unfinished::Unfinished;
 

@@ -3,7 +3,7 @@
 //! A record carries an HMAC under a key that only this site has, so that an edited or copied
 //! record does not count (E7).
 
-use crate::event::{GateVerdict, TestKind};
+use crate::event::{GateVerdict, TestKind, Waiving};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,20 @@ pub struct GateRecord {
     pub at_ms: u64,
     /// The run.
     pub run: String,
+    /// The tests that were red and waived.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waived: Vec<RecordedWaiver>,
+}
+
+/// A red test that counted as borne.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordedWaiver {
+    /// The test.
+    pub test: String,
+    /// The last day on which it is borne, as `2026-12-31`, in UTC.
+    pub until: String,
+    /// The waivers.
+    pub waivers: Vec<Waiving>,
 }
 
 /// What a record is worth now.
@@ -192,10 +206,13 @@ fn joined(new: &GateRecord, last: Option<GateRecord>) -> GateRecord {
     if others.is_empty() {
         return record;
     }
-    if last.verdict != GateVerdict::Green && new.verdict == GateVerdict::Green {
+    if !last.verdict.is_green() && new.verdict.is_green() {
         // Nothing tells which of its hosts made the last one red.
         record.verdict = last.verdict;
+    } else if new.verdict == GateVerdict::Green && !last.waived.is_empty() {
+        record.verdict = GateVerdict::GreenWithWaivers;
     }
+    record.waived.extend(last.waived);
     record.hosts.extend(others);
     record.at_ms = record.at_ms.min(last.at_ms);
     record
@@ -209,8 +226,13 @@ fn worth(
     now_ms: u64,
     max_age_days: u32,
 ) -> RecordState {
-    if record.verdict != GateVerdict::Green {
+    if !record.verdict.is_green() {
         return RecordState::Red(record);
+    }
+    let today = day_of(now_ms);
+    if let Some(over) = record.waived.iter().find(|waived| waived.until < today) {
+        let why = format!("the waiver of its red test {} ended on {}", over.test, over.until);
+        return RecordState::Stale(record, why);
     }
     if record.digest != digest {
         return RecordState::Stale(record, "the layer's files have changed since".to_owned());
@@ -227,6 +249,14 @@ fn worth(
     RecordState::Green(record)
 }
 
+/// The day of a moment in UTC, as `2026-12-31`.
+fn day_of(at_ms: u64) -> String {
+    i64::try_from(at_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| "9999-12-31".to_owned(), |at| at.strftime("%Y-%m-%d").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,7 +270,31 @@ mod tests {
             hosts: vec!["h".into()],
             at_ms: 1_000,
             run: "r".into(),
+            waived: Vec::new(),
         }
+    }
+
+    #[test]
+    fn green_with_waivers_counts_until_the_first_one_ends_and_never_hides_itself() {
+        let day = |day: u64| day * 86_400_000;
+        let waived = |until: &str| {
+            let waivers = Vec::new();
+            RecordedWaiver { test: "clock".into(), until: until.into(), waivers }
+        };
+        let with = GateRecord {
+            verdict: GateVerdict::GreenWithWaivers,
+            waived: vec![waived("1970-01-05"), waived("1970-01-03")],
+            ..record()
+        };
+        let hosts = ["h".to_owned()];
+        let state = |now| worth(with.clone(), "d", &hosts, now, 30);
+        assert!(matches!(state(day(2)), RecordState::Green(_)));
+        assert!(matches!(state(day(3)), RecordState::Stale(_, why) if why.contains("clock")));
+        let other = GateRecord { hosts: vec!["i".into()], ..record() };
+        let both = joined(&other, Some(with));
+        assert_eq!((both.verdict, both.waived.len()), (GateVerdict::GreenWithWaivers, 2));
+        // A record without waivers reads as before, so that its signature holds.
+        assert!(!serde_json::to_string(&record()).unwrap().contains("waived"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! it went on with.
 
 use super::{StateDir, read_journal};
-use crate::event::{Event, EventKind, GateVerdict, HostState};
+use crate::event::{Event, EventKind, HostState};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
@@ -77,7 +77,7 @@ impl Unfinished {
             }
             EventKind::GateFinished { layer, verdict, .. } => {
                 let converged = self.open.get(layer).is_some_and(BTreeSet::is_empty);
-                if *verdict == GateVerdict::Green && converged {
+                if verdict.is_green() && converged {
                     self.proved.insert(layer.clone());
                 }
             }
@@ -97,6 +97,7 @@ fn resumed(events: &[Event]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::GateVerdict;
 
     fn started(resumes: Option<&str>) -> EventKind {
         EventKind::RunStarted {
@@ -129,7 +130,8 @@ mod tests {
     }
 
     fn gate(layer: &str, verdict: GateVerdict) -> EventKind {
-        EventKind::GateFinished { layer: layer.into(), verdict, counts: [1, 0, 0, 0], took_ms: 1 }
+        let (layer, counts) = (layer.into(), [1, 0, 0, 0]);
+        EventKind::GateFinished { layer, verdict, counts, waived: 0, took_ms: 1 }
     }
 
     fn journal(run: &str, kinds: Vec<EventKind>) -> (String, Vec<Event>) {

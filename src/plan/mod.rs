@@ -28,4 +28,5 @@ pub use pins::pins_of;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};
 pub use samples::sample_facts;
 pub use selection::{HostSelector, check_tags, select_hosts, select_layers, with_required};
+pub use shared_items::SITE_STEPS;
 pub use variables::{Provenance, ResolvedVariable, variables_of};

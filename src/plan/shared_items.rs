@@ -31,6 +31,10 @@ pub struct Shared {
     pub sysctl_file_only: Vec<String>,
 }
 
+/// The names of the steps that the whole site asks of a host, in their order.
+pub const SITE_STEPS: [&str; 4] =
+    ["Names of all hosts", "Packet filter tools", "Packet filter", "Kernel settings"];
+
 /// Steps for `/etc/hosts`, the packet filter and the kernel settings, in this order: a role's own
 /// packages come later and may need names.
 pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
@@ -46,6 +50,7 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
         .into_iter()
         .map(|(address, names)| HostsEntry { address: IpAddr::V4(address), names })
         .collect();
+    let [names, filter_tools, filter, kernel] = SITE_STEPS;
     let tools = Package {
         names: vec!["nftables".to_owned(), "kmod".to_owned()],
         state: Presence::Present,
@@ -55,10 +60,10 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
         timeout: 600,
     };
     let mut items = vec![
-        item("Names of all hosts", Resource::Hosts(Hosts { entries })),
-        item("Packet filter tools", Resource::Package(tools)),
+        item(names, Resource::Hosts(Hosts { entries })),
+        item(filter_tools, Resource::Package(tools)),
         item(
-            "Packet filter",
+            filter,
             Resource::Firewall(firewall(host, facts, &shared.firewall, shared.keep_logins)),
         ),
     ];
@@ -68,7 +73,7 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
             settings: shared.sysctl,
             file_only: shared.sysctl_file_only,
         };
-        items.push(item("Kernel settings", Resource::Sysctl(sysctl)));
+        items.push(item(kernel, Resource::Sysctl(sysctl)));
     }
     items
 }

@@ -43,6 +43,11 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::HostWarning { host, text, hint } => {
             with_hint(format!("  {host}  {}: {text}", p.warn("warning")), hint.as_ref(), p)
         }
+        EventKind::HostRebuilt { host, replaced, pinned }
+            if replaced.is_empty() && pinned.is_empty() =>
+        {
+            format!("  {host}  is a new machine from now on")
+        }
         EventKind::LinkLost { host, reason, step } => {
             let during = step.as_ref().map(|step| format!(" in {step}")).unwrap_or_default();
             format!("  {host}  {}{during}: {reason}", p.warn("link lost"))
@@ -109,29 +114,43 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             format!("  {word}: {what}")
         }
         EventKind::TestFinished {
-            test, kind, verdict, expected, found, measured, took_ms, ..
+            test,
+            kind,
+            verdict,
+            expected,
+            found,
+            measured,
+            waived,
+            took_ms,
+            ..
         } => {
             let mut text =
                 test_line(test, kind.word(), *verdict, expected, found, *took_ms, p, verbose);
+            for waiving in waived {
+                text.push_str(&format!("\n      {}: {waiving}", p.warn("waived")));
+            }
             text.push_str(&figures(measured));
             text
         }
-        EventKind::GateFinished { layer, verdict, counts, took_ms } => {
+        EventKind::GateFinished { layer, verdict, counts, waived, took_ms } => {
             let word = match verdict {
                 GateVerdict::Green => p.good("green"),
+                GateVerdict::GreenWithWaivers => p.warn("green with waivers"),
                 GateVerdict::Red => p.bad("RED"),
                 GateVerdict::NotHealed => p.bad("NOT HEALED"),
             };
             format!(
-                "gate {}  {word}: {} passed, {} failed, {} not run, {} n/a in {}",
+                "gate {}  {word}: {} passed, {}{} failed, {} not run, {} n/a in {}",
                 p.name(layer),
                 counts[0],
+                if *waived > 0 { format!("{waived} waived, ") } else { String::new() },
                 counts[1],
                 counts[2],
                 counts[3],
                 duration(*took_ms)
             )
         }
+        EventKind::LayerAudited { layer, audited } => super::audited::audited(layer, audited, p),
         EventKind::Note { text } => text.clone(),
         EventKind::RunFinished { exit_code, reason, took_ms } => {
             let word = if *exit_code == 0 { p.good("done") } else { p.bad("stopped") };
@@ -243,6 +262,7 @@ fn test_line(
         Verdict::Pass => p.good(verdict.word()),
         Verdict::Fail | Verdict::NotRun => p.bad(verdict.word()),
         Verdict::NotApplicable => p.dim(verdict.word()),
+        Verdict::Waived => p.warn(verdict.word()),
     };
     let mut text = format!("  {word}  {kind} {test}  {}", p.dim(duration(took_ms)));
     if verdict != Verdict::Pass || verbose {

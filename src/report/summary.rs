@@ -14,6 +14,7 @@ pub struct Summary(Arc<Mutex<Gathered>>);
 #[derive(Debug, Default)]
 struct Gathered {
     problems: Vec<Event>,
+    waived: Vec<Event>,
     converged: usize,
     not_converged: usize,
     changed: u32,
@@ -36,6 +37,13 @@ impl Summary {
                 if let [_, _, ..] = group.hosts.as_slice() {
                     text.push_str(&format!("      {}\n", group.hosts.join(", ")));
                 }
+            }
+        }
+        if !gathered.waived.is_empty() {
+            text.push_str("\nwaived\n");
+            for line in gathered.waived.iter().filter_map(|event| line_of(event, palette, false)) {
+                text.push_str(&line);
+                text.push('\n');
             }
         }
         if hosts > 0 {
@@ -65,6 +73,14 @@ impl Consumer for Summary {
             }
             EventKind::TestFinished { verdict: Verdict::Fail | Verdict::NotRun, .. } => {
                 gathered.problems.push(event.clone());
+            }
+            EventKind::LayerAudited { audited, .. }
+                if matches!(audited.verdict(), Verdict::Fail | Verdict::NotRun) =>
+            {
+                gathered.problems.push(event.clone());
+            }
+            EventKind::TestFinished { verdict: Verdict::Waived, .. } => {
+                gathered.waived.push(event.clone());
             }
             EventKind::ClusterFinished { changed, .. } => {
                 gathered.changed += changed;

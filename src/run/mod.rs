@@ -4,6 +4,7 @@
 //! stand only between layers. A host that fails, hangs or is lost never stops the others.
 
 mod adopt;
+mod audit;
 mod changes;
 mod clusters;
 mod command;
@@ -18,6 +19,7 @@ mod reconnect;
 mod verify;
 
 pub use adopt::adopt;
+pub use audit::{Since, audit};
 pub use command::{CommandOutput, CommandRequest, HostEnd, command};
 pub use continuation::Continuation;
 use converge::Tally;

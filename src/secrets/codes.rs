@@ -57,6 +57,7 @@ codes! {
     EDITOR = "E0456", "The editor cannot be used";
     INPUT = "E0457", "No usable value was given";
     CHANGED_MEANWHILE = "E0458", "The file was changed meanwhile";
+    ONLY_OWN_READER = "E0459", "Only this host's own identity could open a backup";
 }
 
 #[cfg(test)]

@@ -147,6 +147,11 @@ impl Identity {
         Self::load(path)
     }
 
+    /// Its keys, for what is larger than memory.
+    pub(super) fn each(&self) -> impl Iterator<Item = &dyn age::Identity> {
+        self.0.iter().map(Key::as_identity)
+    }
+
     /// The lines by which a recipients file may name this identity.
     pub(super) fn recipients(&self) -> Vec<String> {
         self.0.iter().filter_map(Key::recipient).collect()
@@ -296,6 +301,26 @@ impl Recipients {
         (Self(readers), problems)
     }
 
+    /// Adds others; who stands in both counts once.
+    pub(super) fn join(&mut self, others: Self) {
+        let new = others.0.into_iter().filter(|(name, _)| !self.0.iter().any(|(n, _)| n == name));
+        let new: Vec<_> = new.collect();
+        self.0.extend(new);
+    }
+
+    /// The lines that name them.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Their keys.
+    pub(super) fn each(&self) -> impl Iterator<Item = &dyn age::Recipient> {
+        self.0.iter().map(|(_, reader)| match reader {
+            Reader::Native(key) => key as &dyn age::Recipient,
+            Reader::Ssh(key) => key as &dyn age::Recipient,
+        })
+    }
+
     /// True when nobody may read.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -320,11 +345,7 @@ impl Recipients {
 
     /// Encrypts a text to all of them.
     pub(super) fn encrypt(&self, clear: &[u8]) -> Result<Vec<u8>, String> {
-        let readers = self.0.iter().map(|(_, reader)| match reader {
-            Reader::Native(key) => key as &dyn age::Recipient,
-            Reader::Ssh(key) => key as &dyn age::Recipient,
-        });
-        let encryptor = age::Encryptor::with_recipients(readers).map_err(|e| plain(&e))?;
+        let encryptor = age::Encryptor::with_recipients(self.each()).map_err(|e| plain(&e))?;
         let mut sealed = Vec::new();
         let armored =
             age::armor::ArmoredWriter::wrap_output(&mut sealed, age::armor::Format::AsciiArmor)
@@ -337,7 +358,7 @@ impl Recipients {
 }
 
 /// An error's text without the invisible direction marks of localised messages.
-fn plain(error: &dyn std::fmt::Display) -> String {
+pub(super) fn plain(error: &dyn std::fmt::Display) -> String {
     error.to_string().replace(['\u{2068}', '\u{2069}'], "")
 }
 

@@ -24,6 +24,7 @@ mod name;
 mod prompt;
 mod redact;
 mod rules;
+mod sealed;
 mod secret;
 mod store;
 
@@ -37,5 +38,6 @@ pub use name::{is_brick_name, is_secret_name};
 pub use prompt::read_hidden;
 pub use redact::{Redactor, SharedRedactor, StreamRedactor};
 pub use rules::{Alphabet, Excluded, Rules, SHORTEST_MASKED, Violation};
+pub use sealed::{Opener, SealTo, wants_passphrase};
 pub use secret::{REDACTED, Secret};
 pub use store::SecretStore;

@@ -1,5 +1,6 @@
 //! `strata.toml`: the site's name, its settings, its variables and the order of its layers.
 
+use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
 use super::ssh::{self, SshSettings};
 use super::tree;
@@ -27,6 +28,8 @@ pub struct Config {
     pub history: HistorySettings,
     /// How long a green gate counts, and what may be injected.
     pub gate: GateSettings,
+    /// Who is told of what runs come to.
+    pub notify: Option<NotifySettings>,
     /// Variables for every host.
     pub vars: Variables,
     /// Layers, lowest first.
@@ -99,6 +102,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let run_node = top.node("run");
     let history_node = top.node("history");
     let gate_node = top.node("gate");
+    let notify_node = top.node("notify");
     let vars_node = top.node("vars");
     let layer_nodes = top.tables("layer");
     if layer_nodes.is_empty() {
@@ -116,6 +120,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
+        notify: notify_node.and_then(|node| notify::read(source, node, problems)),
         vars: Variables::new(),
         layers: Vec::new(),
     };

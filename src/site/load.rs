@@ -10,6 +10,7 @@ use super::role::{self, Role};
 use super::ssh;
 use super::suggest;
 use super::versions::{self, Version};
+use super::waiver::{self, Waivers};
 use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Source};
 use crate::resource;
 use indexmap::IndexMap;
@@ -49,6 +50,8 @@ pub struct Site {
     pub templates: IndexMap<String, Source>,
     /// What a rehearsal leaves out; empty in production.
     pub exceptions: Exceptions,
+    /// What is red or differs and is borne for a while.
+    pub waivers: Waivers,
 }
 
 impl Site {
@@ -80,6 +83,10 @@ impl Site {
                 .map(|source| exceptions::read(&source, problems))
                 .unwrap_or_default(),
         };
+        let waivers = match root.join(waiver::FILE).exists() {
+            true => read(waiver::FILE, problems).map(|source| waiver::read(&source, problems)),
+            false => None,
+        };
         let config = config?;
         let mut site = Self {
             root: root.to_owned(),
@@ -93,6 +100,7 @@ impl Site {
             versions,
             templates: read_templates(root, problems),
             exceptions,
+            waivers: waivers.unwrap_or_default(),
         };
         site.read_roles(problems);
         site.check(problems);

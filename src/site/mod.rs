@@ -11,12 +11,14 @@ pub mod exceptions;
 pub mod gate;
 pub mod groups;
 pub mod inventory;
+pub mod notify;
 pub mod role;
 pub mod ssh;
 pub mod suggest;
 pub mod tree;
 pub mod vars;
 pub mod versions;
+pub mod waiver;
 
 mod load;
 mod reader;

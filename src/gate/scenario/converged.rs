@@ -1,7 +1,7 @@
 //! Idempotence: a second look finds nothing to change. It covers the effective value of every
 //! resource: kernel settings, services, the live firewall, modes and owners.
 
-use super::{Finding, Surroundings};
+use super::{Context, Finding, Surroundings};
 use crate::diag::Diagnostics;
 use crate::plan::HostPlan;
 use crate::resource::{Batch, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
@@ -17,7 +17,7 @@ pub struct Bounds {}
 pub async fn run(surroundings: Surroundings<'_>, _: Bounds) -> Finding {
     surroundings
         .on_each("no step would change anything", |host, session| {
-            let plan = plan_of(&surroundings, &host, &session);
+            let plan = plan_of(surroundings.context, &host, &session);
             async move { differences(&session, plan?).await }
         })
         .await
@@ -25,11 +25,10 @@ pub async fn run(surroundings: Surroundings<'_>, _: Bounds) -> Finding {
 
 /// The host's plan, to look only.
 pub fn plan_of(
-    surroundings: &Surroundings<'_>,
+    context: &Context<'_>,
     host: &str,
     session: &AgentSession,
 ) -> Result<HostPlan, String> {
-    let context = surroundings.context;
     let host = context.site.hosts.get(host).ok_or_else(|| format!("no host {host}"))?;
     let mut problems = Diagnostics::new();
     let facts = &session.hello().facts;

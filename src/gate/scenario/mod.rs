@@ -2,7 +2,7 @@
 
 mod ban;
 mod clock;
-mod converged;
+pub mod converged;
 mod disk;
 mod docker;
 mod names;

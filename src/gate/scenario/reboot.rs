@@ -80,7 +80,7 @@ async fn one(
     surroundings.fault(&what, true);
     let settled = Duration::from_secs(bounds.settled_within);
     probe::wait_until(settled, || async {
-        let plan = plan_of(surroundings, host, &session)?;
+        let plan = plan_of(surroundings.context, host, &session)?;
         let units = Look::of_layer(surroundings, &plan);
         let mut wrong = differences(&session, plan).await?;
         if let Some(units) = units {

@@ -38,7 +38,7 @@ pub async fn run(surroundings: Surroundings<'_>, bounds: Bounds) -> Finding {
     let expected = "every unit of the roles enabled and active, none failed";
     surroundings
         .on_each(expected, |host, session| {
-            let plan = plan_of(&surroundings, &host, &session);
+            let plan = plan_of(surroundings.context, &host, &session);
             let site = surroundings.context.site;
             let bounds = &bounds;
             async move {
