@@ -3,15 +3,18 @@
 //! The scheduler and the gates only emit events; the journal, the index, the terminal and the
 //! reports only consume them. A run can be replayed from its journal.
 
+mod measurement;
 mod program;
 
+pub use measurement::Measurement;
 pub use program::ProgramEnd;
 
 use serde::{Deserialize, Serialize};
 
 /// Version of this vocabulary, written at the start of each journal. 2: tests have figures, hosts
-/// have warnings, programs have ends. Journals of every earlier version can be read.
-pub const SCHEMA: u32 = 2;
+/// have warnings, programs have ends. 3: layers are skipped, hosts are out of service or not started.
+/// Journals of every earlier version can be read.
+pub const SCHEMA: u32 = 3;
 
 /// Something that happened, and when.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,6 +55,13 @@ pub enum EventKind {
         layer: String,
         /// The hosts it works on.
         hosts: Vec<String>,
+    },
+    /// A layer that is not begun although it was selected.
+    LayerSkipped {
+        /// The layer.
+        layer: String,
+        /// Why.
+        why: String,
     },
     /// Something that a rehearsal leaves out.
     Excepted {
@@ -94,6 +104,20 @@ pub enum EventKind {
         text: String,
         /// What to do.
         hint: Option<String>,
+    },
+    /// A host is out of service: it is absent on purpose.
+    HostOut {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+        /// The moment from which it counts again.
+        until: String,
+    },
+    /// A host is in service again.
+    HostIn {
+        /// The host.
+        host: String,
     },
     /// An operator said that a host is a new machine: its pinned keys were replaced, and what was
     /// known of the old machine is forgotten.
@@ -371,32 +395,8 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
-}
-
-/// A figure that a test measured.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Measurement {
-    /// Of what: a host, or two hosts as `db-01 → db-02`.
-    pub subject: String,
-    /// Which figure, for example `p99`.
-    pub name: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit, for example `ms`.
-    pub unit: String,
-}
-
-impl Measurement {
-    /// A figure, rounded to thousandths: so few digits are read back from a file as they were.
-    pub fn new(
-        subject: impl Into<String>,
-        name: impl Into<String>,
-        value: f64,
-        unit: impl Into<String>,
-    ) -> Self {
-        let value = (value * 1000.0).round() / 1000.0;
-        Self { subject: subject.into(), name: name.into(), value, unit: unit.into() }
-    }
+    /// Its turn did not come: too many hosts before it failed.
+    NotStarted,
 }
 
 /// Kinds of gate tests (E7).

@@ -102,6 +102,8 @@ codes! {
     SETTING = "E0701";
     /// A selection names something that is not there.
     SELECTION = "E0702";
+    /// The record of hosts out of service cannot be used as it is.
+    OUT_OF_SERVICE = "E0703";
     /// A lab exception is wrong.
     LAB_EXCEPTION = "E0801";
 }

@@ -78,7 +78,8 @@ impl Fleet {
         if let Some(session) = self.session(name) {
             return Some(session);
         }
-        let host = site.hosts.get(name).filter(|_| self.problem(name).is_none())?;
+        let absent = self.problem(name).is_some() || site.out.contains_key(name);
+        let host = site.hosts.get(name).filter(|_| !absent)?;
         let transport = transport_of(host, &site.config.operator.0);
         let attempt = tokio::select! {
             attempt = connect_one(host, transport, connection, events) => attempt,

@@ -15,5 +15,5 @@ mod scenario;
 mod writer;
 
 pub use check::check;
-pub use runner::{Context, has_tests, names_of, run};
+pub use runner::{Context, Judged, has_tests, names_of, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};

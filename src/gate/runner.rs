@@ -7,6 +7,7 @@ use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::history::{GateRecord, Records};
 use crate::plan::{Resolver, layer_digest};
 use crate::site::{GateTest, Group, Layer, Site};
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Instant;
 
@@ -31,6 +32,24 @@ pub struct Context<'a> {
     pub only: &'a [String],
 }
 
+impl Context<'_> {
+    /// The layer's hosts that are out of service.
+    fn out_of_service(&self) -> Vec<String> {
+        let groups = self.layer.place.iter().filter_map(|at| self.site.groups.get(&at.group));
+        let hosts: BTreeSet<&String> = groups.flat_map(|group| &group.hosts).collect();
+        self.site.out.keys().filter(|host| hosts.contains(host)).cloned().collect()
+    }
+}
+
+/// What a gate came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: GateVerdict,
+    /// True when nothing but the wish to stop keeps it from being green.
+    pub cut_short: bool,
+}
+
 /// True when the gates of the layer's roles have a test of this kind.
 pub fn has_tests(site: &Site, layer: &Layer, kind: TestKind) -> bool {
     !tests_of(site, layer, kind, &[]).is_empty()
@@ -52,7 +71,7 @@ pub async fn run(
     fleet: &Fleet,
     events: &Events,
     stop: &Stop,
-) -> io::Result<GateVerdict> {
+) -> io::Result<Judged> {
     let start = Instant::now();
     let layer = &context.layer.name;
     events.emit(EventKind::GateStarted { layer: layer.clone(), kinds: kinds.clone() });
@@ -64,6 +83,7 @@ pub async fn run(
     let mut counts = [0_u32; 4];
     let mut overall = GateVerdict::Green;
     let mut kept = Ok(());
+    let mut any_failed = false;
     for kind in kinds {
         let tests = tests_of(context.site, context.layer, kind, context.only);
         let mut verdict = GateVerdict::Green;
@@ -77,7 +97,7 @@ pub async fn run(
                 TestKind::Perf => overall,
             };
             let why_not = if stop.wished() {
-                Some("stopped by the operator")
+                Some(stop.why())
             } else if before != GateVerdict::Green {
                 Some("an earlier test failed")
             } else {
@@ -92,6 +112,8 @@ pub async fn run(
                 None => one_test(context, role, test, kind, fleet, events, stop).await,
             };
             failed |= finding.verdict == Verdict::Fail;
+            // What could not be run before the wish to stop says something of the layer.
+            any_failed |= failed || (finding.verdict == Verdict::NotRun && !stop.wished());
             let slot = match finding.verdict {
                 Verdict::Pass => 0,
                 Verdict::Fail => 1,
@@ -120,7 +142,8 @@ pub async fn run(
         counts,
         took_ms: elapsed_ms(start),
     });
-    kept.map(|()| overall)
+    let cut_short = stop.wished() && !any_failed && overall == GateVerdict::Red;
+    kept.map(|()| Judged { verdict: overall, cut_short })
 }
 
 const fn finding_verdict(finding: &Finding) -> GateVerdict {
@@ -260,6 +283,7 @@ fn keep(context: &Context<'_>, kind: TestKind, verdict: GateVerdict) -> io::Resu
         verdict,
         digest: layer_digest(context.site, context.layer),
         hosts: context.hosts.to_vec(),
+        out: context.out_of_service(),
         at_ms: now_ms(),
         run: context.run.to_owned(),
     })

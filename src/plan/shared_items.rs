@@ -17,6 +17,15 @@ const REVERT_AFTER: u32 = 30;
 /// Milliseconds that a shared step may take; a package may have to be installed.
 const TIMEOUT_MS: u32 = 900_000;
 
+/// The shared steps by name, in order; a host without kernel settings has no step for them.
+pub const NAMES: [&str; 4] =
+    ["Names of all hosts", "Packet filter tools", "Packet filter", "Kernel settings"];
+
+/// The place of a shared step in [`NAMES`].
+pub fn index(name: &str) -> usize {
+    NAMES.iter().position(|known| *known == name).unwrap_or(NAMES.len())
+}
+
 /// What is shared on one host.
 pub struct Shared {
     /// Names of all hosts.
@@ -55,10 +64,10 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
         timeout: 600,
     };
     let mut items = vec![
-        item("Names of all hosts", Resource::Hosts(Hosts { entries })),
-        item("Packet filter tools", Resource::Package(tools)),
+        item(NAMES[0], Resource::Hosts(Hosts { entries })),
+        item(NAMES[1], Resource::Package(tools)),
         item(
-            "Packet filter",
+            NAMES[2],
             Resource::Firewall(firewall(host, facts, &shared.firewall, shared.keep_logins)),
         ),
     ];
@@ -68,7 +77,7 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
             settings: shared.sysctl,
             file_only: shared.sysctl_file_only,
         };
-        items.push(item("Kernel settings", Resource::Sysctl(sysctl)));
+        items.push(item(NAMES[3], Resource::Sysctl(sysctl)));
     }
     items
 }

@@ -20,6 +20,9 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::LayerStarted { layer, hosts } => {
             format!("layer {}  {}", p.name(layer), plural(hosts.len(), "host"))
         }
+        EventKind::LayerSkipped { layer, why } => {
+            format!("layer {}  {}: {why}", p.name(layer), p.warn("skipped"))
+        }
         EventKind::Excepted { what, reason, .. } => {
             format!("  {} {what}: {reason}", p.warn("left out in rehearsal"))
         }
@@ -38,6 +41,10 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::HostWarning { host, text, hint } => {
             with_hint(format!("  {host}  {}: {text}", p.warn("warning")), hint.as_ref(), p)
         }
+        EventKind::HostOut { host, reason, until } => {
+            format!("  {host}  {} until {until}: {reason}", p.warn("out of service"))
+        }
+        EventKind::HostIn { host } => format!("  {host}  {}", p.good("in service")),
         EventKind::HostRebuilt { host, replaced, pinned } => format!(
             "  {host}  pinned {} in place of {}",
             pinned.join(", "),
@@ -200,6 +207,7 @@ fn host_line(
         HostState::Lost => p.bad("connection lost"),
         HostState::Unusable => p.bad("unusable"),
         HostState::Stopped => p.warn("stopped"),
+        HostState::NotStarted => return format!("  {host}  {}", p.warn("not started")),
     };
     let mut text =
         format!("  {host}  {word}  {changed} changed of {steps} in {}", duration(took_ms));

@@ -6,7 +6,11 @@ use crate::fleet::{Events, Stop};
 use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
 use crate::ssh::{AgentSession, BatchResult};
-use std::time::Instant;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// A step that takes longer than this is named when the run is to stop: it is what is waited for.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What a host's way through a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -71,8 +75,15 @@ async fn one_batch(
     let described = work.clone();
     let mut failed = false;
     let mut notified: Vec<String> = Vec::new();
+    let in_hand: Mutex<Option<(ItemSlot, Instant)>> = Mutex::default();
+    let hold = || in_hand.lock().unwrap_or_else(PoisonError::into_inner);
     let result = {
         let converging = session.converge(work, |report| {
+            match report.event {
+                ItemEvent::Started => *hold() = Some((report.slot, Instant::now())),
+                ItemEvent::Waiting(_) => {}
+                ItemEvent::Finished { .. } => *hold() = None,
+            }
             failed |= record(report, &described, host, layer, events, tally, &mut notified);
         });
         let mut converging = std::pin::pin!(converging);
@@ -83,6 +94,9 @@ async fn one_batch(
                 () = stop.soon(), if !stopping => {
                     stopping = true;
                     session.stop_batch();
+                    if let Some(text) = waited_for(&described, *hold()) {
+                        events.emit(EventKind::Note { text: format!("  {host}  {text}") });
+                    }
                 }
             }
         }
@@ -106,6 +120,18 @@ async fn one_batch(
             HostState::Lost
         }
     }
+}
+
+/// Which step a stopping run still waits for on a host, if it has been in hand for long.
+fn waited_for(batch: &Batch, in_hand: Option<(ItemSlot, Instant)>) -> Option<String> {
+    let (slot, since) = in_hand.filter(|(_, since)| since.elapsed() >= SLOW)?;
+    let item = item_of(batch, slot)?;
+    let limit = match item.timeout_ms / 1000 {
+        0 => String::new(),
+        seconds => format!("; it may take {seconds} s"),
+    };
+    let (role, name, took) = (&batch.role, &item.name, since.elapsed().as_secs());
+    Some(format!("{role} › {name} has been in hand for {took} s: its end is waited for{limit}"))
 }
 
 /// Turns a report into events; true when the item failed. `notified` holds the handlers that were

@@ -1,6 +1,7 @@
 //! `strata.toml`: the site's name, its settings, its variables and the order of its layers.
 
 use super::reader::TableReader;
+use super::rolling::{self, Rolling};
 use super::tree;
 use super::vars::{self, Variables};
 use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
@@ -54,6 +55,8 @@ pub struct RunSettings {
     pub step_timeout: u32,
     /// Seconds for which a host's lock is waited for when another run holds it; 0: not at all.
     pub lock_wait: u32,
+    /// Seconds after which a run stops as at the first Ctrl-C; none: never.
+    pub deadline: Option<u32>,
 }
 
 /// How much of what happened is kept.
@@ -96,6 +99,8 @@ pub struct Placement {
     pub group: String,
     /// Where it is named.
     pub group_span: Span,
+    /// How its hosts take turns; none: all at once.
+    pub rolling: Option<Rolling>,
 }
 
 /// Reads the file.
@@ -130,7 +135,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
             auth_timeout: 10,
             identities: Vec::new(),
         },
-        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
+        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20, deadline: None },
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         vars: Variables::new(),
@@ -158,6 +163,8 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         if let Some(wait) = table.integer("lock_wait", 0..=86_400) {
             config.run.lock_wait = u32::try_from(wait).unwrap_or(20);
         }
+        let deadline = table.integer("deadline", 1..=604_800);
+        config.run.deadline = deadline.and_then(|seconds| u32::try_from(seconds).ok());
         table.finish();
     }
     if let Some(mut table) = history_node.and_then(|node| TableReader::of(source, node, problems)) {
@@ -232,6 +239,7 @@ fn read_layer(source: &Source, node: &tree::Node, problems: &mut Diagnostics) ->
             let Some(mut table) = TableReader::of(source, node, problems) else { continue };
             let role = table.required_string("role");
             let group = table.required_string("on");
+            let rolling = rolling::read(&mut table);
             table.finish();
             if let (Some((role, role_span)), Some((group, group_span))) = (role, group) {
                 place.push(Placement {
@@ -239,6 +247,7 @@ fn read_layer(source: &Source, node: &tree::Node, problems: &mut Diagnostics) ->
                     role_span,
                     group: group.to_owned(),
                     group_span,
+                    rolling,
                 });
             }
         }

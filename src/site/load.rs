@@ -6,6 +6,7 @@ use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
+use super::out::{self, Outs};
 use super::role::{self, Role};
 use super::suggest;
 use super::versions::{self, Version};
@@ -48,6 +49,8 @@ pub struct Site {
     pub templates: IndexMap<String, Source>,
     /// What a rehearsal leaves out; empty in production.
     pub exceptions: Exceptions,
+    /// Hosts out of service now.
+    pub out: Outs,
 }
 
 impl Site {
@@ -80,6 +83,7 @@ impl Site {
                 .unwrap_or_default(),
         };
         let config = config?;
+        let out = out::in_effect(root, &hosts, problems);
         let mut site = Self {
             root: root.to_owned(),
             profile,
@@ -92,6 +96,7 @@ impl Site {
             versions,
             templates: read_templates(root, problems),
             exceptions,
+            out,
         };
         site.read_roles(problems);
         site.check(problems);
