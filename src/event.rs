@@ -48,6 +48,9 @@ pub enum EventKind {
         hosts: Vec<String>,
         /// Selected layers.
         layers: Vec<String>,
+        /// The run that this one goes on with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumes: Option<String>,
     },
     /// A layer began.
     LayerStarted {

@@ -383,6 +383,14 @@ fn pins_are_replaced_for_one_known_host_with_a_whole_fingerprint_only() {
 }
 
 #[test]
+fn nothing_to_resume() {
+    let site = Damaged::new();
+    let none = site.strata(&["resume"]);
+    let unknown = site.strata(&["resume", "--retry-failed", "20260101-000000-abcd"]);
+    insta::assert_snapshot!(format!("{none}\n{unknown}"));
+}
+
+#[test]
 fn one_host_on_one_screen() {
     insta::assert_snapshot!(Damaged::new().strata(&["hosts", "show", "redis-01"]));
 }

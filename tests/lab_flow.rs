@@ -253,7 +253,7 @@ fn a_hung_step_stalls_nobody_and_the_deadline_ends_the_run(bench: &Bench) {
         &[
             "db-03  breaks › Hangs has been in hand for ",
             "db-03  breaks › Hangs  FAILED: it was not done after 12 s",
-            "stopped: the run's deadline passed; not done: layer `breaks` on db-03; not begun: `above`, `free`; run the same command again to go on",
+            "stopped: the run's deadline passed; not done: layer `breaks` on db-03; not begun: `above`, `free`; `strata resume` goes on",
         ],
     );
     println!(

@@ -156,7 +156,7 @@ fn an_interrupt_finishes_what_is_in_hand() {
     let text = said.text();
     for part in [
         "stopping after the resources in hand",
-        "run the same command again to go on",
+        "`strata resume` goes on",
         "exit code 130",
         // What was in hand was finished, and what is left is said.
         "base › Packages  changed",

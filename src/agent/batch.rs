@@ -8,6 +8,7 @@
 //! - A step that outlives its deadline is reported as failed and ends the batch *and* the agent,
 //!   because the thread that is stuck in it cannot be stopped otherwise.
 
+use super::once::{Due, OnceRecords};
 use super::pending::PendingHandlers;
 use super::writer::LinkBroken;
 use crate::resource::{Batch, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
@@ -33,6 +34,8 @@ pub enum BatchEnd {
 pub struct BatchRunner<'a> {
     /// The host's record of notified handlers.
     pub pending: &'a PendingHandlers,
+    /// The host's record of steps that run each time.
+    pub once: &'a OnceRecords,
     /// Sends a report to the controller.
     pub report: &'a dyn Fn(ItemReport) -> Result<(), LinkBroken>,
     /// True once the batch is to end after the item in hand.
@@ -173,7 +176,7 @@ impl Step<'_> {
             }
             self.record()?
         };
-        let outcome = self.work(Mode::Apply)?;
+        let outcome = self.work_once()?;
         if outcome == Outcome::Unchanged {
             for name in recorded {
                 self.runner
@@ -183,6 +186,36 @@ impl Step<'_> {
             }
         }
         self.forget_own_record(&outcome)?;
+        Ok(outcome)
+    }
+
+    /// Applies the item, once in the run and all that it resumes where the item cannot tell by
+    /// itself. A handler has a record of its own that it is to run.
+    fn work_once(&self) -> Result<Outcome, Trouble> {
+        let (batch, item, once) = (self.batch, self.item, self.runner.once);
+        let is_step = matches!(self.slot, ItemSlot::Step(_));
+        let Some(run) = batch.once.run.as_ref().filter(|_| is_step) else {
+            return self.work(Mode::Apply);
+        };
+        if !item.resource.runs_each_time() {
+            return self.work(Mode::Apply);
+        }
+        let kept = |result: std::io::Result<()>| result.map_err(|error| unkept(&error));
+        match once.due(&batch.role, &item.name, &batch.once).map_err(|error| unkept(&error))? {
+            Due::Run => {}
+            Due::Done => return Ok(Outcome::Unchanged),
+            Due::Unknown => {
+                let failure = Failure::new("it was in hand when the run before this one ended, and nothing tells whether it was done")
+                    .hint("look at the host, then `strata resume --unknown done`, or `--unknown repeat`; `creates` or `unless` on the step lets strata see for itself");
+                return Err(Trouble::Failed(failure));
+            }
+        }
+        kept(once.begun(&batch.role, &item.name, run))?;
+        let outcome = self.work(Mode::Apply)?;
+        kept(match outcome {
+            Outcome::Failed(_) => once.failed(&batch.role, &item.name),
+            _ => once.done(&batch.role, &item.name, run),
+        })?;
         Ok(outcome)
     }
 
@@ -242,6 +275,12 @@ fn unrecorded(name: &str, error: &std::io::Error) -> Trouble {
     let failure =
         Failure::new(format!("the record of handler \"{name}\" could not be kept: {error}"))
             .hint("make room or fix /var/lib/strata on the host, then run again");
+    Trouble::Failed(failure)
+}
+
+fn unkept(error: &std::io::Error) -> Trouble {
+    let failure = Failure::new(format!("the record that it runs once could not be kept: {error}"))
+        .hint("make room or fix /var/lib/strata on the host, then run again");
     Trouble::Failed(failure)
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::resource::{Change, Resource};
+use crate::resource::{Change, Once, Resource};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -26,7 +26,7 @@ fn item(name: &str, notify: &[&str]) -> Item {
 
 fn batch(mode: Mode, items: Vec<Item>, handlers: &[&str]) -> Arc<Batch> {
     let handlers = handlers.iter().map(|name| item(name, &[])).collect();
-    Arc::new(Batch { role: "base".into(), mode, items, handlers })
+    Arc::new(Batch { role: "base".into(), mode, items, handlers, once: Once::default() })
 }
 
 fn converge_on(host: &Arc<Mutex<Host>>, pending: &PendingHandlers) -> ConvergeItem {
@@ -61,9 +61,19 @@ struct Ran {
 }
 
 fn run(host: &Arc<Mutex<Host>>, pending: &PendingHandlers, batch: Arc<Batch>) -> Ran {
+    run_once(host, pending, &OnceRecords::in_directory("/nonexistent"), batch)
+}
+
+fn run_once(
+    host: &Arc<Mutex<Host>>,
+    pending: &PendingHandlers,
+    once: &OnceRecords,
+    batch: Arc<Batch>,
+) -> Ran {
     let reports = RefCell::new(Vec::new());
     let runner = BatchRunner {
         pending,
+        once,
         report: &|report| {
             reports.borrow_mut().push(report);
             Ok(())
@@ -187,6 +197,7 @@ fn a_step_that_outlives_its_deadline_ends_the_batch_as_stuck() {
     let reports = RefCell::new(Vec::new());
     let runner = BatchRunner {
         pending: &pending,
+        once: &OnceRecords::in_directory("/nonexistent"),
         report: &|report| {
             reports.borrow_mut().push(report);
             Ok(())
@@ -217,6 +228,7 @@ fn a_stopped_batch_finishes_the_item_in_hand_and_no_other() {
     let done = RefCell::new(0);
     let runner = BatchRunner {
         pending: &pending,
+        once: &OnceRecords::in_directory("/nonexistent"),
         report: &|report| {
             if matches!(report.event, ItemEvent::Finished { .. }) {
                 *done.borrow_mut() += 1;
@@ -252,4 +264,41 @@ fn a_renamed_handler_is_forgotten_after_a_complete_batch_that_changes() {
     assert_eq!(pending.list(), ["base/restart old"]);
     assert_eq!(with(Mode::Apply, &[]), ["restart old"]);
     assert!(pending.list().is_empty());
+}
+
+#[test]
+fn a_step_that_cannot_tell_runs_once_in_a_run_and_those_that_resume_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let pending = PendingHandlers::in_directory(directory.path().join("pending"));
+    let once = OnceRecords::in_directory(directory.path().join("once"));
+    let host = host(&[], &[]);
+    host.lock().unwrap().always.push("make".into());
+    let command: Resource = toml::from_str("[command]\nargv = ['make']\n").unwrap();
+    let of = |run: &str, resumes: &[&str]| {
+        let items = vec![Item { resource: command.clone(), ..item("make", &["restart a"]) }];
+        let resumes = resumes.iter().map(|run| (*run).to_owned()).collect();
+        let once = Once { run: Some(run.into()), resumes, ..Once::default() };
+        Arc::new(Batch { once, ..(*batch(Mode::Apply, items, &["restart a"])).clone() })
+    };
+    // Looked at for its handler, then done, then the handler.
+    let ran = |run, resumes: &[&str]| run_once(&host, &pending, &once, of(run, resumes)).log;
+    assert_eq!(ran("one", &[]), ["make", "restart a"]);
+    assert!(ran("one", &[]).is_empty(), "the link broke and the list began anew");
+    assert!(ran("two", &["one"]).is_empty(), "resumed");
+    assert_eq!(ran("three", &[]), ["make", "restart a"], "a run of its own");
+    // Cut between beginning and end.
+    once.begun("base", "make", "four").unwrap();
+    let cut = run_once(&host, &pending, &once, of("five", &["four"]));
+    assert_eq!(cut.end, BatchEnd::Incomplete);
+    assert!(cut.log.is_empty());
+    let ItemEvent::Finished { outcome: Outcome::Failed(failure), .. } =
+        &cut.reports.last().unwrap().event
+    else {
+        panic!("{:?}", cut.reports)
+    };
+    assert!(failure.message.contains("nothing tells whether it was done"), "{failure:?}");
+    // One that failed is tried again.
+    host.lock().unwrap().breaks.push("make".into());
+    assert_eq!(ran("six", &[]), ["make"]);
+    assert_eq!(ran("seven", &["six"]), ["make"]);
 }

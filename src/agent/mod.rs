@@ -10,6 +10,7 @@ mod exec;
 mod facts;
 mod lock;
 mod netlink;
+mod once;
 mod paths;
 mod pending;
 mod probe;

@@ -29,6 +29,11 @@ impl HostPaths {
         self.state().join("pending")
     }
 
+    /// Steps that run each time and what became of them: `<role>/<step>`, names encoded.
+    pub fn once(&self) -> PathBuf {
+        self.state().join("once")
+    }
+
     /// State that a reboot clears.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/strata")

@@ -104,13 +104,14 @@ fn names(directory: &Path) -> Vec<String> {
     entries.flatten().filter_map(|entry| decode(entry.file_name().to_str()?)).collect()
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
 /// A name as a file name: letters, digits, `-` and `_` stay, every other byte becomes `%XX`.
 /// Injective, and never `.`, `..` or empty (`%` alone stands for the empty name).
-fn encode(name: &str) -> String {
+pub(super) fn encode(name: &str) -> String {
     if name.is_empty() {
         return "%".into();
     }

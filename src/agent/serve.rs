@@ -8,6 +8,7 @@ use super::batch::{BatchEnd, BatchRunner, ConvergeItem};
 use super::exec::Programs;
 use super::facts;
 use super::lock::{self, HeldLock, LockAttempt};
+use super::once::OnceRecords;
 use super::paths::HostPaths;
 use super::pending::PendingHandlers;
 use super::processes;
@@ -257,9 +258,11 @@ struct BatchThread {
 impl BatchThread {
     fn run(&self, queue: &mpsc::Receiver<(u32, Batch)>) {
         let pending = PendingHandlers::in_directory(self.paths.pending());
+        let once = OnceRecords::in_directory(self.paths.once());
         while let Ok((batch, work)) = queue.recv() {
             let runner = BatchRunner {
                 pending: &pending,
+                once: &once,
                 report: &|report| self.writer.report(&FromAgent::Item { batch, report }),
                 stopped: &|| self.stops.contains(batch),
             };

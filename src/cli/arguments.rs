@@ -64,6 +64,8 @@ pub enum Command {
     Plan(super::plan::PlanArguments),
     /// Converge layers, each followed by its gate
     Install(super::install::InstallArguments),
+    /// Go on where the last install ended that was cut short or failed
+    Resume(super::resume::ResumeArguments),
     /// Run the gates alone
     Verify(super::install::VerifyArguments),
     /// Record clusters that strata did not make; changes nothing of them

@@ -180,7 +180,7 @@ fn recorded(
 ) -> Exit {
     let command = format!("hosts {verb} {}", hosts.join(" "));
     let begun = open_state(settings).and_then(|state| {
-        Recorded::begin(settings, &state, site, &command, (hosts, &[]), Vec::new())
+        Recorded::begin(settings, &state, site, &command, (hosts, &[]), Vec::new(), None)
     });
     let recorded = match begun {
         Ok(recorded) => recorded,

@@ -158,7 +158,7 @@ fn replace(
     let command = format!("hosts rebuild {}", host.name);
     let hosts = [host.name.clone()];
     let begun = open_state(settings).and_then(|state| {
-        Recorded::begin(settings, &state, site, &command, (&hosts, &[]), Vec::new())
+        Recorded::begin(settings, &state, site, &command, (&hosts, &[]), Vec::new(), None)
     });
     let recorded = match begun {
         Ok(recorded) => recorded,

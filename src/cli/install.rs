@@ -7,7 +7,7 @@ use crate::gate::SCENARIOS;
 use crate::plan::{HostSelector, LayerSelection, StepSelection};
 use crate::report::{Collected, Gathered};
 use crate::resource::Mode;
-use crate::run::GateChoice;
+use crate::run::{Continuation, GateChoice};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -166,6 +166,15 @@ impl KindArgument {
 
 /// Runs `strata install`.
 pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
+    install_with(arguments, None, settings)
+}
+
+/// Runs an install that goes on with another run, if there is one.
+pub fn install_with(
+    arguments: &InstallArguments,
+    continuing: Option<Continuation>,
+    settings: &Settings,
+) -> Exit {
     if let Some(path) = &arguments.plan_file {
         return super::plan::apply(path, arguments, settings);
     }
@@ -182,6 +191,7 @@ pub fn install(arguments: &InstallArguments, settings: &Settings) -> Exit {
         gate,
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
+        continuing,
         ..Work::new(&arguments.selection, Job::Install)
     };
     execute(&work, &arguments.typed(), settings)

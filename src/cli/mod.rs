@@ -19,6 +19,7 @@ mod output;
 mod plan;
 mod recorded;
 mod rehearse;
+mod resume;
 mod run;
 mod run_output;
 mod runtime;
@@ -67,6 +68,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Check(arguments) => check::run(arguments, settings),
         Command::Plan(arguments) => plan::run(arguments, settings),
         Command::Install(arguments) => install::install(arguments, settings),
+        Command::Resume(arguments) => resume::run(arguments, settings),
         Command::Verify(arguments) => install::verify(arguments, settings),
         Command::Reboot(arguments) => install::reboot(arguments, settings),
         Command::Adopt(arguments) => install::adopt(arguments, settings),

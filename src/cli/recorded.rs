@@ -36,7 +36,8 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Begins a run with its journal and the index; `consumers` take its events beside these.
+    /// Begins a run with its journal and the index; `consumers` take its events beside these;
+    /// `resumes` is the run that this one goes on with.
     ///
     /// # Errors
     /// When the journal cannot be written; that was told, and nothing may be done then.
@@ -47,6 +48,7 @@ impl Recorded {
         command: &str,
         (hosts, layers): (&[String], &[String]),
         mut consumers: Vec<Box<dyn Consumer>>,
+        resumes: Option<&str>,
     ) -> Result<Self, Exit> {
         let start = Instant::now();
         let run = StateDir::new_run_id();
@@ -54,6 +56,8 @@ impl Recorded {
             tell!("error: the journal cannot be written: {error}; no host was touched");
             Exit::Internal
         })?;
+        #[cfg(debug_assertions)]
+        let journal = journal.dies_after(settings.dies_after);
         settings.run.begin(&run, &state.journal(&run));
         match Index::open(state) {
             Ok(index) => consumers.push(Box::new(index)),
@@ -74,6 +78,7 @@ impl Recorded {
             rehearsal: settings.profile == Profile::Rehearsal,
             hosts: hosts.to_vec(),
             layers: layers.to_vec(),
+            resumes: resumes.map(ToOwned::to_owned),
         });
         Ok(Self { run, events, stop, thread, start })
     }

@@ -83,7 +83,7 @@ pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
     let typed = arguments.typed();
     let layers = layers_of(site, arguments);
     let begun = open_state(settings).and_then(|state| {
-        Recorded::begin(settings, &state, site, &typed, (&hosts, &layers), vec![display])
+        Recorded::begin(settings, &state, site, &typed, (&hosts, &layers), vec![display], None)
     });
     let recorded = match begun {
         Ok(recorded) => recorded,

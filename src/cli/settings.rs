@@ -42,6 +42,9 @@ pub struct Settings {
     pub redactor: SharedRedactor,
     /// The run in hand.
     pub run: CurrentRun,
+    /// Events after which strata kills itself: `STRATA_TEST_DIES_AFTER` of tests.
+    #[cfg(debug_assertions)]
+    pub dies_after: Option<u32>,
 }
 
 impl Settings {
@@ -89,6 +92,8 @@ impl Settings {
             log,
             redactor: SharedRedactor::new(),
             run: CurrentRun::default(),
+            #[cfg(debug_assertions)]
+            dies_after: variable("STRATA_TEST_DIES_AFTER").and_then(|text| text.parse().ok()),
         })
     }
 

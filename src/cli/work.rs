@@ -32,6 +32,8 @@ pub(super) struct Work<'a> {
     pub tests: &'a [String],
     pub faults: bool,
     pub confirm: Option<&'a str>,
+    /// The run that this one goes on with.
+    pub continuing: Option<run::Continuation>,
     pub job: Job,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Work<'a> {
             tests: &[],
             faults: false,
             confirm: None,
+            continuing: None,
             job,
         }
     }
@@ -132,7 +135,8 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     let named = work.selection.layers().restricts() || layers.len() < all;
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let shown = consumers(settings, &summary, &work.job);
-    let begun = Recorded::begin(settings, &state, site, command, (&hosts, &names), shown);
+    let resumes = work.continuing.as_ref().and_then(run::Continuation::run);
+    let begun = Recorded::begin(settings, &state, site, command, (&hosts, &names), shown, resumes);
     let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
@@ -157,6 +161,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         secrets: secrets.lookup(),
         records,
         run: recorded.run.clone(),
+        continuing: work.continuing.clone(),
     };
     let Recorded { events, stop, .. } = &recorded;
     tell_of(&aside, events);

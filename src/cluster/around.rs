@@ -7,7 +7,6 @@ use super::member::Members;
 use super::registry::{look, step_down};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::plan::Resolver;
-use crate::resource::{Batch, ItemReport};
 use crate::site::{ClusterRole, Role, Site};
 use std::time::{Duration, Instant};
 
@@ -51,8 +50,7 @@ impl Around<'_> {
     pub async fn leads(&self, host: &str) -> bool {
         for (role, cluster) in self.of(host) {
             let members = self.members(role, cluster).await;
-            let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
-            let hosts = FleetHosts::new(self.fleet, &quiet);
+            let hosts = FleetHosts::quiet(self.fleet);
             let records = Records::new(&self.site.root);
             // What cannot be looked at is said where the host is about to go.
             if let Ok(report) = look(&members, cluster, &hosts, &records).await
@@ -73,8 +71,7 @@ impl Around<'_> {
         let mut handed = Vec::new();
         for (role, cluster) in self.of(host) {
             let members = self.members(role, cluster).await;
-            let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
-            let hosts = FleetHosts::new(self.fleet, &quiet);
+            let hosts = FleetHosts::quiet(self.fleet);
             let records = Records::new(&self.site.root);
             let led = step_down(&members, cluster, &hosts, &records, host)
                 .await
@@ -95,8 +92,7 @@ impl Around<'_> {
         for (role, cluster) in self.of(host) {
             loop {
                 let members = self.members(role, cluster).await;
-                let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
-                let hosts = FleetHosts::new(self.fleet, &quiet);
+                let hosts = FleetHosts::quiet(self.fleet);
                 let records = Records::new(&self.site.root);
                 let report = look(&members, cluster, &hosts, &records).await?;
                 let Some(reason) = report.missing else { break };

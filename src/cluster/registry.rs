@@ -121,11 +121,8 @@ pub async fn look(
     hosts: &dyn Hosts,
     records: &Records,
 ) -> Result<Report, String> {
-    match cluster.driver.0.as_str() {
-        redis::NAME => {
-            let settings = settings(members)?;
-            let marker = marker(members, cluster)?;
-            let world = RedisSentinel::new(members, hosts, records, settings, marker);
+    match driver(members, cluster, hosts, records)? {
+        Driver::RedisSentinel(world) => {
             let observation = world.observe().await;
             let decision = world.decide(&observation);
             Ok(Report {
@@ -136,7 +133,6 @@ pub async fn look(
                 next: decision.next.into(),
             })
         }
-        other => Err(format!("there is no driver {other}")),
     }
 }
 
@@ -151,13 +147,8 @@ pub async fn step_down(
     records: &Records,
     host: &str,
 ) -> Result<bool, String> {
-    match cluster.driver.0.as_str() {
-        redis::NAME => {
-            let settings = settings(members)?;
-            let marker = marker(members, cluster)?;
-            RedisSentinel::new(members, hosts, records, settings, marker).step_down(host).await
-        }
-        other => Err(format!("there is no driver {other}")),
+    match driver(members, cluster, hosts, records)? {
+        Driver::RedisSentinel(world) => world.step_down(host).await,
     }
 }
 
@@ -172,13 +163,8 @@ pub async fn adopt(
     hosts: &dyn Hosts,
     records: &Records,
 ) -> Result<Vec<String>, String> {
-    match cluster.driver.0.as_str() {
-        redis::NAME => {
-            let settings = settings(members)?;
-            let marker = marker(members, cluster)?;
-            RedisSentinel::new(members, hosts, records, settings, marker).adopt().await
-        }
-        other => Err(format!("there is no driver {other}")),
+    match driver(members, cluster, hosts, records)? {
+        Driver::RedisSentinel(world) => world.adopt().await,
     }
 }
 
@@ -194,19 +180,32 @@ pub async fn run(
     stop: &Stop,
     tell: impl FnMut(Step),
 ) -> Result<Driven, String> {
-    match cluster.driver.0.as_str() {
-        redis::NAME => {
-            let settings = settings(members)?;
-            let marker = marker(members, cluster)?;
-            let world = RedisSentinel::new(members, hosts, records, settings, marker);
-            Ok(drive(&world, stop, tell).await)
-        }
-        other => Err(format!("there is no driver {other}")),
+    match driver(members, cluster, hosts, records)? {
+        Driver::RedisSentinel(world) => Ok(drive(&world, stop, tell).await),
     }
 }
 
-fn marker(members: &Members<'_>, cluster: &ClusterRole) -> Result<Marker, String> {
-    Marker::new(members.name(), &cluster.driver.0, crate::event::now_ms())
+/// A cluster's driver, set up for its members.
+enum Driver<'a> {
+    RedisSentinel(RedisSentinel<'a>),
+}
+
+fn driver<'a>(
+    members: &'a Members<'a>,
+    cluster: &ClusterRole,
+    hosts: &'a dyn Hosts,
+    records: &'a Records,
+) -> Result<Driver<'a>, String> {
+    let name = cluster.driver.0.as_str();
+    let marker = Marker::new(members.name(), name, crate::event::now_ms())?;
+    match name {
+        redis::NAME => {
+            let settings = settings(members)?;
+            let world = RedisSentinel::new(members, hosts, records, settings, marker);
+            Ok(Driver::RedisSentinel(world))
+        }
+        other => Err(format!("there is no driver {other}")),
+    }
 }
 
 /// The driver's settings, as the first member that can be asked has them.

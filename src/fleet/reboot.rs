@@ -1,10 +1,11 @@
 //! Reboots one host and waits until it answers again.
 
 use super::{Connection, Events, Fleet, Stop};
+use crate::event::{Consumer, Event, EventKind};
 use crate::site::Site;
 use crate::ssh::AgentSession;
 use crate::wire::{ExecOutcome, ExecSpec};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time between two attempts to connect.
@@ -20,6 +21,25 @@ pub struct RebootError {
     pub reason: String,
     /// False when the host does not answer any more.
     pub reachable: bool,
+}
+
+/// Keeps why a host could not be used.
+#[derive(Debug, Clone, Default)]
+struct LastRefusal(Arc<Mutex<Option<String>>>);
+
+impl LastRefusal {
+    fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Consumer for LastRefusal {
+    fn event(&mut self, event: &Event) -> std::io::Result<()> {
+        if let EventKind::HostUnusable { reason, .. } = &event.kind {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.clone());
+        }
+        Ok(())
+    }
 }
 
 impl Fleet {
@@ -54,20 +74,26 @@ impl Fleet {
             return Err(reachable(format!("it refuses to reboot: {}", stderr.trim())));
         }
         drop(session);
-        let quiet = Events::quiet();
+        // Attempts are no news while it boots; why the last one failed is, once it was the last.
+        let refusal = LastRefusal::default();
+        let attempts = Events::start(Box::new(refusal.clone()), Stop::new()).0;
         loop {
             self.forget(host);
-            match self.obtain(site, host, connection, &quiet, &Stop::new()).await {
+            match self.obtain(site, host, connection, &attempts, &Stop::new()).await {
                 Some(session) if session.hello().facts.boot_id != boot => {
                     // The journal has to know this boot: it was strata's own doing.
                     self.tell_connected(&session, start.elapsed());
                     return Ok((session, start.elapsed()));
                 }
                 _ if start.elapsed() > back_within => {
-                    return Err(RebootError {
-                        reason: format!("it did not come back within {} s", back_within.as_secs()),
-                        reachable: false,
-                    });
+                    // Nobody but the thread of these events can keep them from being taken.
+                    let _ = attempts.flush().await;
+                    let seconds = back_within.as_secs();
+                    let reason = match refusal.take() {
+                        Some(why) => format!("it did not come back within {seconds} s: {why}"),
+                        None => format!("it did not come back within {seconds} s"),
+                    };
+                    return Err(RebootError { reason, reachable: false });
                 }
                 _ => tokio::time::sleep(TRY_EVERY).await,
             }

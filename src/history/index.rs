@@ -350,6 +350,7 @@ mod tests {
                 rehearsal: false,
                 hosts: vec!["a".into(), "b".into()],
                 layers: vec![],
+                resumes: None,
             },
             EventKind::HostConnected {
                 host: "a".into(),
@@ -402,6 +403,7 @@ mod tests {
                 rehearsal: false,
                 hosts: vec![],
                 layers: vec![],
+                resumes: None,
             };
             journal.event(&Event { at_ms: 1, kind }).unwrap();
         }

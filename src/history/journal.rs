@@ -10,6 +10,9 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Journal {
     file: File,
+    /// Events to write before the process kills itself.
+    #[cfg(debug_assertions)]
+    dies_after: Option<u32>,
 }
 
 impl Journal {
@@ -23,7 +26,32 @@ impl Journal {
         if let Some(folder) = path.parent() {
             File::open(folder)?.sync_all()?;
         }
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            #[cfg(debug_assertions)]
+            dies_after: None,
+        })
+    }
+
+    /// Kills the process, as `kill -9` does, once this many events are written: only so can a test
+    /// end a run between any two events. Not in what is released.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn dies_after(self, events: Option<u32>) -> Self {
+        Self { dies_after: events, ..self }
+    }
+
+    #[cfg(debug_assertions)]
+    fn die_if_due(&mut self) {
+        let Some(left) = &mut self.dies_after else { return };
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            // It cannot fail, and there would be nobody to tell.
+            let _ = rustix::process::kill_process(
+                rustix::process::getpid(),
+                rustix::process::Signal::KILL,
+            );
+        }
     }
 }
 
@@ -49,6 +77,8 @@ impl Consumer for Journal {
         if decisive {
             self.file.sync_data()?;
         }
+        #[cfg(debug_assertions)]
+        self.die_if_due();
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod journal;
 mod lock;
 mod record;
 mod redacting;
+mod unfinished;
 
 pub use baseline::Baseline;
 pub use identity::Identity;
@@ -18,6 +19,7 @@ pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
 pub use record::{GateRecord, RecordState, Records};
 pub use redacting::Redacting;
+pub use unfinished::Unfinished;
 
 use std::path::{Path, PathBuf};
 
@@ -84,12 +86,37 @@ impl StateDir {
         Ok(runs)
     }
 
-    /// A new run's id: its start in UTC and four random letters.
+    /// A new run's id: its start in UTC, so that ids are in the order of their runs. The fraction
+    /// of the second is four letters, 2.2 microseconds each.
     pub fn new_run_id() -> String {
-        let mut random = [0_u8; 4];
-        // Without randomness two runs of one second could share an id; the site lock excludes that.
-        let _ = getrandom::fill(&mut random);
-        let letters: String = random.iter().map(|byte| char::from(b'a' + byte % 26)).collect();
-        format!("{}-{letters}", jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S"))
+        run_id(jiff::Timestamp::now())
+    }
+}
+
+fn run_id(start: jiff::Timestamp) -> String {
+    const LETTERS: u64 = 26_u64.pow(4);
+    let nanoseconds = u64::try_from(start.subsec_nanosecond()).unwrap_or_default();
+    let fraction = nanoseconds * LETTERS / 1_000_000_000;
+    let letter = |place: u32| (b'a'..=b'z').nth((fraction / 26_u64.pow(place) % 26) as usize);
+    let letters: String = (0..4).rev().filter_map(letter).map(char::from).collect();
+    format!("{}-{letters}", start.strftime("%Y%m%d-%H%M%S"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::run_id;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ids_are_in_the_order_of_their_runs(
+            seconds in 0_i64..4_000_000_000,
+            nanoseconds in 0_i32..999_990_000,
+            later in 3_000_i32..10_000,
+        ) {
+            let at = |nanoseconds| run_id(jiff::Timestamp::new(seconds, nanoseconds).unwrap());
+            prop_assert_eq!(at(nanoseconds).len(), "20260101-000000-abcd".len());
+            prop_assert!(at(nanoseconds) < at(nanoseconds + later));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::resolve::{HostScope, PlannedBatch, Resolver};
 use crate::diag::Diagnostics;
-use crate::resource::{Batch, Item, Mode, Resource};
+use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::site::tree::{Node, NodeValue};
 use crate::site::{ClusterRole, Host, Role};
 use crate::wire::Facts;
@@ -99,6 +99,7 @@ impl Resolver<'_> {
                 mode,
                 items: member.items,
                 handlers: Vec::new(),
+                once: Once::default(),
             },
         })
     }

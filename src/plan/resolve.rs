@@ -9,7 +9,7 @@ use super::shared_items::{self, Shared};
 use super::steps::{Here, StepFilter};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
-use crate::resource::{Batch, Item, Mode, Resource};
+use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::secrets::Secret;
 use crate::site::deserialize::from_node;
 use crate::site::tree::{Entry, Node, NodeValue};
@@ -275,7 +275,13 @@ impl<'site> Resolver<'site> {
         }
         let batch = PlannedBatch {
             places: vec![None; items.len()],
-            work: Batch { role: SITE_ROLE.to_owned(), mode, items, handlers: Vec::new() },
+            work: Batch {
+                role: SITE_ROLE.to_owned(),
+                mode,
+                items,
+                handlers: Vec::new(),
+                once: Once::default(),
+            },
         };
         scope.shared.insert((batch, skipped)).clone()
     }
@@ -313,8 +319,13 @@ impl<'site> Resolver<'site> {
         problems: &mut Diagnostics,
     ) -> PlannedBatch {
         let context = self.context(scope, role, problems);
-        let mut work =
-            Batch { role: role.name.clone(), mode, items: Vec::new(), handlers: Vec::new() };
+        let mut work = Batch {
+            role: role.name.clone(),
+            mode,
+            items: Vec::new(),
+            handlers: Vec::new(),
+            once: Once::default(),
+        };
         let mut places = Vec::new();
         for (index, step) in role.steps.iter().enumerate() {
             if !here.takes(&role.name, index, &step.name, &step.tags) {

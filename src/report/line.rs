@@ -10,12 +10,17 @@ use crate::event::{
 pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String> {
     let p = palette;
     let text = match &event.kind {
-        EventKind::RunStarted { run, command, hosts, rehearsal, version, site, .. } => format!(
+        EventKind::RunStarted {
+            run, command, hosts, rehearsal, version, site, resumes, ..
+        } => format!(
             "strata {version}  {}  site {site}, {}{}  {}",
             p.name(command),
             plural(hosts.len(), "host"),
             if *rehearsal { ", rehearsal" } else { "" },
-            p.dim(format!("run {run}")),
+            p.dim(match resumes {
+                Some(resumes) => format!("run {run}, resumes {resumes}"),
+                None => format!("run {run}"),
+            }),
         ),
         EventKind::LayerStarted { layer, hosts } => {
             format!("layer {}  {}", p.name(layer), plural(hosts.len(), "host"))

@@ -157,6 +157,10 @@ impl Converge for Command {
     fn changes(&self) -> bool {
         self.changes
     }
+
+    fn runs_each_time(&self) -> bool {
+        self.changes && self.creates.is_none() && self.unless.is_none()
+    }
 }
 
 #[cfg(test)]

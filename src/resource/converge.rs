@@ -64,6 +64,11 @@ pub trait Converge {
     fn changes(&self) -> bool {
         true
     }
+
+    /// True for a change that cannot be seen on the host afterwards: it is made each time.
+    fn runs_each_time(&self) -> bool {
+        false
+    }
 }
 
 /// Brings the host to what the resource wants ([`Mode::Apply`]), or says what would change

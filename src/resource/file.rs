@@ -103,6 +103,22 @@ impl FileFound {
 }
 
 impl File {
+    /// A file of root's that everyone may read.
+    pub fn new(path: impl Into<String>, content: impl Into<Content>) -> Self {
+        Self {
+            path: path.into(),
+            content: content.into(),
+            mode: default_mode(),
+            owner: root(),
+            group: root(),
+            state: Presence::default(),
+            create_only: false,
+            keep: None,
+            validate: None,
+            guard: None,
+        }
+    }
+
     /// The content with the live region of the file that exists; `None` where none is kept.
     fn live(
         &self,

@@ -49,6 +49,11 @@ macro_rules! kinds {
             pub fn changes(&self) -> bool {
                 match self { $(Self::$variant(kind) => kind.changes(),)+ }
             }
+
+            /// True for what changes something and has no way to see whether it was done already.
+            pub fn runs_each_time(&self) -> bool {
+                match self { $(Self::$variant(kind) => kind.runs_each_time(),)+ }
+            }
         }
 
         pub(super) fn dispatch(

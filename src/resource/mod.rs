@@ -80,7 +80,9 @@ pub use line::Line;
 pub use link::Link;
 pub use mode::FileMode;
 pub use mount::{Mount, MountState};
-pub use outcome::{Batch, Change, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
+pub use outcome::{
+    Batch, Change, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Once, Outcome, Unknown,
+};
 pub use package::Package;
 pub use service::{Service, ServiceState};
 pub use swap::{Swap, SwapState};

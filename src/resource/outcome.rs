@@ -24,6 +24,33 @@ pub struct Batch {
     /// Handlers, in order. Those notified run after the last step; when the batch ends early they
     /// stay recorded on the host and run at the end of the next complete batch of this role.
     pub handlers: Vec<Item>,
+    /// What keeps steps that cannot tell whether they were done from being done twice.
+    pub once: Once,
+}
+
+/// The run of which a batch is a part. A step that runs each time ([`Resource::runs_each_time`])
+/// runs once in a run and all that resume it; the host keeps the record, since only the host knows
+/// what it did before a link or an operator host was lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Once {
+    /// The run in hand; where there is none, nothing is remembered.
+    pub run: Option<String>,
+    /// The runs that it goes on with.
+    pub resumes: Vec<String>,
+    /// What becomes of a step that was in hand when one of them ended.
+    pub unknown: Unknown,
+}
+
+/// What becomes of a step of which nothing tells whether it was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Unknown {
+    /// It fails, and the operator is told to look.
+    #[default]
+    Refuse,
+    /// It runs again.
+    Repeat,
+    /// It is taken for done.
+    Done,
 }
 
 /// One step of a role.

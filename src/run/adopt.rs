@@ -7,7 +7,6 @@ use crate::diag::Diagnostics;
 use crate::event::EventKind;
 use crate::fleet::{Events, Fleet, Stop};
 use crate::plan::Resolver;
-use crate::resource::{Batch, ItemReport};
 use std::sync::Arc;
 
 /// Adopts the clusters of the layers.
@@ -33,8 +32,7 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
                 ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
             }
             let members = Members::connected(site, &resolver, &fleet, role, cluster);
-            let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
-            let through = FleetHosts::new(&fleet, &quiet);
+            let through = FleetHosts::quiet(&fleet);
             let records = Records::new(&site.root);
             match cluster::adopt(&members, cluster, &through, &records).await {
                 Ok(differing) => {

@@ -41,8 +41,7 @@ pub async fn look(work: &LayerWork<'_>) -> Result<Tally, (Exit, String)> {
     let mut tally = Tally::default();
     for (role, cluster) in cluster::clusters_of(work.request.site, work.layer) {
         let members = members(work, role, cluster);
-        let quiet = |_: &str, _: &Batch, _: &ItemReport| {};
-        let hosts = FleetHosts::new(work.fleet, &quiet);
+        let hosts = FleetHosts::quiet(work.fleet);
         let records = Records::new(&work.request.site.root);
         let report = cluster::look(&members, cluster, &hosts, &records).await.map_err(|error| {
             (Exit::Refused, format!("cluster `{}`: {error}; nothing was changed", role.name))

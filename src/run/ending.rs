@@ -85,7 +85,7 @@ impl<'a> Ending<'a> {
         if self.stop.wished() {
             let left = left.map_or_else(String::new, |left| format!("; {left}"));
             let why = self.stop.why();
-            let reason = format!("{why}{left}; run the same command again to go on");
+            let reason = format!("{why}{left}; `strata resume` goes on");
             return (self.exit.worse(Exit::stopped(self.stop)), reason);
         }
         let mut reasons = self.reasons;

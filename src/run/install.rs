@@ -1,6 +1,7 @@
 //! `strata install`: layer after layer, each converged on all its hosts, then proved by its gate.
 
 use super::Exit;
+use super::continuation::Continuation;
 use super::ending::{Ending, no_journal};
 use super::layer::{LayerWork, Worked};
 use super::order::blocked_by;
@@ -56,6 +57,8 @@ pub struct Request<'a> {
     pub records: Records,
     /// The run's id.
     pub run: String,
+    /// The run that this one goes on with.
+    pub continuing: Option<Continuation>,
 }
 
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
@@ -88,7 +91,7 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
             continue;
         }
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
-        if hosts.is_empty() {
+        if hosts.is_empty() || proved_before(request, layer, &hosts, events) {
             continue;
         }
         let end = one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
@@ -122,6 +125,19 @@ fn note_start(request: &Request<'_>, step: &str, events: &Events) {
     };
     let text = format!("  {} hosts begin at `{step}` in layer `{}`{others}", at.len(), first.name);
     events.emit(EventKind::Note { text });
+}
+
+/// Whether the run that this one resumes has converged and proved the layer, and nothing has changed
+/// about it since: its record still holds.
+fn proved_before(request: &Request<'_>, layer: &Layer, hosts: &[String], events: &Events) -> bool {
+    let holds = request.mode == Mode::Apply
+        && request.continuing.as_ref().is_some_and(|one| one.proved(&layer.name))
+        && matches!(record_state(request, layer, TestKind::Diag, hosts), RecordState::Green(_));
+    if holds {
+        let text = format!("layer {}  converged and proved before: not repeated", layer.name);
+        events.emit(EventKind::Note { text });
+    }
+    holds
 }
 
 /// Why the run is refused before it begins: a layer below is not green (KB-G3, KB-G4).

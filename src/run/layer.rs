@@ -1,6 +1,7 @@
 //! One layer on all its hosts: first a look at everything, then every host's steps, then the
 //! clusters.
 
+use super::continuation;
 use super::converge::{self, Tally};
 use super::turns::{End, Ended, Turn, Turns};
 use super::{Exit, Request, clusters};
@@ -102,10 +103,11 @@ impl LayerWork<'_> {
 
     /// Every host's steps: all hosts at once, but for those that take turns.
     async fn converge(&self, hosts: &[String]) -> Hosts {
+        let hosts = self.open(hosts).await;
         // Who only looks disturbs nothing.
         let turns = match self.request.mode {
-            Mode::Apply => Turns::new(self.request.site, self.layer, hosts),
-            Mode::Check => Turns::at_once(hosts),
+            Mode::Apply => Turns::new(self.request.site, self.layer, &hosts),
+            Mode::Check => Turns::at_once(&hosts),
         };
         for text in turns.described() {
             self.events.emit(EventKind::Note { text: format!("  {text}") });
@@ -133,6 +135,22 @@ impl LayerWork<'_> {
             }
         }
         all
+    }
+
+    /// The hosts that are worked on: fewer where a run goes on with those that failed.
+    async fn open(&self, hosts: &[String]) -> Vec<String> {
+        let Some(continuing) = &self.request.continuing else { return hosts.to_vec() };
+        let open = continuing.open(&self.layer.name, hosts);
+        if open.len() < hosts.len() {
+            let left = hosts.len() - open.len();
+            let text =
+                format!("  {left} of {} hosts converged before: left as they are", hosts.len());
+            self.events.emit(EventKind::Note { text });
+            // The gate speaks to them all the same.
+            let Request { site, connection, .. } = self.request;
+            self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
+        }
+        open
     }
 
     /// One host when its turn has come.
@@ -201,7 +219,7 @@ impl LayerWork<'_> {
             return (self.unusable(name), Tally::default());
         };
         let mut problems = Diagnostics::new();
-        let plan = self.resolver.host(
+        let mut plan = self.resolver.host(
             host,
             self.layer,
             &self.request.steps,
@@ -220,6 +238,10 @@ impl LayerWork<'_> {
             return (Exit::StepFailed, Tally::default());
         }
         self.announce(&plan.skipped);
+        let (run, continuing) = (&self.request.run, self.request.continuing.as_ref());
+        for batch in &mut plan.batches {
+            batch.work.once = continuation::once(run, &self.layer.name, continuing);
+        }
         let (state, tally) =
             converge::host(&session, plan, &self.layer.name, self.events, self.stop).await;
         let exit = match state {

@@ -7,6 +7,7 @@ mod adopt;
 mod changes;
 mod clusters;
 mod command;
+mod continuation;
 mod converge;
 mod ending;
 mod exit;
@@ -20,6 +21,7 @@ mod verify;
 
 pub use adopt::adopt;
 pub use command::{CommandOutput, CommandRequest, HostEnd, command};
+pub use continuation::Continuation;
 use converge::Tally;
 pub use exit::Exit;
 pub use install::{GateChoice, Request, hosts_of, install};

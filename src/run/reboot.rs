@@ -42,7 +42,7 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     let mut done = 0;
     while !left.is_empty() && !stop.wished() {
         let host = left.remove(next(&left, &around).await);
-        if let Err(reason) = one(&host, request, &around, events).await {
+        if let Err(reason) = one(&host, request, &around, events, stop).await {
             ending.add(Exit::StepFailed, format!("{host}: {reason}; {done} were rebooted before"));
             break;
         }
@@ -67,18 +67,22 @@ async fn one(
     request: &Request<'_>,
     around: &Around<'_>,
     events: &Events,
+    stop: &Stop,
 ) -> Result<(), String> {
     let note = |text: String| events.emit(EventKind::Note { text });
     for cluster in around.step_down(host).await? {
         note(format!("  {host}  handed over cluster {cluster}"));
     }
-    let (_, took) = around
-        .fleet
-        .reboot(request.site, host, &request.connection, BACK)
-        .await
-        .map_err(|error| error.reason)?;
+    let rebooting = around.fleet.reboot(request.site, host, &request.connection, BACK);
+    let (_, took) = tokio::select! {
+        rebooted = rebooting => rebooted.map_err(|error| error.reason)?,
+        () = stop.now() => return Err("it was left while it reboots".to_owned()),
+    };
     note(format!("  {host}  back after {:.1} s", took.as_secs_f64()));
-    around.settle(host, SETTLED).await?;
+    tokio::select! {
+        settled = around.settle(host, SETTLED) => settled?,
+        () = stop.now() => return Err("its clusters were left before they were whole".to_owned()),
+    }
     if around.has_clusters(host) {
         note(format!("  {host}  its clusters are whole"));
     }

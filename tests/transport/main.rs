@@ -14,7 +14,7 @@ use sshd::{Setup, Sshd, run};
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use strata::resource::{Batch, Mode};
+use strata::resource::{Batch, Mode, Once};
 use strata::ssh::{
     AgentSession, ConnectError, LockError, OpenError, SessionError, Transport, scan_host_keys,
 };
@@ -49,8 +49,13 @@ async fn the_agent_is_uploaded_once_and_the_session_carries_everything() {
     works(&session).await;
     let mask = session.exec(command(&["sh", "-c", "umask"])).await.unwrap();
     assert_eq!(mask.stdout, b"0022\n", "programs create files as on any host");
-    let batch =
-        Batch { role: "base".into(), mode: Mode::Check, items: Vec::new(), handlers: Vec::new() };
+    let batch = Batch {
+        role: "base".into(),
+        mode: Mode::Check,
+        items: Vec::new(),
+        handlers: Vec::new(),
+        once: Once::default(),
+    };
     assert!(session.converge(batch, |_| {}).await.unwrap().complete);
     session.close().await;
     let file = sshd.agent_file("one").unwrap();

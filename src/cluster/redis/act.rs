@@ -10,7 +10,7 @@ use super::view::Observation;
 use super::{RedisSentinel, leader, missing_of};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
-use crate::resource::{Batch, Item, Mode, Outcome, Resource};
+use crate::resource::{Batch, File, Item, Mode, Once, Outcome, Resource};
 use crate::wire::ExecSpec;
 use futures::future::join_all;
 use std::net::Ipv4Addr;
@@ -149,6 +149,7 @@ impl RedisSentinel<'_> {
             mode: Mode::Apply,
             items,
             handlers: Vec::new(),
+            once: Once::default(),
         };
         let applied = self.hosts.apply(member, work).await?;
         for one in &applied {
@@ -171,9 +172,7 @@ impl RedisSentinel<'_> {
     async fn mark(&self, member: &str, marker: &Marker) -> Result<(), String> {
         let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
         let path = marker_path(&self.members.plan(member, live)?.data);
-        let text =
-            format!("[file]\npath = {}\ncontent = {}\n", quoted(&path), quoted(&marker.text()));
-        let resource = toml::from_str::<Resource>(&text).map_err(|error| error.to_string())?;
+        let resource = Resource::File(File::new(path, marker.text()));
         self.apply(member, vec![part("marker", resource)]).await
     }
 
@@ -218,9 +217,8 @@ impl RedisSentinel<'_> {
         let stale = seen.and_then(|member| member.view()).map(|seen| &seen.stale);
         self.bring_about(member, facts, Some(part), None).await?;
         // A setting that counts only at the start changes no container: it needs one all the same.
-        let only_settings = part == Part::Server
-            && stale
-                .is_some_and(|stale| stale.server.iter().all(|why| why.starts_with("setting ")));
+        let only_settings =
+            part == Part::Server && stale.is_some_and(|stale| stale.server.is_empty());
         if only_settings {
             let name = &self.settings.server;
             let restart = ["docker", "restart", "--time", STOP_S, name.as_str()];
@@ -311,9 +309,4 @@ impl RedisSentinel<'_> {
 
 fn part(name: &str, resource: Resource) -> Item {
     Item { name: name.to_owned(), resource, notify: Vec::new(), secret: false, timeout_ms: ITEM_MS }
-}
-
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
 }

@@ -63,7 +63,7 @@ fn describe(stale: &Stale) -> String {
         stale.files.clone(),
         names(&stale.settings),
         names(&stale.sentinel_settings),
-        stale.server.clone(),
+        stale.server_reasons(),
         stale.sentinel.clone(),
     ]
     .concat()

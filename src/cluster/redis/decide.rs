@@ -320,11 +320,11 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
     };
     for (member, seen) in members {
         let stale = &seen.stale;
-        if !stale.files.is_empty() && stale.server.is_empty() && stale.sentinel.is_empty() {
+        if !stale.files.is_empty() && !stale.restarts_server() && stale.sentinel.is_empty() {
             let write = Action::Write { member: member.name.clone() };
             return Some(act(State::Degraded, found(member, &stale.files), vec![write]));
         }
-        if !stale.settings.is_empty() && stale.server.is_empty() {
+        if !stale.settings.is_empty() && !stale.restarts_server() {
             let keys: Vec<String> = stale.settings.iter().map(|(key, _)| key.clone()).collect();
             let set = Action::Set { member: member.name.clone(), settings: stale.settings.clone() };
             return Some(act(State::Degraded, found(member, &keys), vec![set]));
@@ -345,13 +345,17 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
         .chain(members.iter().filter(|(member, _)| member.address == live));
     for (member, seen) in replicas_first {
         let restart = |part| Action::Renew { member: member.name.clone(), part };
-        if !seen.stale.server.is_empty() {
+        if seen.stale.restarts_server() {
             let action = if member.address == live {
                 Action::HandOver { from: member.name.clone() }
             } else {
                 restart(Part::Server)
             };
-            return Some(act(State::Degraded, found(member, &seen.stale.server), vec![action]));
+            return Some(act(
+                State::Degraded,
+                found(member, &seen.stale.server_reasons()),
+                vec![action],
+            ));
         }
         if !seen.stale.sentinel.is_empty() {
             let why = found(member, &seen.stale.sentinel);

@@ -9,7 +9,7 @@ use super::{RedisSentinel, leader};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::redis_client::{Client, Endpoint, Quorum};
-use crate::resource::{Batch, Mode, Outcome, Resource};
+use crate::resource::{Batch, Mode, Once, Outcome, Resource};
 use crate::site::Host;
 use crate::wire::ExecSpec;
 use std::collections::BTreeSet;
@@ -173,24 +173,24 @@ impl RedisSentinel<'_> {
     /// Files and containers that differ.
     async fn differing(&self, host: &str, plan: &MemberPlan) -> Result<Stale, String> {
         let mut stale = Stale::default();
-        // One at a time, since a batch ends at the first failure and all differences count.
-        for item in &plan.items {
-            let work = Batch {
-                role: self.members.name().to_owned(),
-                mode: Mode::Check,
-                items: vec![item.clone()],
-                handlers: Vec::new(),
-            };
-            let applied = self.hosts.apply(host, work).await?;
-            let why = match applied.into_iter().next().map(|one| one.outcome) {
-                Some(Outcome::Unchanged) | None => continue,
-                Some(Outcome::Changed(changes)) => {
+        let work = Batch {
+            role: self.members.name().to_owned(),
+            mode: Mode::Check,
+            items: plan.items.clone(),
+            handlers: Vec::new(),
+            once: Once::default(),
+        };
+        let applied = self.hosts.apply(host, work).await?;
+        for (item, one) in plan.items.iter().zip(applied) {
+            let why = match one.outcome {
+                Outcome::Unchanged => continue,
+                Outcome::Changed(changes) => {
                     let what: Vec<&str> =
                         changes.iter().map(|change| change.what.as_str()).collect();
                     format!("{} ({})", item.name, what.join(", "))
                 }
                 // What cannot be looked at is no difference: the cluster is not known whole.
-                Some(Outcome::Failed(failure)) => {
+                Outcome::Failed(failure) => {
                     return Err(format!("{}: {}", item.name, failure.message));
                 }
             };
@@ -211,7 +211,7 @@ impl RedisSentinel<'_> {
         let Ok(live) = client.config_get("*").await else { return };
         let found = drift(text, &live);
         stale.settings = found.live;
-        stale.server.extend(found.at_start.iter().map(|name| format!("setting {name}")));
+        stale.at_start = found.at_start;
     }
 
     async fn sentinel_settings(

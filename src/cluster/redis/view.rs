@@ -51,8 +51,10 @@ pub struct Stale {
     pub settings: Vec<(String, String)>,
     /// Live settings of Sentinel with their wanted values.
     pub sentinel_settings: Vec<(String, String)>,
-    /// Why Redis has to be started anew.
+    /// Why Redis needs another container.
     pub server: Vec<String>,
+    /// Settings of Redis that count only from its start.
+    pub at_start: Vec<String>,
     /// Why Sentinel has to be started anew.
     pub sentinel: Vec<String>,
 }
@@ -63,8 +65,19 @@ impl Stale {
         self.files.is_empty()
             && self.settings.is_empty()
             && self.sentinel_settings.is_empty()
-            && self.server.is_empty()
+            && !self.restarts_server()
             && self.sentinel.is_empty()
+    }
+
+    /// True when Redis has to be started anew.
+    pub const fn restarts_server(&self) -> bool {
+        !self.server.is_empty() || !self.at_start.is_empty()
+    }
+
+    /// Why Redis has to be started anew.
+    pub fn server_reasons(&self) -> Vec<String> {
+        let settings = self.at_start.iter().map(|name| format!("setting {name}"));
+        self.server.iter().cloned().chain(settings).collect()
     }
 }
 
