@@ -16,7 +16,9 @@ pub use program::ProgramEnd;
 use serde::{Deserialize, Serialize};
 
 /// Version of this vocabulary, written at the start of each journal. 2: tests have figures, hosts
-/// have warnings, programs have ends. 3: connections are lost and come back. Journals of every earlier version can be read.
+/// have warnings, programs have ends. 3: connections are lost and come
+/// back, layers are skipped, hosts are out of service or not started. Journals of every earlier
+/// version can be read.
 pub const SCHEMA: u32 = 3;
 
 /// Something that happened, and when.
@@ -62,6 +64,13 @@ pub enum EventKind {
         /// The hosts it works on.
         hosts: Vec<String>,
     },
+    /// A layer that is not begun although it was selected.
+    LayerSkipped {
+        /// The layer.
+        layer: String,
+        /// Why.
+        why: String,
+    },
     /// Something that a rehearsal leaves out.
     Excepted {
         /// The layer.
@@ -103,6 +112,20 @@ pub enum EventKind {
         text: String,
         /// What to do.
         hint: Option<String>,
+    },
+    /// A host is out of service: it is absent on purpose.
+    HostOut {
+        /// The host.
+        host: String,
+        /// Why.
+        reason: String,
+        /// The moment from which it counts again.
+        until: String,
+    },
+    /// A host is in service again.
+    HostIn {
+        /// The host.
+        host: String,
     },
     /// An operator said that a host is a new machine: its pinned keys were replaced, and what was
     /// known of the old machine is forgotten.
@@ -412,6 +435,8 @@ pub enum HostState {
     Unusable,
     /// The run was stopped before it was done.
     Stopped,
+    /// Its turn did not come: too many hosts before it failed.
+    NotStarted,
 }
 
 /// Milliseconds since the epoch.

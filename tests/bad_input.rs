@@ -155,6 +155,12 @@ cases! {
     layer_unknown_role: |s| { s.replace("strata.toml", "role = \"docker\"", "role = \"dokcer\""); };
     layer_unknown_group: |s| { s.replace("strata.toml", "on = \"docker\"", "on = \"dockers\""); };
     cluster_followed_by_unknown_group: |s| { s.replace("roles/redis/role.toml", "on = \"haproxy\"", "on = \"haprox\""); };
+    placement_turns: |s| {
+        s.replace("strata.toml", "serial = 1 }", "serial = [1, 0, \"20\"], max_failures = \"half\" }")
+            .replace("strata.toml", "{ role = \"docker\", on = \"docker\" }", "{ role = \"docker\", on = \"docker\", max_failures = 1 }");
+    };
+    setting_deadline: |s| { s.replace("strata.toml", "step_timeout = 600", "step_timeout = 600\ndeadline = \"4h\""); };
+    out_of_service_unreadable: |s| { s.write("state/hosts/out.json", b"{ \"format\": 1, \"hosts\": { \"db-01\": {} } }"); };
     variable_reserved: |s| { s.replace("strata.toml", "timezone =", "facts = 1\ntimezone ="); };
     variable_is_a_template: |s| { s.replace("strata.toml", "\"/opt/keybuzz\"", "\"/opt/{{ site.name }}\""); };
     variable_conflict: |s| {
@@ -242,6 +248,64 @@ cases! {
 fn a_bad_selection_is_refused_before_any_connection() {
     let site = Damaged::new();
     insta::assert_snapshot!(site.strata(&["install", "--layer", "bse", "--host", "db-0"]));
+}
+
+#[test]
+fn layers_hosts_and_steps_that_are_not_there_are_refused_before_any_connection() {
+    let site = Damaged::new();
+    let words: [&[&str]; 9] = [
+        &["install", "--from", "bse", "--to", "rdis", "--host", "@dbb", "--host", "!k9s*"],
+        &["install", "--from", "redis", "--to", "base"],
+        &["install", "--layer", "base", "--from", "base"],
+        &["verify", "--to", "bas"],
+        &["install", "--layer", "base", "--step", "Time zome", "--start-at", "Nowhere at all"],
+        &["plan", "--layer", "base", "--step", "Updater's timer"],
+        &["install", "--step", "Time zone", "--start-at", "Updater", "--host", "haproxy-01"],
+        &["install", "--deadline", "half an hour"],
+        &["install", "--plan-file", "x.plan", "--step", "Time zone"],
+    ];
+    let said: Vec<String> = words.iter().map(|words| site.strata(words)).collect();
+    insta::assert_snapshot!(said.join("\n---\n"));
+}
+
+#[test]
+fn a_host_is_taken_out_with_a_reason_and_an_end_or_not_at_all() {
+    let site = Damaged::new();
+    let words: [&[&str]; 6] = [
+        &["hosts", "out"],
+        &["hosts", "out", "db-0", "install-01", "--until", "soon"],
+        &["hosts", "out", "--reason", "x"],
+        &["hosts", "out", "db-01", "--reason", "two\nlines", "--until", "2001-01-01"],
+        &["hosts", "in", "db-01"],
+        &["hosts", "in"],
+    ];
+    let said: Vec<String> = words.iter().map(|words| site.strata(words)).collect();
+    insta::assert_snapshot!(said.join("\n---\n"));
+}
+
+#[test]
+fn a_host_whose_time_is_over_counts_again_and_is_warned_of() {
+    let site = Damaged::new();
+    let entry = |until: &str| {
+        format!(
+            r#"{{ "reason": "new disks", "until": "{until}", "since": "2026-11-01T00:00:00Z", "by": "root@install-01" }}"#
+        )
+    };
+    let file = format!(
+        r#"{{ "format": 1, "hosts": {{ "db-01": {}, "db-02": {}, "gone-01": {} }} }}"#,
+        entry("2026-11-02T00:00:00Z"),
+        entry("9999-01-01T00:00:00Z"),
+        entry("9999-01-01T00:00:00Z"),
+    );
+    site.write("state/hosts/out.json", file.as_bytes());
+    let words: [&[&str]; 4] = [
+        &["check"],
+        &["hosts", "out"],
+        &["verify", "--host", "db-02"],
+        &["run", "--host", "db-02", "--", "true"],
+    ];
+    let said: Vec<String> = words.iter().map(|words| site.strata(words)).collect();
+    insta::assert_snapshot!(said.join("\n---\n"));
 }
 
 #[test]

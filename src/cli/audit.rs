@@ -34,9 +34,11 @@ pub fn run(arguments: &AuditArguments, settings: &Settings) -> Exit {
     }
     let root = settings.root.canonicalize().unwrap_or_else(|_| settings.root.clone());
     let program = std::env::current_exe().unwrap_or_else(|_| "/usr/local/bin/strata".into());
-    let SelectionArguments { layer, host } = &arguments.selection;
+    let SelectionArguments { layer, host, from, to } = &arguments.selection;
     let mut words = vec!["audit".to_owned()];
     words.extend(layer.iter().flat_map(|layer| ["--layer".to_owned(), layer.clone()]));
+    words.extend(from.iter().flat_map(|layer| ["--from".to_owned(), layer.clone()]));
+    words.extend(to.iter().flat_map(|layer| ["--to".to_owned(), layer.clone()]));
     words.extend(host.iter().flat_map(|host| ["--host".to_owned(), host.clone()]));
     out!("{}", timer(&program, &root, &words));
     Exit::Done

@@ -1,5 +1,6 @@
 //! `strata history`, `strata show` and `strata status`.
 
+use super::hosts_out::{as_json, in_words};
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
@@ -123,7 +124,8 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
     let mut exit = Exit::Done;
     for layer in &site.config.layers {
         let digest = layer_digest(&site, layer);
-        let all: Vec<String> = site.hosts.keys().cloned().collect();
+        let here = site.hosts.keys().filter(|host| !site.out.contains_key(*host));
+        let all: Vec<String> = here.cloned().collect();
         let hosts = hosts_of(&site, layer, &all);
         let state = |kind| {
             records
@@ -175,6 +177,14 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         out!("  {:9} {}", "drift", drift_text(drift.as_ref(), settings));
         if !proved {
             out!("  next      strata install --layer {}", layer.name);
+        }
+    }
+    for (host, entry) in &site.out {
+        if settings.json {
+            print_json(&as_json(host, entry));
+        } else {
+            let word = settings.palette.warn("out of service");
+            out!("{host}  {word} {}", in_words(entry));
         }
     }
     let last = match index.runs(1) {

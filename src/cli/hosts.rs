@@ -1,6 +1,7 @@
 //! `strata hosts`: the inventory as strata reads it, and the hosts' pinned keys.
 
 use super::hosts_enrol::{self, EnrolArguments};
+use super::hosts_out::{self, InArguments, OutArguments};
 use super::hosts_rebuild::{self, RebuildArguments};
 use super::hosts_show;
 use super::output::{out, tell};
@@ -38,6 +39,10 @@ pub enum HostsCommand {
         /// The host's name
         host: String,
     },
+    /// Leave hosts alone on purpose until a moment, or list those that are
+    Out(OutArguments),
+    /// Put hosts in service again
+    In(InArguments),
     /// Another machine stands where a host was: replace its pinned keys, forget the old machine
     Rebuild(RebuildArguments),
     /// Put the public key that strata logs in with onto new hosts, with their password once
@@ -74,6 +79,8 @@ pub fn run(arguments: &HostsArguments, settings: &Settings) -> Exit {
     match &arguments.command {
         HostsCommand::List => list(&site, settings),
         HostsCommand::Show { host } => hosts_show::show(&site, host, settings),
+        HostsCommand::Out(arguments) => hosts_out::put_out(&site, arguments, settings),
+        HostsCommand::In(arguments) => hosts_out::put_in(&site, arguments, settings),
         HostsCommand::Rebuild(arguments) => hosts_rebuild::rebuild(&site, arguments, settings),
         HostsCommand::Enrol(arguments) => {
             let selectors = arguments.hosts.iter().cloned().map(HostSelector).collect::<Vec<_>>();
@@ -126,10 +133,16 @@ fn list(site: &Site, settings: &Settings) -> Exit {
         if settings.json {
             out!(
                 "{}",
-                serde_json::json!({ "host": host.name, "address": host.address, "public": host.public, "fqdn": host.fqdn, "groups": groups })
+                serde_json::json!({ "host": host.name, "address": host.address, "public": host.public, "fqdn": host.fqdn, "groups": groups, "out": site.out.contains_key(&host.name) })
             );
         } else {
-            out!("{:20} {:15} {}", host.name, host.address, groups.join(" "));
+            let away = match site.out.get(&host.name) {
+                Some(entry) => {
+                    settings.palette.warn(format!("  out of service until {}", entry.until))
+                }
+                None => String::new(),
+            };
+            out!("{:20} {:15} {}{away}", host.name, host.address, groups.join(" "));
         }
     }
     Exit::Done

@@ -1,6 +1,7 @@
 //! `strata hosts show`: everything that the site and its history say about one host.
 
 use super::hosts::{names_of, unknown_host};
+use super::hosts_out::in_words;
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
@@ -8,7 +9,7 @@ use crate::history::{Identity, Index, RunSummary, StateDir};
 use crate::plan::{Provenance, ResolvedVariable, variables_of};
 use crate::report::moment;
 use crate::site::tree::{Node, NodeValue};
-use crate::site::{Host, Site};
+use crate::site::{Host, Out, Site};
 use crate::ssh::{KnownHosts, Pinned};
 use serde_json::{Value, json};
 
@@ -29,6 +30,7 @@ pub fn show(site: &Site, name: &str, settings: &Settings) -> Exit {
         layers: layers_of(site, name),
         variables: variables(site, name),
         pinned,
+        out: site.out.get(name),
         remembered: remembered.as_ref().ok().and_then(Option::as_ref),
     };
     if settings.json {
@@ -91,6 +93,7 @@ struct Card<'a> {
     layers: Vec<(&'a str, Vec<&'a str>)>,
     variables: Vec<(String, ResolvedVariable)>,
     pinned: Result<Vec<Pinned>, String>,
+    out: Option<&'a Out>,
     remembered: Option<&'a Remembered>,
 }
 
@@ -100,6 +103,9 @@ impl Card<'_> {
         let host = self.host;
         let mut lines = vec![format!("{}  {}  {}", host.name, host.address, host.fqdn)];
         let mut line = |title: &str, text: String| lines.push(format!("  {title:10} {text}"));
+        if let Some(entry) = self.out {
+            line("service", palette.warn(format!("out {}", in_words(entry))));
+        }
         line("groups", self.groups.join(" "));
         for (layer, roles) in &self.layers {
             line("layer", format!("{layer}: {}", roles.join(", ")));
@@ -166,6 +172,7 @@ impl Card<'_> {
             "user": self.host.user,
             "columns": self.host.columns,
             "groups": self.groups,
+            "out": self.out,
             "layers": layers,
             "variables": variables,
             "pinned": pinned,

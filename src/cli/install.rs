@@ -4,29 +4,37 @@ use super::work::{Job, Work, execute};
 use super::{Exit, Settings, typed};
 use crate::event::TestKind;
 use crate::gate::SCENARIOS;
+use crate::plan::{HostSelector, LayerSelection, StepSelection};
 use crate::report::{Collected, Gathered};
 use crate::resource::Mode;
 use crate::run::{Continuation, GateChoice};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Arguments of `strata install`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  strata install --layer redis\n  strata install                          all layers in the site's order\n  strata install --layer base --host db --host '!db-03'\n  strata install --layer base --check     look only: exit code 8 when something would change"
+    after_help = "Examples:\n  strata install --layer redis\n  strata install                          all layers in the site's order\n  strata install --layer base --host db --host '!db-03'\n  strata install --layer base --check     look only: exit code 8 when something would change\n  strata install --from db --to minio --keep-going\n  strata install --layer base --step 'SSH*' --host @db\n  strata install --start-at 'Docker daemon'"
 )]
 pub struct InstallArguments {
     /// What to work on
     #[command(flatten)]
     pub selection: SelectionArguments,
-    /// Only steps with this tag; the gate is then not run
-    #[arg(long, value_name = "TAG")]
-    pub tag: Vec<String>,
+    /// Which steps of them
+    #[command(flatten)]
+    pub steps: StepArguments,
+    /// Go on with layers that do not require the one that failed
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Stop after this time as at the first Ctrl-C: 90s, 30m, 2h [default: run.deadline in strata.toml]
+    #[arg(long, value_name = "TIME", value_parser = super::times::span)]
+    pub deadline: Option<Duration>,
     /// Look only, change nothing
     #[arg(long)]
     pub check: bool,
     /// Apply this plan of `strata plan --out`, if it still holds
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["layer", "host", "tag", "check"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["layer", "from", "to", "host", "tag", "step", "start_at", "check"])]
     pub plan_file: Option<PathBuf>,
     /// Which tests run after a layer
     #[arg(long, value_enum, default_value = "formed", value_name = "TESTS")]
@@ -37,14 +45,56 @@ pub struct InstallArguments {
 }
 
 /// Which layers and hosts.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct SelectionArguments {
     /// Only this layer (repeatable) [default: all, in the site's order]
     #[arg(long, value_name = "LAYER")]
     pub layer: Vec<String>,
-    /// Only these hosts: a name, a glob, a group, or `!` and one of these (repeatable)
+    /// Only this layer and those after it
+    #[arg(long, value_name = "LAYER")]
+    pub from: Option<String>,
+    /// Only this layer and those before it
+    #[arg(long, value_name = "LAYER")]
+    pub to: Option<String>,
+    /// Only these hosts: a name, a glob, a group (`@` says that it is one), or `!` and one of these
+    /// (repeatable)
     #[arg(long, value_name = "HOST")]
     pub host: Vec<String>,
+}
+
+impl SelectionArguments {
+    /// The layers that are asked for.
+    pub fn layers(&self) -> LayerSelection<'_> {
+        let (from, to) = (self.from.as_deref(), self.to.as_deref());
+        LayerSelection { names: &self.layer, from, to }
+    }
+
+    /// The hosts that are asked for.
+    pub fn hosts(&self) -> Vec<HostSelector> {
+        self.host.iter().cloned().map(HostSelector).collect()
+    }
+}
+
+/// Which steps.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StepArguments {
+    /// Only steps with this tag; the gate is then not run (repeatable)
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
+    /// Only steps of this name, or glob, and the handlers that they notify; the gate is then not run
+    /// (repeatable)
+    #[arg(long, value_name = "STEP")]
+    pub step: Vec<String>,
+    /// Begin on each host at its first step of this name, or glob
+    #[arg(long, value_name = "STEP")]
+    pub start_at: Option<String>,
+}
+
+impl StepArguments {
+    /// The steps that are asked for.
+    pub fn selection(&self) -> StepSelection<'_> {
+        StepSelection { tags: &self.tag, names: &self.step, start_at: self.start_at.as_deref() }
+    }
 }
 
 /// Which tests run after a layer.
@@ -84,6 +134,9 @@ pub struct VerifyArguments {
     /// Only this test, of whatever kind (repeatable); a part of the tests keeps no record
     #[arg(long, value_name = "TEST")]
     pub test: Vec<String>,
+    /// Stop after this time as at the first Ctrl-C: 90s, 30m, 2h [default: run.deadline in strata.toml]
+    #[arg(long, value_name = "TIME", value_parser = super::times::span)]
+    pub deadline: Option<Duration>,
     /// Confirms tests that inject faults on a site that does not allow them in strata.toml
     #[arg(long, value_name = "SITE")]
     pub confirm: Option<String>,
@@ -131,15 +184,15 @@ pub fn install_with(
         GateArgument::Diag => GateChoice::Diag,
     };
     let work = Work {
-        selection: &arguments.selection,
-        tags: &arguments.tag,
+        steps: arguments.steps.selection(),
+        keep_going: arguments.keep_going,
+        deadline: arguments.deadline,
         mode: if arguments.check { Mode::Check } else { Mode::Apply },
         gate,
-        tests: &[],
         faults: arguments.gate == GateArgument::Full,
         confirm: arguments.confirm.as_deref(),
         continuing,
-        job: Job::Install,
+        ..Work::new(&arguments.selection, Job::Install)
     };
     execute(&work, &arguments.typed(), settings)
 }
@@ -148,14 +201,14 @@ pub fn install_with(
 /// was looked at.
 pub fn look(
     selection: &SelectionArguments,
-    tags: &[String],
+    steps: &StepArguments,
     verbose: bool,
     settings: &Settings,
 ) -> (Exit, Option<Collected>) {
     let gathered = Gathered::default();
     let job = Job::Look { gathered: gathered.clone(), verbose };
-    let work = Work { tags, ..Work::new(selection, job) };
-    let exit = execute(&work, &typed::plan(selection, tags), settings);
+    let work = Work { steps: steps.selection(), ..Work::new(selection, job) };
+    let exit = execute(&work, &typed::plan(selection, steps), settings);
     (exit, gathered.take())
 }
 
@@ -170,7 +223,7 @@ pub struct AdoptArguments {
 
 /// Runs `strata adopt`.
 pub fn adopt(arguments: &AdoptArguments, settings: &Settings) -> Exit {
-    let selection = SelectionArguments { layer: arguments.layer.clone(), host: Vec::new() };
+    let selection = SelectionArguments { layer: arguments.layer.clone(), ..Default::default() };
     execute(&Work::new(&selection, Job::Adopt), &typed::adopt(&selection), settings)
 }
 
@@ -190,7 +243,7 @@ pub struct RebootArguments {
 
 /// Runs `strata reboot`.
 pub fn reboot(arguments: &RebootArguments, settings: &Settings) -> Exit {
-    let selection = SelectionArguments { layer: Vec::new(), host: arguments.host.clone() };
+    let selection = SelectionArguments { host: arguments.host.clone(), ..Default::default() };
     let work = Work {
         mode: Mode::Apply,
         faults: true,
@@ -213,15 +266,11 @@ pub fn verify(arguments: &VerifyArguments, settings: &Settings) -> Exit {
     kinds.sort_unstable();
     kinds.dedup();
     let work = Work {
-        selection: &arguments.selection,
-        tags: &[],
-        mode: Mode::Check,
-        gate: GateChoice::Diag,
         tests: &arguments.test,
+        deadline: arguments.deadline,
         faults: kinds.iter().any(|kind| *kind != TestKind::Diag),
         confirm: arguments.confirm.as_deref(),
-        continuing: None,
-        job: Job::Verify(kinds),
+        ..Work::new(&arguments.selection, Job::Verify(kinds))
     };
     execute(&work, &arguments.typed(), settings)
 }

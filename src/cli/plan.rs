@@ -1,6 +1,6 @@
 //! `strata plan`, and plans that are applied only while they still hold.
 
-use super::install::{InstallArguments, SelectionArguments, install, look};
+use super::install::{InstallArguments, SelectionArguments, StepArguments, install, look};
 use super::output::tell;
 use super::{Exit, Settings};
 use crate::report::{Collected, Planned, difference, plural};
@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Version of the file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How many differences between plan and hosts are shown.
 const SHOWN: usize = 20;
@@ -24,9 +24,9 @@ pub struct PlanArguments {
     /// What to work on
     #[command(flatten)]
     pub selection: SelectionArguments,
-    /// Only steps with this tag
-    #[arg(long, value_name = "TAG")]
-    pub tag: Vec<String>,
+    /// Which steps of them
+    #[command(flatten)]
+    pub steps: StepArguments,
     /// Keep the plan in this file
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -40,26 +40,36 @@ struct PlanFile {
     site: String,
     rehearsal: bool,
     layer: Vec<String>,
+    from: Option<String>,
+    to: Option<String>,
     host: Vec<String>,
     tag: Vec<String>,
+    step: Vec<String>,
+    start_at: Option<String>,
     planned: Vec<Planned>,
 }
 
 /// Runs `strata plan`.
 pub fn run(arguments: &PlanArguments, settings: &Settings) -> Exit {
-    let (exit, collected) = look(&arguments.selection, &arguments.tag, true, settings);
+    let (exit, collected) = look(&arguments.selection, &arguments.steps, true, settings);
     let whole = matches!(exit, Exit::Done | Exit::Differences);
     let (Some(path), Some(collected)) = (&arguments.out, collected.filter(|_| whole)) else {
         return exit;
     };
     let count = collected.planned.len();
+    let SelectionArguments { layer, from, to, host } = arguments.selection.clone();
+    let StepArguments { tag, step, start_at } = arguments.steps.clone();
     let plan = PlanFile {
         format: FORMAT,
         site: collected.site,
         rehearsal: collected.rehearsal,
-        layer: arguments.selection.layer.clone(),
-        host: arguments.selection.host.clone(),
-        tag: arguments.tag.clone(),
+        layer,
+        from,
+        to,
+        host,
+        tag,
+        step,
+        start_at,
         planned: collected.planned,
     };
     if let Err(error) = keep(&plan, path) {
@@ -84,9 +94,11 @@ pub fn apply(path: &Path, arguments: &InstallArguments, settings: &Settings) -> 
             return Exit::InvalidInput;
         }
     };
-    let selection = SelectionArguments { layer: plan.layer.clone(), host: plan.host.clone() };
+    let selection =
+        SelectionArguments { layer: plan.layer, from: plan.from, to: plan.to, host: plan.host };
+    let steps = StepArguments { tag: plan.tag, step: plan.step, start_at: plan.start_at };
     tell!("looking whether {} still holds", path.display());
-    let (exit, collected) = look(&selection, &plan.tag, false, settings);
+    let (exit, collected) = look(&selection, &steps, false, settings);
     let Some(Collected { site, rehearsal, planned }) = collected else { return exit };
     if !matches!(exit, Exit::Done | Exit::Differences) {
         return exit;
@@ -111,7 +123,9 @@ pub fn apply(path: &Path, arguments: &InstallArguments, settings: &Settings) -> 
     }
     let whole = InstallArguments {
         selection,
-        tag: plan.tag,
+        steps,
+        keep_going: arguments.keep_going,
+        deadline: arguments.deadline,
         check: false,
         plan_file: None,
         gate: arguments.gate,

@@ -6,7 +6,7 @@ use super::output::tell;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{Lab, LabError};
-use crate::plan::{HostSelector, select_hosts, select_layers, with_required};
+use crate::plan::{HostSelector, LayerSelection, select_hosts, select_layers, with_required};
 use crate::run::hosts_of;
 use crate::site::Site;
 use clap::Args;
@@ -51,7 +51,8 @@ pub fn run(arguments: &RehearseArguments, settings: &Settings) -> Exit {
     let site = check::load_rehearsal(settings, &mut problems);
     let mut hosts = Vec::new();
     if let Some(site) = &site {
-        let layers = select_layers(site, &arguments.layer, &mut problems);
+        let named = LayerSelection { names: &arguments.layer, ..LayerSelection::default() };
+        let layers = select_layers(site, named, &mut problems);
         let mut selectors: Vec<HostSelector> =
             arguments.host.iter().cloned().map(HostSelector).collect();
         if !selectors.is_empty() {

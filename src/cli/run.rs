@@ -1,5 +1,6 @@
 //! `strata run`: one program on the selected hosts.
 
+use super::hosts_out::{set_aside, tell_of};
 use super::install::SelectionArguments;
 use super::output::{out, tell};
 use super::recorded::{Recorded, open_state};
@@ -8,7 +9,7 @@ use super::work::connection;
 use super::{Exit, Settings, check, runtime};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::event::{Consumer, Event, EventKind, now_ms};
-use crate::plan::{HostSelector, select_hosts, select_layers};
+use crate::plan::{select_hosts, select_layers};
 use crate::report::{Palette, Plain, plural};
 use crate::run::{self, CommandRequest, HostEnd, hosts_of};
 use crate::site::Site;
@@ -54,7 +55,9 @@ pub struct RunArguments {
 pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
     let site = check::load(settings, &mut problems);
-    let hosts = site.as_ref().map_or_else(Vec::new, |site| select(site, arguments, &mut problems));
+    let mut hosts =
+        site.as_ref().map_or_else(Vec::new, |site| select(site, arguments, &mut problems));
+    let aside = site.as_ref().map(|site| set_aside(site, &mut hosts, &mut problems));
     let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
         tell!("error: no host was touched");
@@ -78,14 +81,15 @@ pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
         Box::new(Said(Plain::new(io::stderr(), settings.palette, settings.verbose)))
     };
     let typed = arguments.typed();
-    let layers = &arguments.selection.layer;
+    let layers = layers_of(site, arguments);
     let begun = open_state(settings).and_then(|state| {
-        Recorded::begin(settings, &state, site, &typed, (&hosts, layers), vec![display], None)
+        Recorded::begin(settings, &state, site, &typed, (&hosts, &layers), vec![display], None)
     });
     let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
     };
+    tell_of(&aside.unwrap_or_default(), &recorded.events);
     let holder = arguments.lock.then(|| LockHolder {
         owner: settings.who.clone(),
         purpose: settings.redactor.redact(&typed).into_owned(),
@@ -115,25 +119,36 @@ pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
 
 /// The selected hosts; with layers, those that stand in one of them.
 fn select(site: &Site, arguments: &RunArguments, problems: &mut Diagnostics) -> Vec<String> {
-    let SelectionArguments { layer, host } = &arguments.selection;
-    let layers = select_layers(site, layer, problems);
-    let selectors: Vec<HostSelector> = host.iter().cloned().map(HostSelector).collect();
-    let mut hosts = select_hosts(site, &selectors, problems);
-    if !layer.is_empty() && !problems.has_errors() {
+    let selection = &arguments.selection;
+    let layers = select_layers(site, selection.layers(), problems);
+    let mut hosts = select_hosts(site, &selection.hosts(), problems);
+    if selection.layers().restricts() && !problems.has_errors() {
         hosts.retain(|host| {
             layers.iter().any(|layer| !hosts_of(site, layer, std::slice::from_ref(host)).is_empty())
         });
         if hosts.is_empty() {
+            let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
             problems.push(
                 Diagnostic::error(
                     Code::SELECTION,
-                    format!("none of the selected hosts is in layer `{}`", layer.join("`, `")),
+                    format!("none of the selected hosts is in layer `{}`", names.join("`, `")),
                 )
                 .hint("`strata hosts list` shows hosts and groups"),
             );
         }
     }
     hosts
+}
+
+/// The layers that were asked for, by name.
+fn layers_of(site: &Site, arguments: &RunArguments) -> Vec<String> {
+    let layers = arguments.selection.layers();
+    if !layers.restricts() {
+        return Vec::new();
+    }
+    // What is wrong with the selection was reported.
+    let selected = select_layers(site, layers, &mut Diagnostics::new());
+    selected.into_iter().map(|layer| layer.name.clone()).collect()
 }
 
 /// What the program gets on its standard input.

@@ -3,6 +3,7 @@
 use crate::fleet::Stop;
 use std::future::Future;
 use std::io::Write;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs a future on a runtime of its own.
@@ -46,5 +47,17 @@ pub async fn watch_interrupts_saying(stop: Stop, [first, later]: [&str; 2]) {
         stop.wish();
         // The terminal may be what was lost.
         let _ = writeln!(std::io::stderr(), "{text}");
+    }
+}
+
+/// Wishes to stop when the run's time is over.
+pub async fn watch_deadline(stop: Stop, limit: Duration) {
+    if tokio::time::timeout(limit, stop.soon()).await.is_err() {
+        stop.expire();
+        let limit = super::times::typed(limit);
+        let _ = writeln!(
+            std::io::stderr(),
+            "the run's deadline of {limit} passed: stopping after the resources in hand; Ctrl-C to stop now"
+        );
     }
 }

@@ -1,7 +1,9 @@
 //! A command as it could be typed again: what the journal and the locks say of a run. What stands
 //! for itself is left out, what a shell would read otherwise is quoted.
 
-use super::install::{GateArgument, InstallArguments, SelectionArguments, VerifyArguments};
+use super::install::{
+    GateArgument, InstallArguments, SelectionArguments, StepArguments, VerifyArguments,
+};
 use super::run::RunArguments;
 use std::borrow::Cow;
 
@@ -11,8 +13,16 @@ impl Typed {
     fn new(verb: &str, selection: &SelectionArguments) -> Self {
         let mut typed = Self(verb.to_owned());
         typed.options("--layer", &selection.layer);
+        typed.options("--from", &selection.from);
+        typed.options("--to", &selection.to);
         typed.options("--host", &selection.host);
         typed
+    }
+
+    fn steps(&mut self, steps: &StepArguments) {
+        self.options("--tag", &steps.tag);
+        self.options("--step", &steps.step);
+        self.options("--start-at", &steps.start_at);
     }
 
     fn flag(&mut self, name: &str) {
@@ -47,9 +57,9 @@ pub fn reboot(selection: &SelectionArguments) -> String {
 }
 
 /// `plan` of this selection.
-pub fn plan(selection: &SelectionArguments, tags: &[String]) -> String {
+pub fn plan(selection: &SelectionArguments, steps: &StepArguments) -> String {
     let mut typed = Typed::new("plan", selection);
-    typed.options("--tag", tags);
+    typed.steps(steps);
     typed.0
 }
 
@@ -67,7 +77,11 @@ impl InstallArguments {
     /// The command, options in the order of `--help`.
     pub fn typed(&self) -> String {
         let mut typed = Typed::new("install", &self.selection);
-        typed.options("--tag", &self.tag);
+        typed.steps(&self.steps);
+        if self.keep_going {
+            typed.flag("--keep-going");
+        }
+        typed.options("--deadline", &self.deadline.map(super::times::typed));
         if self.check {
             typed.flag("--check");
         }
@@ -85,6 +99,7 @@ impl VerifyArguments {
         let mut typed = Typed::new("verify", &self.selection);
         typed.options("--kind", self.kind.iter().map(|kind| kind.test().word()));
         typed.options("--test", &self.test);
+        typed.options("--deadline", &self.deadline.map(super::times::typed));
         typed.options("--confirm", &self.confirm);
         typed.0
     }
@@ -129,6 +144,8 @@ mod tests {
             &["install"][..],
             &["install", "--layer", "a", "--layer", "b", "--host", "db", "--tag", "t", "--check"],
             &["install", "--gate", "full", "--confirm", "site"],
+            &["install", "--from", "a", "--to", "b", "--step", "s", "--start-at", "t"],
+            &["install", "--keep-going", "--deadline", "30m"],
             &["verify", "--layer", "a", "--kind", "diag", "--kind", "perf", "--confirm", "site"],
             &["verify", "--test", "a", "--test", "b"],
         ] {

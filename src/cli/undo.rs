@@ -30,11 +30,12 @@ pub fn run(arguments: &UndoArguments, settings: &Settings) -> Exit {
         check::show(&problems, settings);
         return Exit::InvalidInput;
     };
-    let hosts = crate::plan::select_hosts(
+    let mut hosts = crate::plan::select_hosts(
         &site,
         &[crate::plan::HostSelector(arguments.host.clone())],
         &mut problems,
     );
+    super::hosts_out::set_aside(&site, &mut hosts, &mut problems);
     if problems.has_errors() || hosts.len() != 1 || !arguments.file.starts_with('/') {
         check::show(&problems, settings);
         tell!("error: undo takes one host and one absolute path");

@@ -1,5 +1,6 @@
 //! What all runs on hosts share: load, check, lock, connect, run, report.
 
+use super::hosts_out::{set_aside, tell_of};
 use super::install::SelectionArguments;
 use super::output::tell;
 use super::recorded::{Recorded, open_state};
@@ -10,11 +11,11 @@ use crate::fleet::Connection;
 use crate::gate;
 use crate::history::{Index, LockError, Records, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
-use crate::plan::{HostSelector, check_tags, select_hosts, select_layers};
+use crate::plan::{StepFilter, StepSelection, check_tags, select_hosts, select_layers};
 use crate::report::{Gathered, Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, GateChoice, Request};
-use crate::site::{Layer, Profile, Site, suggest};
+use crate::site::{Layer, Outs, Profile, Site, suggest};
 use crate::ssh::{ClientConfig, ConnectOptions, Ramp};
 use crate::wire::LockHolder;
 use std::path::Path;
@@ -23,7 +24,9 @@ use std::time::Duration;
 /// What is asked for.
 pub(super) struct Work<'a> {
     pub selection: &'a SelectionArguments,
-    pub tags: &'a [String],
+    pub steps: StepSelection<'a>,
+    pub keep_going: bool,
+    pub deadline: Option<Duration>,
     pub mode: Mode,
     pub gate: GateChoice,
     pub tests: &'a [String],
@@ -39,7 +42,9 @@ impl<'a> Work<'a> {
     pub const fn new(selection: &'a SelectionArguments, job: Job) -> Self {
         Self {
             selection,
-            tags: &[],
+            steps: StepSelection { tags: &[], names: &[], start_at: None },
+            keep_going: false,
+            deadline: None,
             mode: Mode::Check,
             gate: GateChoice::Diag,
             tests: &[],
@@ -71,20 +76,20 @@ pub(super) enum Job {
 pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
     let site = check::load(settings, &mut problems);
-    let (layers, hosts) = match &site {
-        Some(site) => {
-            let selectors: Vec<HostSelector> =
-                work.selection.host.iter().cloned().map(HostSelector).collect();
-            (
-                select_layers(site, &work.selection.layer, &mut problems),
-                select_hosts(site, &selectors, &mut problems),
-            )
-        }
+    let mut aside = Outs::new();
+    let (mut layers, mut hosts) = match &site {
+        Some(site) => (
+            select_layers(site, work.selection.layers(), &mut problems),
+            select_hosts(site, &work.selection.hosts(), &mut problems),
+        ),
         None => (Vec::new(), Vec::new()),
     };
+    let mut steps = StepFilter::ALL;
     if let Some(site) = &site {
-        check_selection(site, &layers, &hosts, work.tags, &mut problems);
+        aside = set_aside(site, &mut hosts, &mut problems);
+        check_selection(site, &layers, &hosts, work.steps.tags, &mut problems);
         check_tests(site, &layers, work, &mut problems);
+        steps = StepFilter::new(site, &layers, &hosts, work.steps, &mut problems);
     }
     let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
         check::show(&problems, settings);
@@ -125,6 +130,10 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         }
     };
     let summary = Summary::default();
+    // What --start-at leaves out must be green already, as what --layer does not name.
+    let all = layers.len();
+    layers.retain(|layer| steps.reaches(&layer.name, &hosts));
+    let named = work.selection.layers().restricts() || layers.len() < all;
     let names: Vec<String> = layers.iter().map(|layer| layer.name.clone()).collect();
     let shown = consumers(settings, &summary, &work.job);
     let resumes = work.continuing.as_ref().and_then(run::Continuation::run);
@@ -142,9 +151,10 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     let request = Request {
         site,
         layers,
-        named: !work.selection.layer.is_empty(),
+        named,
         hosts,
-        tags: work.tags.to_vec(),
+        steps,
+        keep_going: work.keep_going,
         mode: work.mode,
         gate: work.gate,
         tests: work.tests.to_vec(),
@@ -159,8 +169,14 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         _ => run::Since::new(),
     };
     let Recorded { events, stop, .. } = &recorded;
+    tell_of(&aside, events);
     let outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
+        let configured = site.config.run.deadline.map(|limit| Duration::from_secs(limit.into()));
+        let deadline = work
+            .deadline
+            .or(configured)
+            .map(|limit| tokio::spawn(super::runtime::watch_deadline(stop.clone(), limit)));
         let result = match &work.job {
             Job::Install | Job::Look { .. } => run::install(&request, events, stop).await,
             Job::Verify(kinds) => run::verify(&request, kinds, events, stop).await,
@@ -169,6 +185,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
             Job::Audit => run::audit(&request, &since, events, stop).await,
         };
         watching.abort();
+        deadline.iter().for_each(tokio::task::JoinHandle::abort);
         result
     });
     let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));

@@ -58,6 +58,12 @@ impl<'a> Members<'a> {
         names.iter().filter_map(|name| self.site.hosts.get(name)).collect()
     }
 
+    /// The members that are out of service, in the order of the group.
+    pub fn out_of_service(&self) -> Vec<String> {
+        let names = self.hosts().into_iter().map(|host| &host.name);
+        names.filter(|name| self.site.out.contains_key(*name)).cloned().collect()
+    }
+
     /// The hosts of a group of the site.
     ///
     /// # Errors

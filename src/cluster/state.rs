@@ -77,6 +77,41 @@ pub struct Refusal {
     pub hint: String,
 }
 
+impl<A: fmt::Display> Decision<A> {
+    /// The decision while members are out of service: the rest is looked at and not changed. A
+    /// cluster is formed, mended and renewed only with all its members, because nobody can say what
+    /// an absent one holds, and because the rest has no member to spare.
+    #[must_use]
+    pub fn without(self, out: &[String]) -> Self {
+        if out.is_empty() {
+            return self;
+        }
+        let names = out.join(", ");
+        match self.next {
+            Next::Act(actions) => {
+                let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
+                Self::refuse(
+                    self.state,
+                    format!(
+                        "{}; with {names} out of service this is not done: {}",
+                        self.found,
+                        wanted.join("; ")
+                    ),
+                    format!(
+                        "bring {names} back (`strata hosts in {names}`), or take it out of the inventory for good; until then the cluster is left as it is"
+                    ),
+                )
+            }
+            Next::Done => Self {
+                state: State::Degraded,
+                found: format!("{}; {names} is out of service and was not looked at", self.found),
+                next: Next::Done,
+            },
+            next => Self { next, ..self },
+        }
+    }
+}
+
 impl<A> Decision<A> {
     /// A decision to change nothing.
     pub fn refuse(state: State, reason: impl Into<String>, hint: impl Into<String>) -> Self {

@@ -106,6 +106,8 @@ codes! {
     WAIVER = "E0703";
     /// A waiver has expired.
     WAIVER_EXPIRED = "E0704";
+    /// The record of hosts out of service cannot be used as it is.
+    OUT_OF_SERVICE = "E0705";
     /// A lab exception is wrong.
     LAB_EXCEPTION = "E0801";
 }

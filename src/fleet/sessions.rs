@@ -94,7 +94,8 @@ impl Fleet {
             Some(_) => self.forget(name),
             None => {}
         }
-        let host = site.hosts.get(name).filter(|_| self.problem(name).is_none())?;
+        let absent = self.problem(name).is_some() || site.out.contains_key(name);
+        let host = site.hosts.get(name).filter(|_| !absent)?;
         let patience = Patience { other: connection.lock_wait, own: connection.lock_wait };
         let attempt = tokio::select! {
             attempt = connect_one(site, host, connection, patience, events) => attempt,

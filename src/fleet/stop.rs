@@ -1,4 +1,5 @@
-//! The operator's wish to stop: once, finish what is in hand; twice, stop now.
+//! The wish to stop: once, finish what is in hand; twice, stop now. The operator has it, or the
+//! run's time is over, which counts once.
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Stop {
     soon: CancellationToken,
     now: CancellationToken,
+    late: CancellationToken,
 }
 
 impl Stop {
@@ -23,7 +25,25 @@ impl Stop {
         self.soon.cancel();
     }
 
-    /// True once the operator wished to stop.
+    /// The run's time is over: as the first wish.
+    pub fn expire(&self) {
+        if !self.wished() {
+            self.late.cancel();
+            self.soon.cancel();
+        }
+    }
+
+    /// True when the run's time was over before the operator wished anything.
+    pub fn expired(&self) -> bool {
+        self.late.is_cancelled() && !self.now.is_cancelled()
+    }
+
+    /// Why the run is stopped, in words.
+    pub fn why(&self) -> &'static str {
+        if self.expired() { "the run's deadline passed" } else { "stopped by the operator" }
+    }
+
+    /// True once the run is to stop.
     pub fn wished(&self) -> bool {
         self.soon.is_cancelled()
     }
@@ -36,5 +56,26 @@ impl Stop {
     /// Waits for the second wish.
     pub async fn now(&self) {
         self.now.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Stop;
+
+    #[test]
+    fn a_deadline_counts_once_and_the_operator_has_the_last_word() {
+        let stop = Stop::new();
+        assert!(!stop.wished() && !stop.expired());
+        stop.expire();
+        assert!(stop.wished() && stop.expired());
+        stop.expire();
+        assert!(!stop.now.is_cancelled());
+        stop.wish();
+        assert!(stop.now.is_cancelled() && !stop.expired());
+        let stop = Stop::new();
+        stop.wish();
+        stop.expire();
+        assert!(!stop.expired(), "the operator was first");
     }
 }

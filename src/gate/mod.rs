@@ -18,6 +18,6 @@ mod writer;
 
 pub use check::check;
 pub use drift::{Looked, look};
-pub use runner::{Context, has_tests, names_of, run};
+pub use runner::{Context, Judged, has_tests, names_of, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};
 pub use waive::CONVERGED;

@@ -8,6 +8,7 @@ use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::history::{GateRecord, RecordedWaiver, Records};
 use crate::plan::{Resolver, layer_digest};
 use crate::site::{GateTest, Group, Layer, Site};
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Instant;
 
@@ -34,6 +35,24 @@ pub struct Context<'a> {
     pub keep: bool,
 }
 
+impl Context<'_> {
+    /// The layer's hosts that are out of service.
+    fn out_of_service(&self) -> Vec<String> {
+        let groups = self.layer.place.iter().filter_map(|at| self.site.groups.get(&at.group));
+        let hosts: BTreeSet<&String> = groups.flat_map(|group| &group.hosts).collect();
+        self.site.out.keys().filter(|host| hosts.contains(host)).cloned().collect()
+    }
+}
+
+/// What a gate came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: GateVerdict,
+    /// True when nothing but the wish to stop keeps it from being green.
+    pub cut_short: bool,
+}
+
 /// True when the gates of the layer's roles have a test of this kind.
 pub fn has_tests(site: &Site, layer: &Layer, kind: TestKind) -> bool {
     !tests_of(site, layer, kind, &[]).is_empty()
@@ -55,7 +74,7 @@ pub async fn run(
     fleet: &Fleet,
     events: &Events,
     stop: &Stop,
-) -> io::Result<GateVerdict> {
+) -> io::Result<Judged> {
     let start = Instant::now();
     let layer = &context.layer.name;
     events.emit(EventKind::GateStarted { layer: layer.clone(), kinds: kinds.clone() });
@@ -70,6 +89,7 @@ pub async fn run(
     // What was found, whatever is waived: a waiver makes nothing whole.
     let mut found = GateVerdict::Green;
     let mut kept = Ok(());
+    let mut any_failed = false;
     for kind in kinds {
         let tests = tests_of(context.site, context.layer, kind, context.only);
         let mut verdict = GateVerdict::Green;
@@ -85,7 +105,7 @@ pub async fn run(
                 TestKind::Perf => found,
             };
             let why_not = if stop.wished() {
-                Some("stopped by the operator")
+                Some(stop.why())
             } else if before != GateVerdict::Green {
                 Some("an earlier test failed")
             } else {
@@ -100,6 +120,8 @@ pub async fn run(
                 None => one_test(context, role, test, kind, fleet, events, stop).await,
             };
             failed |= finding.verdict == Verdict::Fail;
+            // What could not be run before the wish to stop says something of the layer.
+            any_failed |= failed || (finding.verdict == Verdict::NotRun && !stop.wished());
             here = overall_of(here, finding_verdict(&finding));
             if let Some(until) = waivings.iter().map(|waiving| &waiving.until).min() {
                 waived += 1;
@@ -138,7 +160,8 @@ pub async fn run(
         waived,
         took_ms: elapsed_ms(start),
     });
-    kept.map(|()| overall)
+    let cut_short = stop.wished() && !any_failed && overall == GateVerdict::Red;
+    kept.map(|()| Judged { verdict: overall, cut_short })
 }
 
 const fn finding_verdict(finding: &Finding) -> GateVerdict {
@@ -291,6 +314,7 @@ fn keep(
         verdict,
         digest: layer_digest(context.site, context.layer),
         hosts: context.hosts.to_vec(),
+        out: context.out_of_service(),
         at_ms: now_ms(),
         run: context.run.to_owned(),
         waived,

@@ -25,6 +25,9 @@ pub struct GateRecord {
     pub digest: String,
     /// The hosts that were looked at.
     pub hosts: Vec<String>,
+    /// The layer's hosts that were out of service: an older proof of them counts no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub out: Vec<String>,
     /// Milliseconds since the epoch.
     pub at_ms: u64,
     /// The run.
@@ -201,8 +204,8 @@ impl Records {
 fn joined(new: &GateRecord, last: Option<GateRecord>) -> GateRecord {
     let mut record = new.clone();
     let Some(last) = last.filter(|last| last.digest == new.digest) else { return record };
-    let others: Vec<String> =
-        last.hosts.iter().filter(|host| !new.hosts.contains(host)).cloned().collect();
+    let still = |host: &&String| !new.hosts.contains(host) && !new.out.contains(host);
+    let others: Vec<String> = last.hosts.iter().filter(still).cloned().collect();
     if others.is_empty() {
         return record;
     }
@@ -268,6 +271,7 @@ mod tests {
             verdict: GateVerdict::Green,
             digest: "d".into(),
             hosts: vec!["h".into()],
+            out: Vec::new(),
             at_ms: 1_000,
             run: "r".into(),
             waived: Vec::new(),
@@ -329,6 +333,21 @@ mod tests {
         assert_eq!(joined(&other, Some(red)).verdict, GateVerdict::Red);
         let changed = GateRecord { digest: "e".into(), ..other };
         assert_eq!(joined(&changed, Some(record())).hosts.len(), 1);
+    }
+
+    #[test]
+    fn a_host_that_was_out_of_service_is_proved_anew() {
+        let both = ["h".to_owned(), "i".to_owned()];
+        let whole = GateRecord { hosts: both.to_vec(), ..record() };
+        let without = GateRecord { out: vec!["i".into()], at_ms: 5_000, ..record() };
+        let kept = joined(&without, Some(whole));
+        assert_eq!(kept.hosts, ["h"]);
+        assert!(matches!(worth(kept.clone(), "d", &both[..1], 6_000, 30), RecordState::Green(_)));
+        assert!(matches!(worth(kept.clone(), "d", &both, 6_000, 30), RecordState::Stale(..)));
+        // Back in service and looked at by itself.
+        let back = GateRecord { hosts: vec!["i".into()], at_ms: 7_000, ..record() };
+        let whole = joined(&back, Some(kept));
+        assert!(matches!(worth(whole, "d", &both, 8_000, 30), RecordState::Green(_)));
     }
 
     #[test]

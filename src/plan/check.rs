@@ -2,7 +2,7 @@
 
 use super::resolve::{HostScope, Resolver};
 use super::samples::sample_facts;
-use super::{HostPlan, SecretLookup};
+use super::{HostPlan, SecretLookup, StepFilter};
 use crate::diag::{Diagnostics, Source};
 use crate::resource::{Batch, Mode, Resource};
 use crate::secrets::Secret;
@@ -69,7 +69,8 @@ fn each_plan(
         for facts in sample_facts(site, host) {
             let mut scope = HostScope::new(host, &facts);
             for layer in &site.config.layers {
-                let plan = resolver.layer(&mut scope, layer, &[], Mode::Check, problems);
+                let plan =
+                    resolver.layer(&mut scope, layer, &StepFilter::ALL, Mode::Check, problems);
                 if look(&plan).is_break() {
                     return;
                 }

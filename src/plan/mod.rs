@@ -17,6 +17,7 @@ mod samples;
 mod secret_place;
 mod selection;
 mod shared_items;
+mod steps;
 mod variables;
 
 pub use aggregate::{OpenPort, firewall as open_ports};
@@ -27,6 +28,9 @@ pub use member::{ClusterFacts, MemberPlan};
 pub use pins::pins_of;
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};
 pub use samples::sample_facts;
-pub use selection::{HostSelector, check_tags, select_hosts, select_layers, with_required};
+pub use selection::{
+    HostSelector, LayerSelection, check_tags, select_hosts, select_layers, with_required,
+};
 pub use shared_items::SITE_STEPS;
+pub use steps::{StepFilter, StepSelection};
 pub use variables::{Provenance, ResolvedVariable, variables_of};

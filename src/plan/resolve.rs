@@ -6,6 +6,7 @@ use super::owners::Owners;
 use super::render::Templates;
 use super::secret_place;
 use super::shared_items::{self, Shared};
+use super::steps::{Here, StepFilter};
 use super::variables::variables_of;
 use crate::diag::{Code, Diagnostic, Diagnostics, Span};
 use crate::resource::{Batch, Item, Mode, Once, Resource};
@@ -89,6 +90,21 @@ impl<'a> HostScope<'a> {
     }
 }
 
+/// The roles that a layer places on a host, in order, each once.
+pub fn roles_on<'site>(site: &'site Site, layer: &Layer, host: &str) -> Vec<&'site Role> {
+    let mut roles: Vec<&Role> = Vec::new();
+    for placement in &layer.place {
+        let group = site.groups.get(&placement.group);
+        if let Some(role) = site.roles.get(&placement.role)
+            && group.is_some_and(|group| group.hosts.iter().any(|name| name == host))
+            && !roles.iter().any(|other| other.name == role.name)
+        {
+            roles.push(role);
+        }
+    }
+    roles
+}
+
 impl<'site> Resolver<'site> {
     /// A resolver; templates that cannot be parsed are reported.
     pub fn new(
@@ -117,17 +133,17 @@ impl<'site> Resolver<'site> {
         Self { checking: true, ..Self::new(site, secrets, problems) }
     }
 
-    /// What `host` must have for `layer`. `tags` restrict the steps when there are any.
+    /// What `host` must have for `layer`, as far as `steps` asks for it.
     pub fn host(
         &self,
         host: &Host,
         layer: &Layer,
-        tags: &[String],
+        steps: &StepFilter,
         facts: &Facts,
         mode: Mode,
         problems: &mut Diagnostics,
     ) -> HostPlan {
-        self.layer(&mut HostScope::new(host, facts), layer, tags, mode, problems)
+        self.layer(&mut HostScope::new(host, facts), layer, steps, mode, problems)
     }
 
     /// As [`Self::host`], for several layers of one host: what they share is resolved once, and a
@@ -136,7 +152,7 @@ impl<'site> Resolver<'site> {
         &self,
         scope: &mut HostScope<'_>,
         layer: &Layer,
-        tags: &[String],
+        steps: &StepFilter,
         mode: Mode,
         problems: &mut Diagnostics,
     ) -> HostPlan {
@@ -147,21 +163,29 @@ impl<'site> Resolver<'site> {
             members: Vec::new(),
             skipped: Vec::new(),
         };
-        let roles: Vec<&Role> = self.roles_in(host, layer);
+        let roles = roles_on(self.site, layer, &host.name);
         if roles.is_empty() {
             return plan;
         }
-        if tags.is_empty() {
-            let (batch, skipped) = self.shared_batch(scope, mode, problems);
-            plan.batches.push(batch);
-            plan.skipped.extend(skipped);
+        let mut here = steps.on(&host.name, &layer.name);
+        if !steps.leaves_out_shared() {
+            let (mut batch, skipped) = self.shared_batch(scope, mode, problems);
+            let wanted = |item: &Item| {
+                here.takes(SITE_ROLE, shared_items::index(&item.name), &item.name, &[])
+            };
+            batch.work.items.retain(wanted);
+            batch.places.truncate(batch.work.items.len());
+            if !batch.work.items.is_empty() {
+                plan.batches.push(batch);
+                plan.skipped.extend(skipped);
+            }
         }
         for role in roles {
-            let batch = self.role_batch(scope, role, tags, mode, &mut plan.skipped, problems);
+            let batch = self.role_batch(scope, role, &mut here, mode, &mut plan.skipped, problems);
             if !batch.work.items.is_empty() {
                 plan.batches.push(batch);
             }
-            if tags.is_empty() {
+            if !steps.is_part() {
                 plan.members.extend(self.sample_member(scope, role, mode, problems));
             }
         }
@@ -172,24 +196,6 @@ impl<'site> Resolver<'site> {
     /// The clear value of a secret, for tests that speak to servers as their clients do.
     pub fn secret(&self, name: &str) -> Option<Secret<String>> {
         self.secrets.value(name)
-    }
-
-    fn roles_in(&self, host: &Host, layer: &Layer) -> Vec<&'site Role> {
-        let mut roles: Vec<&'site Role> = Vec::new();
-        for placement in &layer.place {
-            let here = self
-                .site
-                .groups
-                .get(&placement.group)
-                .is_some_and(|group| group.hosts.contains(&host.name));
-            if let Some(role) = self.site.roles.get(&placement.role)
-                && here
-                && !roles.iter().any(|other| other.name == role.name)
-            {
-                roles.push(role);
-            }
-        }
-        roles
     }
 
     pub(super) const fn site(&self) -> &'site Site {
@@ -307,7 +313,7 @@ impl<'site> Resolver<'site> {
         &self,
         scope: &mut HostScope<'_>,
         role: &Role,
-        tags: &[String],
+        here: &mut Here<'_>,
         mode: Mode,
         skipped: &mut Vec<Skipped>,
         problems: &mut Diagnostics,
@@ -321,8 +327,8 @@ impl<'site> Resolver<'site> {
             once: Once::default(),
         };
         let mut places = Vec::new();
-        for step in &role.steps {
-            if !tags.is_empty() && !step.tags.iter().any(|tag| tags.contains(tag)) {
+        for (index, step) in role.steps.iter().enumerate() {
+            if !here.takes(&role.name, index, &step.name, &step.tags) {
                 continue;
             }
             if let Some(reason) = self.site.exceptions.step(&role.name, &step.name) {

@@ -17,6 +17,16 @@ const REVERT_AFTER: u32 = 30;
 /// Milliseconds that a shared step may take; a package may have to be installed.
 const TIMEOUT_MS: u32 = 900_000;
 
+/// The names of the steps that the whole site asks of a host, in their order; a host without kernel
+/// settings has no step for them.
+pub const SITE_STEPS: [&str; 4] =
+    ["Names of all hosts", "Packet filter tools", "Packet filter", "Kernel settings"];
+
+/// The place of a shared step in [`SITE_STEPS`].
+pub fn index(name: &str) -> usize {
+    SITE_STEPS.iter().position(|known| *known == name).unwrap_or(SITE_STEPS.len())
+}
+
 /// What is shared on one host.
 pub struct Shared {
     /// Names of all hosts.
@@ -30,10 +40,6 @@ pub struct Shared {
     /// Kernel settings that are written and not set: the lab's exceptions.
     pub sysctl_file_only: Vec<String>,
 }
-
-/// The names of the steps that the whole site asks of a host, in their order.
-pub const SITE_STEPS: [&str; 4] =
-    ["Names of all hosts", "Packet filter tools", "Packet filter", "Kernel settings"];
 
 /// Steps for `/etc/hosts`, the packet filter and the kernel settings, in this order: a role's own
 /// packages come later and may need names.

@@ -25,6 +25,9 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
         EventKind::LayerStarted { layer, hosts } => {
             format!("layer {}  {}", p.name(layer), plural(hosts.len(), "host"))
         }
+        EventKind::LayerSkipped { layer, why } => {
+            format!("layer {}  {}: {why}", p.name(layer), p.warn("skipped"))
+        }
         EventKind::Excepted { what, reason, .. } => {
             format!("  {} {what}: {reason}", p.warn("left out in rehearsal"))
         }
@@ -58,6 +61,10 @@ pub fn line_of(event: &Event, palette: &Palette, verbose: bool) -> Option<String
             *after_ms as f64 / 1000.0,
             plural(*attempts as usize, "attempt"),
         ),
+        EventKind::HostOut { host, reason, until } => {
+            format!("  {host}  {} until {until}: {reason}", p.warn("out of service"))
+        }
+        EventKind::HostIn { host } => format!("  {host}  {}", p.good("in service")),
         EventKind::HostRebuilt { host, replaced, pinned } => format!(
             "  {host}  pinned {} in place of {}",
             pinned.join(", "),
@@ -234,6 +241,7 @@ fn host_line(
         HostState::Lost => p.bad("connection lost"),
         HostState::Unusable => p.bad("unusable"),
         HostState::Stopped => p.warn("stopped"),
+        HostState::NotStarted => return format!("  {host}  {}", p.warn("not started")),
     };
     let mut text =
         format!("  {host}  {word}  {changed} changed of {steps} in {}", duration(took_ms));

@@ -15,6 +15,7 @@ pub struct Summary(Arc<Mutex<Gathered>>);
 struct Gathered {
     problems: Vec<Event>,
     waived: Vec<Event>,
+    out: Vec<Event>,
     converged: usize,
     not_converged: usize,
     changed: u32,
@@ -47,13 +48,21 @@ impl Summary {
             }
         }
         if hosts > 0 {
+            let out = match gathered.out.len() {
+                0 => String::new(),
+                count => format!(", {count} out of service"),
+            };
             text.push_str(&format!(
-                "\n{} converged, {} not; {} of {} changed\n",
+                "\n{} converged, {} not{out}; {} of {} changed\n",
                 plural(gathered.converged, "host"),
                 gathered.not_converged,
                 gathered.changed,
                 plural(gathered.steps as usize, "step"),
             ));
+        }
+        for line in gathered.out.iter().filter_map(|event| line_of(event, palette, false)) {
+            text.push_str(&line);
+            text.push('\n');
         }
         text
     }
@@ -67,6 +76,7 @@ impl Consumer for Summary {
                 gathered.problems.push(event.clone());
                 gathered.not_converged += 1;
             }
+            EventKind::HostOut { .. } => gathered.out.push(event.clone()),
             EventKind::HostWarning { .. }
             | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
                 gathered.problems.push(event.clone());
@@ -243,6 +253,22 @@ mod tests {
              hint: look at db-03\n  \
              k-03  base › Clock  FAILED: another\n\n\
              0 hosts converged, 4 not; 0 of 0 steps changed\n"
+        );
+    }
+
+    #[test]
+    fn who_is_out_of_service_is_said_at_the_end() {
+        let (host, until) = ("db-03".to_owned(), "2026-11-28T00:00:00Z".to_owned());
+        let text = text(vec![
+            EventKind::HostOut { host, reason: "memory".to_owned(), until },
+            unusable("a", HostProblem::Unreachable, "silence"),
+        ]);
+        assert!(
+            text.ends_with(
+                "\n0 hosts converged, 1 not, 1 out of service; 0 of 0 steps changed\n  \
+                 db-03  out of service until 2026-11-28T00:00:00Z: memory\n"
+            ),
+            "{text}"
         );
     }
 

@@ -18,7 +18,7 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut ending = Ending::default();
+    let mut ending = Ending::new(stop);
     let mut adopted = 0;
     for layer in &request.layers {
         for (role, cluster) in cluster::clusters_of(site, layer) {
@@ -60,5 +60,5 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
             format!("{count} adopted; `strata install --check` shows what an install would change")
         }
     };
-    ending.finish(&done, events, stop).await
+    ending.finish(&done, events).await
 }

@@ -32,7 +32,7 @@ pub async fn audit(
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut ending = Ending::default();
+    let mut ending = Ending::new(stop);
     for layer in &request.layers {
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() || stop.wished() {
@@ -42,7 +42,7 @@ pub async fn audit(
         audit.layer(&hosts, since, &mut ending).await;
     }
     fleet.close().await;
-    ending.finish("everything is as wanted", events, stop).await
+    ending.finish("everything is as wanted", events).await
 }
 
 struct Audit<'a> {
@@ -55,7 +55,7 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    async fn layer(&self, hosts: &[String], since: &Since, ending: &mut Ending) {
+    async fn layer(&self, hosts: &[String], since: &Since, ending: &mut Ending<'_>) {
         let site = self.request.site;
         let connection = &self.request.connection;
         self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
@@ -110,12 +110,17 @@ impl Audit<'_> {
         }
         let context = gate::Context { hosts: &answering, ..context };
         let kinds = vec![TestKind::Diag];
-        match gate::run(&context, kinds, self.fleet, self.events, self.stop).await {
-            Ok(GateVerdict::Green | GateVerdict::GreenWithWaivers) => {}
-            Ok(GateVerdict::Red) => {
+        let judged = gate::run(&context, kinds, self.fleet, self.events, self.stop).await;
+        match judged.map(|judged| (judged.verdict, judged.cut_short)) {
+            Ok((GateVerdict::Green | GateVerdict::GreenWithWaivers, _)) => {}
+            Ok((GateVerdict::Red, true)) => ending.add(
+                Exit::stopped(self.stop),
+                format!("the diag tests of `{name}` were not finished"),
+            ),
+            Ok((GateVerdict::Red, false)) => {
                 ending.add(Exit::GateRed, format!("diag tests of `{name}` are red"));
             }
-            Ok(GateVerdict::NotHealed) => ending.add(
+            Ok((GateVerdict::NotHealed, _)) => ending.add(
                 Exit::NotHealed,
                 format!("a fault injected by the gate of `{name}` could not be healed"),
             ),
@@ -131,7 +136,7 @@ impl Audit<'_> {
 
     /// What drivers would do to the clusters that have a member among the hosts. A cluster is
     /// looked at whole.
-    async fn clusters(&self, hosts: &[String], ending: &mut Ending) -> Vec<Drifted> {
+    async fn clusters(&self, hosts: &[String], ending: &mut Ending<'_>) -> Vec<Drifted> {
         let site = self.request.site;
         let mut drifted = Vec::new();
         for (role, cluster) in cluster::clusters_of(site, self.layer) {

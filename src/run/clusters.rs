@@ -1,7 +1,7 @@
 //! The clusters of a layer: looked at before its first change, brought about after its steps.
 
 use super::converge::step_event;
-use super::install::LayerWork;
+use super::layer::LayerWork;
 use super::{Exit, Tally};
 use crate::cluster::{self, Driven, FleetHosts, Intent, Members, Records, State, Step};
 use crate::event::{EventKind, elapsed_ms};
@@ -25,7 +25,7 @@ pub struct Brought {
 /// The hosts of every member of the layer's clusters, whatever was selected: a cluster is judged
 /// whole or not at all.
 pub fn members_of(work: &LayerWork<'_>) -> Vec<String> {
-    if !work.request.tags.is_empty() {
+    if work.request.steps.is_part() {
         return Vec::new();
     }
     let site = work.request.site;
@@ -103,6 +103,7 @@ fn left_out(work: &LayerWork<'_>, members: &Members<'_>, next: &Intent) -> Optio
         .into_iter()
         .map(|host| host.name.as_str())
         .filter(|name| !work.request.hosts.iter().any(|selected| selected == name))
+        .filter(|name| !work.request.site.out.contains_key(*name))
         .collect();
     (!missing.is_empty()).then(|| missing.join(", "))
 }
@@ -120,7 +121,7 @@ pub async fn bring_about(work: &LayerWork<'_>) -> Brought {
         brought.formed |= formed;
         let (exit, reason) = match driven {
             Ok(Driven::Done { .. }) => continue,
-            Ok(Driven::Stopped) => (Exit::Interrupted, String::new()),
+            Ok(Driven::Stopped) => (Exit::stopped(work.stop), String::new()),
             Ok(Driven::Refused(refusal)) => {
                 work.events.emit(EventKind::Note {
                     text: format!("  {}\n      hint: {}", refusal.reason, refusal.hint),

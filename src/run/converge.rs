@@ -8,8 +8,11 @@ use crate::plan::HostPlan;
 use crate::resource::{Batch, Item, ItemEvent, ItemReport, ItemSlot, Outcome};
 use crate::site::Site;
 use crate::ssh::{AgentSession, BatchResult, SessionError};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// A step that takes longer than this is named when the run is to stop: it is what is waited for.
+const SLOW: Duration = Duration::from_secs(3);
 
 /// What a host's way through a layer came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,17 +89,29 @@ async fn one_batch(
     let described = work;
     let mut failed = false;
     let mut notified: Vec<String> = Vec::new();
+    let in_hand: Mutex<Option<(ItemSlot, Instant)>> = Mutex::default();
+    let hold = || in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+    let stopping = || {
+        if let Some(text) = waited_for(&described, *hold()) {
+            events.emit(EventKind::Note { text: format!("  {host}  {text}") });
+        }
+    };
     let mut heard = Heard::default();
     let mut first = 0;
     let result = loop {
         let session = Arc::clone(&line.session);
         let converging = session.converge(rest(&described, first), |report| {
             let report = whole(report, first);
+            match report.event {
+                ItemEvent::Started => *hold() = Some((report.slot, Instant::now())),
+                ItemEvent::Waiting(_) => {}
+                ItemEvent::Finished { .. } => *hold() = None,
+            }
             if heard.report(&report) {
                 failed |= record(report, &described, host, layer, events, tally, &mut notified);
             }
         });
-        let result = until_its_end(&session, converging, stop).await;
+        let result = until_its_end(&session, converging, stop, &stopping).await;
         let Err(error) = result else { break result };
         if stop.wished() {
             break Err(error);
@@ -131,11 +146,12 @@ async fn one_batch(
     }
 }
 
-/// Waits for the end of a batch; a wish to stop ends it after the step in hand.
+/// Waits for the end of a batch; a wish to stop ends it after the step in hand, and is told.
 async fn until_its_end(
     session: &AgentSession,
     converging: impl Future<Output = Result<BatchResult, SessionError>>,
     stop: &Stop,
+    told: &(impl Fn() + Sync),
 ) -> Result<BatchResult, SessionError> {
     let mut converging = std::pin::pin!(converging);
     let mut stopping = false;
@@ -145,6 +161,7 @@ async fn until_its_end(
             () = stop.soon(), if !stopping => {
                 stopping = true;
                 session.stop_batch();
+                told();
             }
         }
     }
@@ -196,6 +213,18 @@ fn step_id(batch: &Batch, item: &Item, slot: ItemSlot, host: &str, layer: &str) 
         step: item.name.clone(),
         handler: matches!(slot, ItemSlot::Handler(_)),
     }
+}
+
+/// Which step a stopping run still waits for on a host, if it has been in hand for long.
+fn waited_for(batch: &Batch, in_hand: Option<(ItemSlot, Instant)>) -> Option<String> {
+    let (slot, since) = in_hand.filter(|(_, since)| since.elapsed() >= SLOW)?;
+    let item = item_of(batch, slot)?;
+    let limit = match item.timeout_ms / 1000 {
+        0 => String::new(),
+        seconds => format!("; it may take {seconds} s"),
+    };
+    let (role, name, took) = (&batch.role, &item.name, since.elapsed().as_secs());
+    Some(format!("{role} › {name} has been in hand for {took} s: its end is waited for{limit}"))
 }
 
 /// Turns a report into events; true when the item failed. `notified` holds the handlers that were

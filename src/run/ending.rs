@@ -1,30 +1,57 @@
 //! What a run comes to, layer by layer, and what is said of it at the end.
 
-use super::install::hosts_of;
+use super::install::{LayerEnd, hosts_of};
 use super::{Exit, Request};
 use crate::fleet::{Events, Stop};
 use crate::site::Layer;
 
 /// The exit so far and the reasons for it.
 #[derive(Debug)]
-pub struct Ending {
+pub struct Ending<'a> {
+    stop: &'a Stop,
     exit: Exit,
     reasons: Vec<String>,
+    /// Hosts that were stopped, by layer.
+    stopped: Vec<String>,
+    not_begun: Vec<String>,
 }
 
-impl Default for Ending {
-    fn default() -> Self {
-        Self { exit: Exit::Done, reasons: Vec::new() }
+impl<'a> Ending<'a> {
+    /// Nothing has happened yet.
+    pub const fn new(stop: &'a Stop) -> Self {
+        Self {
+            stop,
+            exit: Exit::Done,
+            reasons: Vec::new(),
+            stopped: Vec::new(),
+            not_begun: Vec::new(),
+        }
     }
-}
 
-impl Ending {
     /// Adds what a part of the run came to; an empty reason says nothing.
     pub fn add(&mut self, exit: Exit, reason: String) {
         self.exit = self.exit.worse(exit);
         if !reason.is_empty() {
             self.reasons.push(reason);
         }
+    }
+
+    /// Adds what a layer came to.
+    pub(super) fn layer(&mut self, name: &str, end: LayerEnd) {
+        self.add(end.exit, end.reason);
+        if !end.stopped.is_empty() {
+            self.stopped.push(format!("layer `{name}` on {}", end.stopped.join(", ")));
+        }
+    }
+
+    /// A layer to which the run did not come.
+    pub fn not_begun(&mut self, layer: &str) {
+        self.not_begun.push(format!("`{layer}`"));
+    }
+
+    /// A layer that was left out on purpose.
+    pub fn skipped(&mut self, layer: &str, why: &str) {
+        self.reasons.push(format!("layer `{layer}` was skipped: {why}"));
     }
 
     /// The selected hosts of the layer that comes next. `None` ends the run: its journal cannot be
@@ -43,7 +70,7 @@ impl Ending {
     }
 
     /// The end of a run: an interrupt and a journal that failed come before everything else.
-    pub async fn finish(self, done: &str, events: &Events, stop: &Stop) -> (Exit, String) {
+    pub async fn finish(self, done: &str, events: &Events) -> (Exit, String) {
         if let Err(error) = events.flush().await {
             // That the run was stopped was its own wish then.
             let exit = if self.exit == Exit::Interrupted { Exit::Done } else { self.exit };
@@ -54,13 +81,29 @@ impl Ending {
                 ),
             );
         }
-        if stop.wished() {
-            let reason = "stopped by the operator; `strata resume` goes on".to_owned();
-            return (self.exit.worse(Exit::Interrupted), reason);
+        let left = self.left();
+        if self.stop.wished() {
+            let left = left.map_or_else(String::new, |left| format!("; {left}"));
+            let why = self.stop.why();
+            let reason = format!("{why}{left}; `strata resume` goes on");
+            return (self.exit.worse(Exit::stopped(self.stop)), reason);
         }
-        let reason =
-            if self.reasons.is_empty() { done.to_owned() } else { self.reasons.join("; ") };
+        let mut reasons = self.reasons;
+        reasons.extend(left);
+        let reason = if reasons.is_empty() { done.to_owned() } else { reasons.join("; ") };
         (self.exit, reason)
+    }
+
+    /// What the run did not come to.
+    fn left(&self) -> Option<String> {
+        let mut parts = Vec::new();
+        if !self.stopped.is_empty() {
+            parts.push(format!("not done: {}", self.stopped.join(", ")));
+        }
+        if !self.not_begun.is_empty() {
+            parts.push(format!("not begun: {}", self.not_begun.join(", ")));
+        }
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
 

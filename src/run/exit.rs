@@ -1,6 +1,7 @@
 //! Exit codes, everywhere the same.
 
 use crate::event::HostProblem;
+use crate::fleet::Stop;
 use std::process::ExitCode;
 
 /// How a command ended. Where several apply the order is: interrupted, not healed, refused, gate
@@ -50,6 +51,11 @@ impl Exit {
             Self::Interrupted => 130,
             Self::Program(code) => code,
         }
+    }
+
+    /// Of what was stopped: by the operator, or because the run's time is over.
+    pub fn stopped(stop: &Stop) -> Self {
+        if stop.expired() { Self::StepFailed } else { Self::Interrupted }
     }
 
     /// The one to report when both happened.

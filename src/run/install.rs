@@ -1,21 +1,20 @@
 //! `strata install`: layer after layer, each converged on all its hosts, then proved by its gate.
 
 use super::Exit;
-use super::clusters;
-use super::continuation::{self, Continuation};
-use super::converge::{self, Tally};
+use super::continuation::Continuation;
 use super::ending::{Ending, no_journal};
-use crate::diag::{Diagnostics, Renderer};
-use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
+use super::layer::{LayerWork, Worked};
+use super::order::blocked_by;
+use crate::diag::Diagnostics;
+use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::gate;
 use crate::history::{RecordState, Records};
-use crate::plan::{Resolver, SecretLookup, Skipped, layer_digest};
+use crate::plan::{Resolver, SecretLookup, StepFilter, layer_digest};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
-use futures::stream::{self, StreamExt};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Which kinds of tests an install runs after a layer.
@@ -40,8 +39,10 @@ pub struct Request<'a> {
     pub named: bool,
     /// Hosts.
     pub hosts: Vec<String>,
-    /// Tags that restrict the steps.
-    pub tags: Vec<String>,
+    /// Which steps.
+    pub steps: StepFilter,
+    /// True when a layer that failed does not stop those that do not require it.
+    pub keep_going: bool,
     /// Look or change.
     pub mode: Mode,
     /// Which tests run.
@@ -71,22 +72,59 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut ending = Ending::default();
+    let mut ending = Ending::new(stop);
+    if let Some(step) = request.steps.start_at() {
+        note_start(request, step, events);
+    }
+    let mut failed: BTreeSet<&str> = BTreeSet::new();
+    let mut over = false;
     for layer in &request.layers {
+        if over || stop.wished() {
+            ending.not_begun(&layer.name);
+            continue;
+        }
+        if let Some(below) = blocked_by(request.site, layer, &failed) {
+            let why = format!("it requires `{below}`, which is not green");
+            ending.skipped(&layer.name, &why);
+            events.emit(EventKind::LayerSkipped { layer: layer.name.clone(), why });
+            failed.insert(&layer.name);
+            continue;
+        }
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() || proved_before(request, layer, &hosts, events) {
             continue;
         }
-        let (layer_exit, why) =
-            one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
-        ending.add(layer_exit, why);
-        let looking_on = request.mode == Mode::Check && layer_exit == Exit::Differences;
-        if layer_exit != Exit::Done && !looking_on {
-            break;
+        let end = one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
+        let looking_on = request.mode == Mode::Check && end.exit == Exit::Differences;
+        if end.exit != Exit::Done && !looking_on {
+            failed.insert(&layer.name);
+            over = !request.keep_going || ends_the_run(end.exit);
         }
+        ending.layer(&layer.name, end);
     }
     fleet.close().await;
-    ending.finish("everything is as wanted", events, stop).await
+    ending.finish("everything is as wanted", events).await
+}
+
+/// True for what no other layer is begun after, whatever was asked for: a fault that may still be in
+/// the fleet, a record that could not be kept, and the operator's wish.
+const fn ends_the_run(exit: Exit) -> bool {
+    matches!(exit, Exit::NotHealed | Exit::Internal | Exit::Interrupted)
+}
+
+/// Says where a run begins that does not begin at the beginning.
+fn note_start(request: &Request<'_>, step: &str, events: &Events) {
+    let Some(first) = request.layers.first() else { return };
+    let here = hosts_of(request.site, first, &request.hosts);
+    let (at, later): (Vec<&String>, Vec<&String>) =
+        here.iter().partition(|host| request.steps.reaches(&first.name, [*host]));
+    let others = match later.len() {
+        0 => String::new(),
+        1 => format!("; {} does not have it and begins with the next layer", later[0]),
+        count => format!("; {count} hosts do not have it and begin with the next layer"),
+    };
+    let text = format!("  {} hosts begin at `{step}` in layer `{}`{others}", at.len(), first.name);
+    events.emit(EventKind::Note { text });
 }
 
 /// Whether the run that this one resumes has converged and proved the layer, and nothing has changed
@@ -156,6 +194,21 @@ pub fn hosts_of(site: &Site, layer: &Layer, selected: &[String]) -> Vec<String> 
     selected.iter().filter(|host| members.contains(host.as_str())).cloned().collect()
 }
 
+/// What a layer came to.
+pub(super) struct LayerEnd {
+    pub(super) exit: Exit,
+    /// Why, where it is not done.
+    pub(super) reason: String,
+    /// Hosts that were not finished because the run was stopped.
+    pub(super) stopped: Vec<String>,
+}
+
+impl LayerEnd {
+    const fn of(exit: Exit, reason: String) -> Self {
+        Self { exit, reason, stopped: Vec::new() }
+    }
+}
+
 async fn one_layer(
     request: &Request<'_>,
     layer: &Layer,
@@ -164,12 +217,11 @@ async fn one_layer(
     fleet: &Fleet,
     events: &Events,
     stop: &Stop,
-) -> (Exit, String) {
+) -> LayerEnd {
     let start = Instant::now();
     events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
-    let work =
-        LayerWork { request, layer, resolver, fleet, events, stop, left_out: Mutex::default() };
-    let Worked { exit, reason, changed, formed } = work.work(hosts).await;
+    let work = LayerWork::new(request, layer, resolver, fleet, events, stop);
+    let Worked { exit, reason, changed, formed, stopped } = work.work(hosts).await;
     let complete = exit == Exit::Done && !stop.wished();
     events.emit(EventKind::LayerFinished {
         layer: layer.name.clone(),
@@ -181,35 +233,33 @@ async fn one_layer(
             "" => " is not converged on every host".to_owned(),
             reason => format!(": {reason}"),
         };
-        return (exit, format!("layer `{}`{why}; its gate was not run", layer.name));
+        let reason = format!("layer `{}`{why}; its gate was not run", layer.name);
+        return LayerEnd { exit, reason, stopped };
     }
     if request.mode == Mode::Check {
         return match changed {
-            0 => (Exit::Done, String::new()),
-            count => (Exit::Differences, format!("{count} differences in layer `{}`", layer.name)),
+            0 => LayerEnd::of(Exit::Done, String::new()),
+            count => LayerEnd::of(
+                Exit::Differences,
+                format!("{count} differences in layer `{}`", layer.name),
+            ),
         };
     }
-    if !request.tags.is_empty() {
+    if request.steps.is_part() {
         events.emit(EventKind::Note {
-            text: format!("  gate of {} not run: only tagged steps were", layer.name),
+            text: format!(
+                "  gate of {0} not run: only selected steps were; `strata verify --layer {0}` runs it",
+                layer.name
+            ),
         });
-        return (Exit::Done, String::new());
+        return LayerEnd::of(Exit::Done, String::new());
     }
-    let (exit, reason) = prove(
-        request,
-        layer,
-        hosts,
-        kinds_to_run(request, layer, formed),
-        resolver,
-        fleet,
-        events,
-        stop,
-    )
-    .await;
+    let kinds = kinds_to_run(request, layer, formed);
+    let (exit, reason) = prove(request, layer, hosts, kinds, resolver, fleet, events, stop).await;
     if exit == Exit::Done {
         note_unproved(request, layer, events);
     }
-    (exit, reason)
+    LayerEnd::of(exit, reason)
 }
 
 /// The kinds of tests that follow a converged layer.
@@ -278,10 +328,16 @@ pub async fn prove(
         only: &request.tests,
         keep: true,
     };
-    match gate::run(&context, kinds, fleet, events, stop).await {
-        Ok(GateVerdict::Green | GateVerdict::GreenWithWaivers) => (Exit::Done, String::new()),
-        Ok(GateVerdict::Red) => (Exit::GateRed, format!("the gate of `{}` is red", layer.name)),
-        Ok(GateVerdict::NotHealed) => (
+    let judged = gate::run(&context, kinds, fleet, events, stop).await;
+    match judged.map(|judged| (judged.verdict, judged.cut_short)) {
+        Ok((GateVerdict::Green | GateVerdict::GreenWithWaivers, _)) => (Exit::Done, String::new()),
+        Ok((GateVerdict::Red, true)) => {
+            (Exit::stopped(stop), format!("the gate of `{}` was not finished", layer.name))
+        }
+        Ok((GateVerdict::Red, false)) => {
+            (Exit::GateRed, format!("the gate of `{}` is red", layer.name))
+        }
+        Ok((GateVerdict::NotHealed, _)) => (
             Exit::NotHealed,
             format!("a fault injected by the gate of `{}` could not be healed", layer.name),
         ),
@@ -289,174 +345,5 @@ pub async fn prove(
             Exit::Internal,
             format!("the verdict of the gate of `{}` could not be kept: {error}", layer.name),
         ),
-    }
-}
-
-/// One layer on all its hosts.
-pub(super) struct LayerWork<'a> {
-    pub(super) request: &'a Request<'a>,
-    pub(super) layer: &'a Layer,
-    pub(super) resolver: &'a Resolver<'a>,
-    pub(super) fleet: &'a Fleet,
-    pub(super) events: &'a Events,
-    pub(super) stop: &'a Stop,
-    /// What was announced as left out.
-    left_out: Mutex<BTreeSet<Skipped>>,
-}
-
-/// What a layer came to on its hosts.
-struct Worked {
-    exit: Exit,
-    /// Why, where the hosts' own lines do not say it.
-    reason: String,
-    changed: u32,
-    /// True when a cluster was formed just now: nothing uses it yet.
-    formed: bool,
-}
-
-impl LayerWork<'_> {
-    /// First a look at everything, then every host's steps, then the clusters.
-    async fn work(&self, hosts: &[String]) -> Worked {
-        let failed = |exit, reason| Worked { exit, reason, changed: 0, formed: false };
-        let looked = match self.prepare(hosts).await {
-            Ok(looked) => looked,
-            Err((exit, reason)) => return failed(exit, reason),
-        };
-        let (exit, mut total) = self.converge(hosts).await;
-        total.add(&looked);
-        if exit != Exit::Done || self.stop.wished() {
-            return failed(exit, String::new());
-        }
-        if self.request.mode == Mode::Check {
-            let changed = total.changed;
-            return Worked { exit, reason: String::new(), changed, formed: false };
-        }
-        let brought = clusters::bring_about(self).await;
-        Worked {
-            exit: brought.exit,
-            reason: brought.reason,
-            changed: total.changed + brought.changed,
-            formed: brought.formed,
-        }
-    }
-
-    async fn converge(&self, hosts: &[String]) -> (Exit, Tally) {
-        let hosts = self.open(hosts).await;
-        let work = stream::iter(&hosts)
-            .map(|host| async move {
-                tokio::select! {
-                    result = self.one_host(host) => result,
-                    () = self.stop.now() => self.stopped(host),
-                }
-            })
-            .buffer_unordered(self.request.connection.parallel.max(1));
-        let mut work = std::pin::pin!(work);
-        let mut exit = Exit::Done;
-        let mut total = Tally::default();
-        while let Some((host_exit, tally)) = work.next().await {
-            total.add(&tally);
-            exit = exit.worse(host_exit);
-        }
-        (exit, total)
-    }
-
-    /// The hosts that are worked on: fewer where a run goes on with those that failed.
-    async fn open(&self, hosts: &[String]) -> Vec<String> {
-        let Some(continuing) = &self.request.continuing else { return hosts.to_vec() };
-        let open = continuing.open(&self.layer.name, hosts);
-        if open.len() < hosts.len() {
-            let left = hosts.len() - open.len();
-            let text =
-                format!("  {left} of {} hosts converged before: left as they are", hosts.len());
-            self.events.emit(EventKind::Note { text });
-            // The gate speaks to them all the same.
-            let Request { site, connection, .. } = self.request;
-            self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
-        }
-        open
-    }
-
-    /// From the connection to the last handler; no host waits for another.
-    async fn one_host(&self, name: &str) -> (Exit, Tally) {
-        let site = self.request.site;
-        let session =
-            self.fleet.obtain(site, name, &self.request.connection, self.events, self.stop).await;
-        let (Some(session), Some(host)) = (session, site.hosts.get(name)) else {
-            return (self.unusable(name), Tally::default());
-        };
-        let mut problems = Diagnostics::new();
-        let mut plan = self.resolver.host(
-            host,
-            self.layer,
-            &self.request.tags,
-            &session.hello().facts,
-            self.request.mode,
-            &mut problems,
-        );
-        if problems.has_errors() {
-            self.events.emit(EventKind::Note {
-                text: format!(
-                    "{name}: a template does not fit the facts of this host\n{}",
-                    Renderer::new(false).all(&problems)
-                ),
-            });
-            self.finished(name, HostState::Failed);
-            return (Exit::StepFailed, Tally::default());
-        }
-        self.announce(&plan.skipped);
-        let connection = &self.request.connection;
-        let line = converge::Line { session, fleet: self.fleet, site, connection };
-        let (run, continuing) = (&self.request.run, self.request.continuing.as_ref());
-        for batch in &mut plan.batches {
-            batch.work.once = continuation::once(run, &self.layer.name, continuing);
-        }
-        let (state, tally) =
-            converge::host(line, plan, &self.layer.name, self.events, self.stop).await;
-        let exit = match state {
-            HostState::Converged => Exit::Done,
-            HostState::Failed => Exit::StepFailed,
-            HostState::Lost | HostState::Unusable => Exit::Unreachable,
-            HostState::Stopped => Exit::Interrupted,
-        };
-        (exit, tally)
-    }
-
-    fn unusable(&self, name: &str) -> Exit {
-        match self.fleet.problem(name) {
-            Some(problem @ (HostProblem::Locked | HostProblem::Unfit)) => problem.into(),
-            _ if self.stop.wished() => Exit::Interrupted,
-            _ => Exit::Unreachable,
-        }
-    }
-
-    fn stopped(&self, name: &str) -> (Exit, Tally) {
-        self.finished(name, HostState::Stopped);
-        (Exit::Interrupted, Tally::default())
-    }
-
-    fn finished(&self, name: &str, state: HostState) {
-        self.events.emit(EventKind::HostFinished {
-            host: name.to_owned(),
-            layer: self.layer.name.clone(),
-            state,
-            changed: 0,
-            steps: 0,
-            waiting_handlers: Vec::new(),
-            took_ms: 0,
-        });
-    }
-
-    /// Says what is left out, once for all hosts.
-    fn announce(&self, skipped: &[Skipped]) {
-        let mut announced = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
-        for one in skipped {
-            if announced.insert(one.clone()) {
-                self.events.emit(EventKind::Excepted {
-                    layer: self.layer.name.clone(),
-                    what: format!("{} › {}", one.role, one.what),
-                    reason: one.reason.clone(),
-                });
-            }
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! The scheduler: connects to hosts, converges layers, runs gates, and emits events.
 //!
 //! All hosts of a layer are at work at the same time and no step waits for another host: barriers
-//! stand only between layers. A host that fails, hangs or is lost never stops the others.
+//! stand only between layers, and where the site says that hosts take turns. A host that fails,
+//! hangs or is lost never stops the others.
 
 mod adopt;
 mod audit;
@@ -13,9 +14,12 @@ mod converge;
 mod ending;
 mod exit;
 mod install;
+mod layer;
+mod order;
 mod prepare;
 mod reboot;
 mod reconnect;
+mod turns;
 mod verify;
 
 pub use adopt::adopt;

@@ -2,12 +2,12 @@
 //! every image can be had, and that no cluster forbids the run.
 
 use super::clusters;
-use super::install::LayerWork;
+use super::layer::LayerWork;
 use super::{Exit, Tally};
 use crate::diag::Diagnostics;
 use crate::event::EventKind;
 use crate::image::{self, HostImages};
-use crate::plan::HostPlan;
+use crate::plan::{HostPlan, StepFilter};
 use crate::resource::{Mode, Resource};
 use futures::future::join_all;
 use std::collections::BTreeSet;
@@ -29,7 +29,7 @@ impl LayerWork<'_> {
         let connection = &self.request.connection;
         self.fleet.connect(site, &everyone, connection, self.events, self.stop).await;
         if self.stop.wished() {
-            return Err((Exit::Interrupted, String::new()));
+            return Err((Exit::stopped(self.stop), String::new()));
         }
         let preflight = self.images(hosts).await?;
         let tally = clusters::look(self).await?;
@@ -45,7 +45,7 @@ impl LayerWork<'_> {
         let roles = self.layer.place.iter().filter_map(|at| self.request.site.roles.get(&at.role));
         let mut steps = roles.flat_map(|role| &role.steps);
         !hosts.is_empty()
-            && self.request.tags.is_empty()
+            && !self.request.steps.is_part()
             && steps.any(|step| matches!(step.kind.as_str(), "image" | "container"))
     }
 
@@ -58,8 +58,8 @@ impl LayerWork<'_> {
                 // What does not fit the facts is reported where the host is converged.
                 let mut unheard = Diagnostics::new();
                 let facts = &session.hello().facts;
-                let plan =
-                    self.resolver.host(host, self.layer, &[], facts, Mode::Check, &mut unheard);
+                let (all, mode) = (StepFilter::ALL, Mode::Check);
+                let plan = self.resolver.host(host, self.layer, &all, facts, mode, &mut unheard);
                 let images = images_of(&plan);
                 (!images.is_empty()).then_some(HostImages { session, images })
             })

@@ -28,7 +28,7 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     let fleet = Fleet::default();
     let connection = &request.connection;
     let around = Around { site, resolver: &resolver, fleet: &fleet, connection };
-    let mut ending = Ending::default();
+    let mut ending = Ending::new(stop);
     let operator = &site.config.operator.0;
     let hosts: Vec<String> =
         request.hosts.iter().filter(|host| *host != operator).cloned().collect();
@@ -49,7 +49,7 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
         done += 1;
     }
     fleet.close().await;
-    ending.finish(&format!("{done} rebooted, one after the other"), events, stop).await
+    ending.finish(&format!("{done} rebooted, one after the other"), events).await
 }
 
 /// Whoever leads goes last: leadership then moves once and not from host to host (E5).

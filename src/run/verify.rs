@@ -24,7 +24,7 @@ pub async fn verify(
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
-    let mut ending = Ending::default();
+    let mut ending = Ending::new(stop);
     for layer in &request.layers {
         let here = gate::names_of(request.site, layer, kinds);
         let named = |test: &String| here.contains(&test.as_str());
@@ -44,5 +44,5 @@ pub async fn verify(
         ending.add(verdict, reason);
     }
     fleet.close().await;
-    ending.finish("proved", events, stop).await
+    ending.finish("proved", events).await
 }

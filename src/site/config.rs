@@ -2,6 +2,7 @@
 
 use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
+use super::rolling::{self, Rolling};
 use super::ssh::{self, SshSettings};
 use super::tree;
 use super::vars::{self, Variables};
@@ -45,6 +46,8 @@ pub struct RunSettings {
     pub step_timeout: u32,
     /// Seconds for which a host's lock is waited for when another run holds it; 0: not at all.
     pub lock_wait: u32,
+    /// Seconds after which a run stops as at the first Ctrl-C; none: never.
+    pub deadline: Option<u32>,
 }
 
 /// How much of what happened is kept.
@@ -87,6 +90,8 @@ pub struct Placement {
     pub group: String,
     /// Where it is named.
     pub group_span: Span,
+    /// How its hosts take turns; none: all at once.
+    pub rolling: Option<Rolling>,
 }
 
 /// Reads the file.
@@ -117,7 +122,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         admin: networks(admin, problems),
         extra_columns: extra_columns.into_iter().map(|(text, _)| text.to_owned()).collect(),
         ssh: ssh_node.map(|node| ssh::read(source, node, problems)).unwrap_or_default(),
-        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20 },
+        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20, deadline: None },
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         notify: notify_node.and_then(|node| notify::read(source, node, problems)),
@@ -132,6 +137,8 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         if let Some(wait) = table.integer("lock_wait", 0..=86_400) {
             config.run.lock_wait = u32::try_from(wait).unwrap_or(20);
         }
+        let deadline = table.integer("deadline", 1..=604_800);
+        config.run.deadline = deadline.and_then(|seconds| u32::try_from(seconds).ok());
         table.finish();
     }
     if let Some(mut table) = history_node.and_then(|node| TableReader::of(source, node, problems)) {
@@ -206,6 +213,7 @@ fn read_layer(source: &Source, node: &tree::Node, problems: &mut Diagnostics) ->
             let Some(mut table) = TableReader::of(source, node, problems) else { continue };
             let role = table.required_string("role");
             let group = table.required_string("on");
+            let rolling = rolling::read(&mut table);
             table.finish();
             if let (Some((role, role_span)), Some((group, group_span))) = (role, group) {
                 place.push(Placement {
@@ -213,6 +221,7 @@ fn read_layer(source: &Source, node: &tree::Node, problems: &mut Diagnostics) ->
                     role_span,
                     group: group.to_owned(),
                     group_span,
+                    rolling,
                 });
             }
         }

@@ -6,6 +6,7 @@ use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
+use super::out::{self, Outs};
 use super::role::{self, Role};
 use super::ssh;
 use super::suggest;
@@ -52,6 +53,8 @@ pub struct Site {
     pub exceptions: Exceptions,
     /// What is red or differs and is borne for a while.
     pub waivers: Waivers,
+    /// Hosts out of service now.
+    pub out: Outs,
 }
 
 impl Site {
@@ -88,6 +91,7 @@ impl Site {
             false => None,
         };
         let config = config?;
+        let out = out::in_effect(root, &hosts, problems);
         let mut site = Self {
             root: root.to_owned(),
             profile,
@@ -101,6 +105,7 @@ impl Site {
             templates: read_templates(root, problems),
             exceptions,
             waivers: waivers.unwrap_or_default(),
+            out,
         };
         site.read_roles(problems);
         site.check(problems);

@@ -16,6 +16,8 @@ pub struct Wanted {
     pub marker: Marker,
     /// How long Sentinels may take to settle: the time-out of a failover and some.
     pub settle: Duration,
+    /// Members that are out of service: they are absent on purpose, and nothing is done meanwhile.
+    pub out: Vec<String>,
 }
 
 /// How long a replica may take for its first copy.
@@ -26,9 +28,13 @@ pub type Decided = Decision<Action>;
 
 /// Decides.
 pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
-    if let Some(refusal) = unsound(observation) {
+    if let Some(refusal) = unsound(observation, &wanted.out) {
         return refusal;
     }
+    of_what_is_known(observation, wanted).without(&wanted.out)
+}
+
+fn of_what_is_known(observation: &Observation, wanted: &Wanted) -> Decided {
     match &observation.record {
         Ok(Some(record)) => known(observation, record, wanted),
         Ok(None) => unknown_to_us(observation, wanted),
@@ -43,6 +49,10 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
 /// Why the cluster is not whole; `None` when at most renewals are left, which nothing is missing
 /// without.
 pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> {
+    let absent = observation.members.iter().find(|member| member.view().is_none());
+    if let (Next::Done, Some(member)) = (&decision.next, absent) {
+        return Some(format!("it is not whole: {} is out of service", member.name));
+    }
     let without_data = observation
         .members
         .iter()
@@ -147,8 +157,9 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
         Leader::Nobody(reason) => return wait(State::Down, &reason, &reason, wanted.settle),
         Leader::Electing(reason) => return wait(state, &reason, &reason, wanted.settle),
     };
+    let all = observation.members.len();
     fill_up(&members, live, forming, wanted)
-        .or_else(|| settle(&members, live, forming, wanted))
+        .or_else(|| settle(&members, all, live, forming, wanted))
         .or_else(|| mark(&members, record, state))
         .or_else(|| complete(observation, record, forming))
         .or_else(|| renew(&members, live))
@@ -238,15 +249,18 @@ fn fill_up(
     missing.map(|action| act(state, "a Sentinel is missing", vec![action]))
 }
 
-/// Waits until the Sentinels agree, and makes them forget members that are no more.
+/// Waits until the Sentinels agree, and makes them forget members that are no more. A member out of
+/// service is one that they may know: it counts in `all` and not in `members`.
 fn settle(
     members: &[(&Member, &Seen)],
+    all: usize,
     live: Ipv4Addr,
     forming: bool,
     wanted: &Wanted,
 ) -> Option<Decided> {
     let state = if forming { State::Forming } else { State::Degraded };
-    let others = members.len() as u32 - 1;
+    let others = (members.len() as u32).saturating_sub(1);
+    let known = (all as u32).saturating_sub(1);
     let mut reason = None;
     let mut extra = None;
     for (member, seen) in members {
@@ -266,7 +280,7 @@ fn settle(
             Sentinel::Up(view) if !view.quorum => {
                 reason = Some(format!("Sentinel on {name} has no quorum"));
             }
-            Sentinel::Up(view) if view.replicas > others || view.others > others => {
+            Sentinel::Up(view) if view.replicas > known || view.others > known => {
                 extra = extra.or(Some(name));
             }
             Sentinel::Up(_) => {}

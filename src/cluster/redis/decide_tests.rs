@@ -25,7 +25,7 @@ fn marker(id: &str) -> Marker {
 }
 
 fn wanted() -> Wanted {
-    Wanted { marker: marker("new"), settle: Duration::from_secs(90) }
+    Wanted { marker: marker("new"), settle: Duration::from_secs(90), out: Vec::new() }
 }
 
 fn record(formation: Formation) -> Record {
@@ -301,6 +301,59 @@ fn after_a_full_stop_the_true_master_starts_first_and_the_others_one_by_one() {
     assert_eq!(started(&observation), ["redis-03: start Redis as it was"]);
 }
 
+/// The third member is out of service.
+fn without_third() -> Wanted {
+    Wanted { out: vec!["redis-03".to_owned()], ..wanted() }
+}
+
+fn absent(mut observation: Observation) -> Observation {
+    observation.members[2].seen = Err("it is not connected".to_owned());
+    observation
+}
+
+#[test]
+fn a_healthy_cluster_with_a_member_out_of_service_is_left_as_it_is() {
+    let observation = absent(cluster(1));
+    let decision = decide(&observation, &without_third());
+    assert_eq!((decision.state, &decision.next), (State::Degraded, &Next::Done));
+    assert!(decision.found.contains("redis-01 is master: kept; redis-03 is out of service"));
+    // No other may go away now.
+    let missing = super::decide::missing(&observation, &decision).unwrap();
+    assert_eq!(missing, "it is not whole: redis-03 is out of service");
+    // One that nobody declared absent is missing.
+    assert_eq!(decide(&observation, &wanted()).state, State::Unknown);
+}
+
+#[test]
+fn sentinels_may_have_forgotten_a_member_that_is_out_of_service() {
+    for (replicas, others) in [(2, 2), (1, 1)] {
+        let mut observation = absent(cluster(1));
+        for node in [1, 2] {
+            if let Sentinel::Up(view) = &mut seen(&mut observation, node).sentinel {
+                (view.replicas, view.others) = (replicas, others);
+            }
+        }
+        assert_eq!(decide(&observation, &without_third()).next, Next::Done);
+    }
+}
+
+#[test]
+fn with_a_member_out_of_service_no_cluster_is_formed_or_renewed() {
+    let decision = decide(&absent(fresh()), &without_third());
+    assert_eq!(decision.state, State::Absent);
+    assert!(refused(&decision), "{decision:?}");
+    let mut observation = absent(cluster(1));
+    seen(&mut observation, 2).stale.server.push("container redis".to_owned());
+    let decision = decide(&observation, &without_third());
+    assert!(refused(&decision), "{decision:?}");
+    let Next::Refuse(refusal) = decision.next else { return };
+    assert!(
+        refusal.reason.contains("with redis-03 out of service this is not done"),
+        "{refusal:?}"
+    );
+    assert!(refusal.hint.contains("strata hosts in redis-03"), "{refusal:?}");
+}
+
 fn any_seen() -> impl Strategy<Value = Seen> {
     (0_u8..3, any::<bool>(), any::<bool>(), any::<bool>(), 0_u8..4, 0_u8..3, 1_u8..4).prop_map(
         |(marked, data, server_config, sentinel_config, server, sentinel, leader)| {
@@ -332,6 +385,33 @@ fn any_seen() -> impl Strategy<Value = Seen> {
 }
 
 proptest! {
+    /// Whatever is found of the others: with a member out of service nothing is done.
+    #[test]
+    fn nothing_is_done_with_a_member_out_of_service(
+        members in prop::collection::vec(
+            prop_oneof![4 => any_seen().prop_map(Ok), 1 => Just(Err("no route".to_owned()))], 3),
+        out in prop::sample::subsequence(vec![1_u8, 2, 3], 1..=3),
+        known in 0_u8..3,
+    ) {
+        let members = members.into_iter().zip(1..).map(|(seen, node)| Member {
+            name: format!("redis-0{node}"),
+            address: address(node),
+            seen: if out.contains(&node) { Err("it is not connected".to_owned()) } else { seen },
+        });
+        let record = match known {
+            0 => None,
+            1 => Some(record(Formation::Begun)),
+            _ => Some(record(Formation::Complete)),
+        };
+        let observation = Observation { record: Ok(record), members: members.collect() };
+        let out = out.into_iter().map(|node| format!("redis-0{node}")).collect();
+        let decision = decide(&observation, &Wanted { out, ..wanted() });
+        prop_assert!(!matches!(decision.next, Next::Act(_)), "{:?}", decision);
+        if decision.next == Next::Done {
+            prop_assert!(super::decide::missing(&observation, &decision).is_some());
+        }
+    }
+
     #[test]
     fn a_formation_begins_only_from_nothing_at_all(
         members in prop::collection::vec(

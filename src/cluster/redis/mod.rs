@@ -80,7 +80,8 @@ impl<'a> RedisSentinel<'a> {
         settings: Settings,
         marker: Marker,
     ) -> Self {
-        let wanted = Wanted { marker, settle: settings.failover_timeout() * TRIES_AGAIN + GRACE };
+        let settle = settings.failover_timeout() * TRIES_AGAIN + GRACE;
+        let wanted = Wanted { marker, settle, out: members.out_of_service() };
         Self { members, hosts, records, settings, wanted, stale: RefCell::default() }
     }
 }

@@ -352,7 +352,7 @@ impl World {
             id: self.next_id.to_string(),
             created_ms: 0,
         };
-        let wanted = Wanted { marker, settle: Duration::from_secs(1) };
+        let wanted = Wanted { marker, settle: Duration::from_secs(1), out: Vec::new() };
         let mut taken = 0;
         for _ in 0..200 {
             let decision = decide(&self.observe(), &wanted);

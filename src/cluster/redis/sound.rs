@@ -5,11 +5,13 @@ use super::decide::Decided;
 use super::view::{Member, Observation, Server};
 use crate::cluster::{Decision, Marker, State};
 
-/// What forbids every change, whatever the cluster's state is.
-pub fn unsound(observation: &Observation) -> Option<Decided> {
+/// What forbids every change, whatever the cluster's state is. Members in `out` are absent on
+/// purpose.
+pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
     let unreachable: Vec<String> = observation
         .members
         .iter()
+        .filter(|member| !out.contains(&member.name))
         .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
         .collect();
     if !unreachable.is_empty() {

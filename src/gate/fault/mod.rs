@@ -49,7 +49,7 @@ impl<'a> Fault<'a> {
         heals_after: Duration,
     ) -> Result<Self, String> {
         if surroundings.stop.wished() {
-            return Err("stopped by the operator before the fault".to_owned());
+            return Err(format!("{} before the fault", surroundings.stop.why()));
         }
         let session =
             surroundings.fleet.session(host).ok_or_else(|| format!("{host} is not connected"))?;

@@ -3,7 +3,7 @@
 
 use super::{Context, Finding, Surroundings};
 use crate::diag::Diagnostics;
-use crate::plan::HostPlan;
+use crate::plan::{HostPlan, StepFilter};
 use crate::resource::{Batch, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
 use crate::ssh::AgentSession;
 use serde::Deserialize;
@@ -32,7 +32,9 @@ pub fn plan_of(
     let host = context.site.hosts.get(host).ok_or_else(|| format!("no host {host}"))?;
     let mut problems = Diagnostics::new();
     let facts = &session.hello().facts;
-    let plan = context.resolver.host(host, context.layer, &[], facts, Mode::Check, &mut problems);
+    let every = StepFilter::ALL;
+    let plan =
+        context.resolver.host(host, context.layer, &every, facts, Mode::Check, &mut problems);
     match problems.iter().next() {
         Some(problem) => Err(problem.message.clone()),
         None => Ok(plan),

@@ -80,7 +80,7 @@ pub async fn restart(surroundings: Surroundings<'_>, bounds: Restart) -> Finding
     let mut not_healed = false;
     for host in &surroundings.hosts {
         if surroundings.stop.wished() {
-            return Finding::not_run(format!("stopped by the operator before {host}"));
+            return Finding::not_run(format!("{} before {host}", surroundings.stop.why()));
         }
         let Some(session) = surroundings.fleet.session(host) else {
             return Finding::not_run(format!("{host} is not connected"));

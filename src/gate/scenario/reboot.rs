@@ -33,7 +33,7 @@ pub async fn run(surroundings: Surroundings<'_>, bounds: Bounds) -> Finding {
     let mut times = Vec::new();
     for host in hosts {
         if surroundings.stop.wished() {
-            return Finding::not_run(format!("stopped by the operator before {host}"));
+            return Finding::not_run(format!("{} before {host}", surroundings.stop.why()));
         }
         match one(&surroundings, host, &bounds).await {
             Ok(took) => times.push(format!("{host} {:.1} s", took.as_secs_f64())),

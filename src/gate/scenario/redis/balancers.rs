@@ -175,7 +175,7 @@ pub async fn haproxy_quiet(surroundings: Surroundings<'_>, bounds: HaproxyQuiet)
             while start.elapsed() < Duration::from_secs(bounds.over) {
                 pace.tick().await;
                 if stop.wished() {
-                    return Err("stopped by the operator".to_owned());
+                    return Err(stop.why().to_owned());
                 }
                 let now = workers(proxy).await?;
                 changes += usize::from(now != last);

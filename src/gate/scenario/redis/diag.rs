@@ -90,7 +90,7 @@ pub async fn sentinels(surroundings: Surroundings<'_>, bounds: Sentinels) -> Fin
 
 /// A wrong password is refused as wrong, and none as missing.
 pub async fn auth(surroundings: Surroundings<'_>, _: Auth) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };

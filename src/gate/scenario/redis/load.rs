@@ -95,7 +95,7 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
         let mut direct = None;
         for (name, address) in &ways {
             if surroundings.stop.wished() {
-                return Finding::not_run("stopped by the operator");
+                return Finding::not_run(surroundings.stop.why());
             }
             // Where the site lets only members and HAProxies in, nothing can be compared with.
             if name == "direct"

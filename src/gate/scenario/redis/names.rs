@@ -9,6 +9,7 @@ use crate::redis_client::Client;
 use crate::secrets::Secret;
 use crate::site::tree::NodeValue;
 use crate::ssh::AgentSession;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,11 +64,30 @@ pub struct Cluster<'a> {
 }
 
 impl<'a> Cluster<'a> {
-    /// Finds hosts, names and the password.
+    /// The whole cluster with its proxies: hosts, names and the password.
+    ///
+    /// # Errors
+    /// The finding of a test that cannot be run, with the reason: also while a host of it is out of
+    /// service.
+    pub fn of(surroundings: &'a Surroundings<'a>) -> Result<Self, Box<Finding>> {
+        let (site, layer) = (surroundings.context.site, surroundings.context.layer);
+        let places = layer.place.iter().filter(|at| [ROLE, PROXY_ROLE].contains(&&*at.role));
+        let hosts = places.filter_map(|at| site.groups.get(&at.group)).flat_map(|at| &at.hosts);
+        let out: BTreeSet<&String> = hosts.filter(|host| site.out.contains_key(*host)).collect();
+        if out.is_empty() {
+            return Self::in_service(surroundings);
+        }
+        let names: Vec<&str> = out.into_iter().map(String::as_str).collect();
+        let why = format!("it needs the whole cluster: {} is out of service", names.join(", "));
+        Err(Box::new(Finding::not_run(why)))
+    }
+
+    /// As [`Self::of`], without the hosts that are out of service: for tests that look at each host
+    /// by itself.
     ///
     /// # Errors
     /// The finding of a test that cannot be run, with the reason.
-    pub fn of(surroundings: &'a Surroundings<'a>) -> Result<Self, Box<Finding>> {
+    pub fn in_service(surroundings: &'a Surroundings<'a>) -> Result<Self, Box<Finding>> {
         let not_run = |why: String| Box::new(Finding::not_run(why));
         let context = surroundings.context;
         let site = context.site;
@@ -89,6 +109,7 @@ impl<'a> Cluster<'a> {
                 .filter(|placement| placement.role == role)
                 .filter_map(|placement| site.groups.get(&placement.group))
                 .flat_map(|group| &group.hosts)
+                .filter(|host| !site.out.contains_key(*host))
                 .collect();
             names.dedup();
             names.into_iter().map(|name| host(name)).collect()

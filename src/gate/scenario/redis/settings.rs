@@ -20,7 +20,7 @@ pub struct Rewrite {}
 
 /// Compares live settings with the wanted values, on every member.
 pub async fn settings(surroundings: Surroundings<'_>, wanted: Settings) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
@@ -56,7 +56,7 @@ const CANNOT_SAVE: &str = "not able to save";
 
 /// Both daemons of every member can write the files that they own.
 pub async fn rewrite(surroundings: Surroundings<'_>, _: Rewrite) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
