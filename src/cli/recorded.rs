@@ -6,6 +6,7 @@ use crate::event::{Consumer, EventKind, SCHEMA, elapsed_ms};
 use crate::fleet::{Events, Stop};
 use crate::history::{Index, Journal, Redacting, StateDir};
 use crate::site::{Profile, Site};
+use crate::ssh::agent_binary;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -31,6 +32,9 @@ pub struct Recorded {
     pub events: Events,
     /// The operator's wish to stop it.
     pub stop: Stop,
+    /// Hosts of the run of which it is not known that an agent of this strata fits them: no run has
+    /// met them yet, or one met them with another strata.
+    pub unmet: Vec<String>,
     thread: JoinHandle<()>,
     start: Instant,
 }
@@ -55,7 +59,13 @@ impl Recorded {
             Exit::Internal
         })?;
         settings.run.begin(&run, &state.journal(&run));
-        match Index::open(state) {
+        let index = Index::open(state);
+        let fits = |host: &String| {
+            let identity = index.as_ref().ok().and_then(|index| index.identity(host));
+            identity.is_some_and(|identity| agent_binary::has(&identity.architecture))
+        };
+        let unmet = hosts.iter().filter(|host| !fits(host)).cloned().collect();
+        match index {
             Ok(index) => consumers.push(Box::new(index)),
             // Only an index: the journal has everything, and the next command rebuilds it.
             Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
@@ -75,7 +85,7 @@ impl Recorded {
             hosts: hosts.to_vec(),
             layers: layers.to_vec(),
         });
-        Ok(Self { run, events, stop, thread, start })
+        Ok(Self { run, events, stop, unmet, thread, start })
     }
 
     /// Ends the run; everything about it is shown and kept then.

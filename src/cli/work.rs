@@ -139,6 +139,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         layers,
         named: !work.selection.layer.is_empty(),
         hosts,
+        unmet: recorded.unmet.clone(),
         tags: work.tags.to_vec(),
         mode: work.mode,
         gate: work.gate,

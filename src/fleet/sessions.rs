@@ -3,7 +3,7 @@
 use super::{Events, Stop};
 use crate::event::{EventKind, HostProblem, elapsed_ms};
 use crate::site::{Host, Site};
-use crate::ssh::{AgentSession, ConnectOptions, LockError, Target, Transport};
+use crate::ssh::{AgentSession, ConnectError, ConnectOptions, LockError, Target, Transport};
 use crate::wire::LockHolder;
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeMap;
@@ -168,6 +168,7 @@ fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
         skew_ms: session.clock_skew_ms(),
         machine_id: facts.machine_id.clone(),
         boot_id: facts.boot_id.clone(),
+        architecture: facts.architecture.clone(),
     }
 }
 
@@ -220,10 +221,10 @@ async fn connect_one(
     let start = Instant::now();
     let session =
         AgentSession::connect(&target, &connection.options).await.map_err(|error| Refusal {
-            class: if error.is_identity() {
-                HostProblem::Identity
-            } else {
-                HostProblem::Unreachable
+            class: match error {
+                _ if error.is_identity() => HostProblem::Identity,
+                ConnectError::Architecture { .. } => HostProblem::Unfit,
+                _ => HostProblem::Unreachable,
             },
             hint: error.hint(),
             reason: without_name(host, &error.to_string()),

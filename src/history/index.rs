@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::io;
 
 /// Version of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// The test whose verdict says whether a layer's hosts are as wanted.
 const DRIFT_TEST: &str = "converged";
@@ -292,8 +292,8 @@ impl Consumer for Index {
             | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
                 run.failed += 1;
             }
-            EventKind::HostConnected { host, machine_id, boot_id, .. } => {
-                let found = (machine_id.as_str(), boot_id.as_str());
+            EventKind::HostConnected { host, machine_id, boot_id, architecture, .. } => {
+                let found = (machine_id.as_str(), boot_id.as_str(), architecture.as_str());
                 let news = self.identities.connected(host, found, event.at_ms, &run.run);
                 self.news.extend(news);
             }
@@ -357,6 +357,7 @@ mod tests {
                 skew_ms: 0,
                 machine_id: "machine".into(),
                 boot_id: "boot".into(),
+                architecture: "x86_64".into(),
             },
             EventKind::TestFinished {
                 layer: "base".into(),

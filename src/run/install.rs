@@ -4,6 +4,7 @@ use super::Exit;
 use super::clusters;
 use super::converge::{self, Tally};
 use super::ending::{Ending, no_journal};
+use super::meet::meet;
 use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, GateVerdict, HostProblem, HostState, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub named: bool,
     /// Hosts.
     pub hosts: Vec<String>,
+    /// Those of them that are looked at before anything begins: it is not known that an agent fits.
+    pub unmet: Vec<String>,
     /// Tags that restrict the steps.
     pub tags: Vec<String>,
     /// Look or change.
@@ -68,6 +71,10 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
+    if let Some(refusal) = meet(request, &fleet, events, stop).await {
+        fleet.close().await;
+        return refusal;
+    }
     let mut ending = Ending::default();
     for layer in &request.layers {
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };

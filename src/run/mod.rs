@@ -11,6 +11,7 @@ mod converge;
 mod ending;
 mod exit;
 mod install;
+mod meet;
 mod prepare;
 mod reboot;
 mod verify;

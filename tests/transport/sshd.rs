@@ -20,13 +20,15 @@ pub struct Setup<'a> {
     pub config: &'a str,
     /// Text of root's `.bashrc`.
     pub bashrc: &'a str,
+    /// Before the server's own words, for example `setarch i686`.
+    pub wrapper: &'a str,
     /// Mounts the first agent directory with `noexec`.
     pub noexec: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { shell: "/bin/bash", config: "", bashrc: "", noexec: false }
+        Self { shell: "/bin/bash", config: "", bashrc: "", wrapper: "", noexec: false }
     }
 }
 
@@ -91,9 +93,10 @@ impl Sshd {
             String::new()
         };
         let script = format!(
-            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {noexec} exec /usr/sbin/sshd -D -e -f {}",
+            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {noexec} exec {} /usr/sbin/sshd -D -e -f {}",
             text("passwd"),
             text("shadow"),
+            setup.wrapper,
             text("sshd_config"),
         );
         let log = std::fs::File::create(at("log")).unwrap();
