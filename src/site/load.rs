@@ -6,6 +6,7 @@ use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
+use super::lab_hosts;
 use super::role::{self, Role};
 use super::suggest;
 use super::versions::{self, Version};
@@ -22,6 +23,9 @@ pub enum Profile {
     /// `inventory/lab/versions.yaml` and the lab's exceptions.
     Rehearsal,
 }
+
+/// The file that names the releases of a rehearsal's hosts; it may be missing.
+const LAB_HOSTS: &str = "inventory/lab/hosts.toml";
 
 /// A site, read and checked.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Site {
     pub templates: IndexMap<String, Source>,
     /// What a rehearsal leaves out; empty in production.
     pub exceptions: Exceptions,
+    /// Releases of Debian by host, where a rehearsal's is not the default one; empty in production.
+    pub lab_releases: IndexMap<String, &'static str>,
 }
 
 impl Site {
@@ -79,6 +85,12 @@ impl Site {
                 .map(|source| exceptions::read(&source, problems))
                 .unwrap_or_default(),
         };
+        let lab_releases = match profile {
+            Profile::Rehearsal if root.join(LAB_HOSTS).exists() => read(LAB_HOSTS, problems)
+                .map(|source| lab_hosts::read(&source, &hosts, &groups.groups, problems))
+                .unwrap_or_default(),
+            Profile::Production | Profile::Rehearsal => IndexMap::new(),
+        };
         let config = config?;
         let mut site = Self {
             root: root.to_owned(),
@@ -92,6 +104,7 @@ impl Site {
             versions,
             templates: read_templates(root, problems),
             exceptions,
+            lab_releases,
         };
         site.read_roles(problems);
         site.check(problems);

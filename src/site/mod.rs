@@ -11,6 +11,7 @@ pub mod exceptions;
 pub mod gate;
 pub mod groups;
 pub mod inventory;
+pub mod lab_hosts;
 pub mod role;
 pub mod suggest;
 pub mod tree;
