@@ -25,7 +25,11 @@ const SOURCES: &[&str] = &[
     "build.rs",
 ];
 
-/// A directory with further agents, `strata-agent-<architecture>`, built elsewhere.
+/// Where agents of other architectures are, `strata-agent-<architecture>`; each with a file `.sources`
+/// beside it that says what it was built from.
+const OTHER_AGENTS: &str = "agents";
+
+/// Another directory for them.
 const EXTRA_AGENTS: &str = "STRATA_EXTRA_AGENTS";
 
 fn main() {
@@ -33,6 +37,7 @@ fn main() {
         println!("cargo::rerun-if-changed={source}");
     }
     println!("cargo::rerun-if-env-changed={EXTRA_AGENTS}");
+    println!("cargo::rerun-if-changed={OTHER_AGENTS}");
     // The agent's own build comes here too and embeds nothing: this ends the recursion.
     if env::var_os("CARGO_FEATURE_CONTROLLER").is_none() {
         return;
@@ -45,17 +50,9 @@ fn main() {
 
 fn embed_agents() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let mut agents = BTreeMap::new();
-    if let Some(directory) = env::var_os(EXTRA_AGENTS) {
-        for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if let Some(architecture) = name.strip_prefix("strata-agent-") {
-                println!("cargo::rerun-if-changed={}", path.display());
-                agents.insert(architecture.to_owned(), fs::read(&path)?);
-            }
-        }
-    }
+    let directory = env::var_os(EXTRA_AGENTS).map_or_else(|| OTHER_AGENTS.into(), PathBuf::from);
+    println!("cargo::rerun-if-changed={}", directory.display());
+    let (mut agents, left_out) = other_agents(&directory)?;
     agents.insert(env::var("CARGO_CFG_TARGET_ARCH")?, own_agent(&out)?);
 
     let mut list = String::from("&[\n");
@@ -71,7 +68,67 @@ fn embed_agents() -> Result<(), Box<dyn Error>> {
     }
     list.push(']');
     fs::write(out.join("agents.rs"), list)?;
+    fs::write(out.join("agents_left_out.rs"), format!("&{:?}", Vec::from_iter(left_out)))?;
     Ok(())
+}
+
+/// Programs by architecture, and why those that are left out are.
+type OtherAgents = (BTreeMap<String, Vec<u8>>, BTreeMap<String, String>);
+
+/// The agents of other architectures that fit this strata. One of other sources may speak another
+/// wire protocol under the same number: it is left out, and a host that needs it is told so.
+fn other_agents(directory: &Path) -> Result<OtherAgents, Box<dyn Error>> {
+    let (mut agents, mut left_out) = (BTreeMap::new(), BTreeMap::new());
+    let unreadable = |error| format!("{}: {error}", directory.display());
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let Some(architecture) = name.strip_prefix("strata-agent-") else { continue };
+        if architecture.ends_with(".sources") {
+            continue;
+        }
+        let bytes = fs::read(&path)?;
+        let built_from = fs::read_to_string(format!("{}.sources", path.display()));
+        let why = if built_from.ok() != Some(source_list()?) {
+            "it was built from other sources than this strata"
+        } else if machine_of(&bytes) != Some(architecture) {
+            "it is no program of that architecture"
+        } else {
+            agents.insert(architecture.to_owned(), bytes);
+            continue;
+        };
+        println!("cargo::warning={} is left out: {why}", path.display());
+        left_out.insert(architecture.to_owned(), why.to_owned());
+    }
+    Ok((agents, left_out))
+}
+
+/// What an agent is made of, as `sha256sum` prints it: digest and name of every file, sorted by
+/// name. `tools/agent-aarch64` writes the same text.
+fn source_list() -> Result<String, Box<dyn Error>> {
+    let mut files = BTreeMap::new();
+    for source in SOURCES.iter().filter(|source| **source != "build.rs") {
+        let mut paths = vec![PathBuf::from(source)];
+        while let Some(path) = paths.pop() {
+            if path.is_dir() {
+                for entry in fs::read_dir(&path)? {
+                    paths.push(entry?.path());
+                }
+            } else {
+                files.insert(path.display().to_string(), hex_digest(&fs::read(&path)?));
+            }
+        }
+    }
+    Ok(files.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect())
+}
+
+/// The architecture that an ELF program is for, of those that strata knows.
+fn machine_of(program: &[u8]) -> Option<&'static str> {
+    match (program.get(..4)?, program.get(18..20)?) {
+        (b"\x7fELF", [0x3e, 0]) => Some("x86_64"),
+        (b"\x7fELF", [0xb7, 0]) => Some("aarch64"),
+        _ => None,
+    }
 }
 
 /// The agent for the controller's own target: from the cache, or built now.

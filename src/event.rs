@@ -92,6 +92,9 @@ pub enum EventKind {
         machine_id: String,
         /// The host's boot id.
         boot_id: String,
+        /// Its architecture as `uname -m` prints it; empty in journals of an older strata.
+        #[serde(default)]
+        architecture: String,
     },
     /// A host could not be used.
     HostUnusable {

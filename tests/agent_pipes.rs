@@ -14,9 +14,12 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
+use strata::resource::{
+    Batch, Change, File, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome, Resource,
+};
 use strata::wire::{
-    EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, LockHolder, OutputStream, PREAMBLE, RelayTarget,
-    STREAM_WINDOW, ToAgent, encode_frame, read_frame,
+    EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PREAMBLE,
+    PROTOCOL, RelayTarget, STREAM_WINDOW, ToAgent, encode_frame, read_frame,
 };
 
 struct Agent {
@@ -27,7 +30,12 @@ struct Agent {
 
 impl Agent {
     fn start(root: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_strata-agent"))
+        Self::greeted(Command::new(env!("CARGO_BIN_EXE_strata-agent")), root).0
+    }
+
+    /// Starts the agent with a command that lacks only the agent's own words; takes its greeting.
+    fn greeted(mut command: Command, root: &Path) -> (Self, Box<Hello>) {
+        let mut child = command
             .args(["serve", "--root"])
             .arg(root)
             .stdin(Stdio::piped())
@@ -42,8 +50,9 @@ impl Agent {
         let Some(FromAgent::Hello(hello)) = read_frame(&mut stdout).unwrap() else {
             panic!("hello")
         };
+        assert_eq!(hello.protocol, PROTOCOL);
         assert!(hello.facts.interfaces.iter().any(|interface| interface.name == "lo"));
-        Self { child, stdin, stdout }
+        (Self { child, stdin, stdout }, hello)
     }
 
     fn send(&mut self, message: &ToAgent) {
@@ -63,6 +72,43 @@ impl Agent {
             timeout_ms,
         };
         self.send(&ToAgent::Exec { id, spec });
+    }
+
+    /// Converges one step and gives its outcome.
+    fn converge(&mut self, resource: &File, mode: Mode) -> Outcome {
+        let item = Item {
+            name: "a step".into(),
+            resource: Resource::File(resource.clone()),
+            notify: Vec::new(),
+            secret: false,
+            timeout_ms: 60_000,
+        };
+        let work = Batch {
+            role: "base".into(),
+            mode,
+            items: vec![item],
+            handlers: Vec::new(),
+            once: Once::default(),
+        };
+        self.send(&ToAgent::Converge { batch: 7, work });
+        let mut last = None;
+        loop {
+            match self.receive() {
+                FromAgent::Item { batch: 7, report } => {
+                    let ItemReport { slot: ItemSlot::Step(0), event } = report else {
+                        panic!("{report:?}")
+                    };
+                    if let ItemEvent::Finished { outcome, .. } = event {
+                        last = Some(outcome);
+                    }
+                }
+                FromAgent::BatchDone { batch: 7, complete, .. } => {
+                    assert!(complete, "{last:?}");
+                    return last.unwrap();
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     /// Output and end of one program, giving credit for all of it.
@@ -349,4 +395,76 @@ fn output_without_credit_stops_at_its_window_and_delays_no_answer() {
     assert_eq!(received, EXEC_WINDOW as usize);
     agent.exec(2, &["echo", "hello"], b"", None, 0);
     assert_eq!(agent.finish(2).0, "hello\n");
+}
+
+/// What an agent of another architecture must do like this one: greet with facts, look, change and
+/// run programs. Everything crosses the wire in both directions, so that a difference in width or
+/// byte order would show.
+fn looks_changes_and_runs(mut agent: Agent, root: &Path) {
+    let text = "of another architecture: \u{e9}\n".repeat(5_000);
+    let file: File = serde_json::from_value(serde_json::json!({
+        "path": "/etc/motd", "content": text, "mode": "0640", "owner": "0", "group": "0"
+    }))
+    .unwrap();
+    let Outcome::Changed(changes) = agent.converge(&file, Mode::Check) else { panic!("differs") };
+    assert!(changes.iter().any(|change: &Change| change.from.is_none()), "{changes:?}");
+    let path = root.join("etc/motd");
+    assert!(!path.exists(), "a look changes nothing");
+    assert!(matches!(agent.converge(&file, Mode::Apply), Outcome::Changed(_)));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o7777, 0o640);
+    assert_eq!(agent.converge(&file, Mode::Apply), Outcome::Unchanged);
+    let large = "0123456789abcdef".repeat(64 * 1024);
+    agent.exec(1, &["cat"], large.as_bytes(), None, 60_000);
+    let (stdout, _, outcome) = agent.finish(1);
+    assert!(stdout == large && outcome == ExecOutcome::Exited(0), "1 MiB there and back");
+    agent.exec(2, &["sh", "-c", "echo $GREETING; exit 7"], b"", None, 0);
+    assert_eq!(agent.finish(2), ("hello\n".into(), String::new(), ExecOutcome::Exited(7)));
+    agent.exec(3, &["sleep", "600"], b"", None, 300);
+    assert_eq!(agent.finish(3).2, ExecOutcome::TimedOut);
+    agent.stdin = None;
+    wait_until("the agent has ended", || agent.child.try_wait().unwrap().is_some());
+    assert!(agent.child.wait().unwrap().success());
+}
+
+fn private_root() -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    std::fs::create_dir(root.path().join("etc")).unwrap();
+    root
+}
+
+#[test]
+fn this_architectures_agent_looks_changes_and_runs() {
+    let root = private_root();
+    let program = Command::new(env!("CARGO_BIN_EXE_strata-agent"));
+    let (agent, hello) = Agent::greeted(program, root.path());
+    assert_eq!(hello.facts.architecture, std::env::consts::ARCH);
+    looks_changes_and_runs(agent, root.path());
+}
+
+/// Builds the agent for ARM servers from these sources and runs it under emulation. By hand
+/// (CONTRIBUTING.md): the toolchain is unpacked for it, which takes minutes.
+#[test]
+#[ignore = "unpacks a toolchain and builds with it: some minutes"]
+fn campaign_the_agent_for_aarch64_is_built_and_does_the_same_under_emulation() {
+    let qemu = Path::new("/usr/bin/qemu-aarch64-static");
+    assert!(qemu.exists(), "{} is missing: apt-get install qemu-user-static", qemu.display());
+    let output = tempfile::tempdir().unwrap();
+    let built = Command::new("sh")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/agent-aarch64"))
+        .env("STRATA_EXTRA_AGENTS", output.path())
+        .status()
+        .unwrap();
+    assert!(built.success(), "tools/agent-aarch64: {built}");
+    let agent = output.path().join("strata-agent-aarch64");
+    let size = std::fs::metadata(&agent).unwrap().len();
+    assert!(size <= 3 * 1024 * 1024, "{size} bytes");
+    let root = private_root();
+    let mut program = Command::new(qemu);
+    program.arg(&agent);
+    let (agent, hello) = Agent::greeted(program, root.path());
+    assert_eq!(hello.facts.architecture, "aarch64");
+    looks_changes_and_runs(agent, root.path());
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use strata::lab::{
     Direction, Fault, HealthCheck, HostState, KillTarget, Lab, LabBalancer, LabError, LabHost,
-    LabSpec, Listener, Signal, UpOptions,
+    LabSpec, Listener, Release, Signal, UpOptions,
 };
 
 const LAB: &str = "test-hosts";
@@ -35,6 +35,7 @@ fn spec() -> LabSpec {
         fqdn: format!("{name}.example.test"),
         private: Ipv4Addr::new(10, 0, 0, last),
         public: public.then(|| Ipv4Addr::new(192, 0, 2, last)),
+        release: Release::Bookworm,
     };
     LabSpec {
         operator: "install-01".to_owned(),
@@ -392,6 +393,7 @@ fn measure_fleets() {
             fqdn: format!("host-{n:02}.example.test"),
             private: Ipv4Addr::new(10, 0, 0, n),
             public: Some(Ipv4Addr::new(192, 0, 2, n)),
+            release: Release::Bookworm,
         }));
         spec.packages = PACKAGES.map(str::to_owned).to_vec();
         let up = || lab.up(&spec, &options(), &|_| {}).unwrap();

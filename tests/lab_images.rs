@@ -8,7 +8,7 @@ mod support;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use strata::lab::{Image, ImageDescription, LabHost, LabSpec, SUPERVISOR_VERB, UpOptions};
+use strata::lab::{Image, ImageDescription, LabHost, LabSpec, Release, SUPERVISOR_VERB, UpOptions};
 use support::{Bench, OPERATOR, wait};
 
 const IMAGES: &str = "/opt/keybuzz-installer/images";
@@ -31,6 +31,7 @@ fn spec() -> LabSpec {
         fqdn: format!("{name}.example.test"),
         private: Ipv4Addr::new(10, 0, 0, last),
         public: None,
+        release: Release::Bookworm,
     };
     LabSpec {
         operator: OPERATOR.to_owned(),

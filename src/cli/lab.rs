@@ -7,7 +7,7 @@ use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::lab::{
     Direction, Fault, HealthCheck, KillTarget, Lab, LabBalancer, LabHost, LabSpec, Listener,
-    OUTSIDE, Progress, SUPERVISOR_VERB, Signal, UpOptions, UpReport, render_status,
+    OUTSIDE, Progress, Release, SUPERVISOR_VERB, Signal, UpOptions, UpReport, render_status,
 };
 use crate::plan::{HostSelector, packages_of, select_hosts};
 use crate::site::Site;
@@ -297,6 +297,11 @@ pub fn described(report: &UpReport) -> String {
     format!("{} of {} hosts started in {:.1} s", started, report.hosts.len(), report.seconds)
 }
 
+/// The release of Debian that a host of a rehearsal runs.
+fn release_of(site: &Site, host: &str) -> Release {
+    site.lab_releases.get(host).and_then(|name| Release::of_name(name)).unwrap_or_default()
+}
+
 /// The site as the lab needs it.
 pub fn spec_of(site: &Site) -> LabSpec {
     let hosts = site
@@ -307,6 +312,7 @@ pub fn spec_of(site: &Site) -> LabSpec {
             fqdn: host.fqdn.clone(),
             private: host.address,
             public: host.public,
+            release: release_of(site, &host.name),
         })
         .collect();
     let balancers = site
@@ -347,5 +353,17 @@ pub fn spec_of(site: &Site) -> LabSpec {
         balancers,
         private_net: site.config.private.first().copied().unwrap_or_default(),
         packages: packages_of(site),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::lab_hosts::RELEASES;
+
+    #[test]
+    fn a_site_can_name_every_release_that_the_lab_makes() {
+        assert_eq!(RELEASES.map(Release::of_name), Release::ALL.map(Some));
+        assert_eq!(Release::ALL[0], Release::default());
     }
 }

@@ -9,6 +9,7 @@ use crate::report::Notice;
 use crate::secrets::SharedRedactor;
 use crate::site::notify::NotifySettings;
 use crate::site::{Profile, Site};
+use crate::ssh::agent_binary;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -34,6 +35,9 @@ pub struct Recorded {
     pub events: Events,
     /// The operator's wish to stop it.
     pub stop: Stop,
+    /// Hosts of the run of which it is not known that an agent of this strata fits them: no run has
+    /// met them yet, or one met them with another strata.
+    pub unmet: Vec<String>,
     thread: JoinHandle<()>,
     start: Instant,
     notify: Option<(NotifySettings, Notice, SharedRedactor)>,
@@ -63,7 +67,13 @@ impl Recorded {
         #[cfg(debug_assertions)]
         let journal = journal.dies_after(settings.dies_after);
         settings.run.begin(&run, &state.journal(&run));
-        match Index::open(state) {
+        let index = Index::open(state);
+        let fits = |host: &String| {
+            let identity = index.as_ref().ok().and_then(|index| index.identity(host));
+            identity.is_some_and(|identity| agent_binary::has(&identity.architecture))
+        };
+        let unmet = hosts.iter().filter(|host| !fits(host)).cloned().collect();
+        match index {
             Ok(index) => consumers.push(Box::new(index)),
             // Only an index: the journal has everything, and the next command rebuilds it.
             Err(error) => tell!("warning: the index of runs cannot be written: {error}"),
@@ -92,7 +102,7 @@ impl Recorded {
             layers: layers.to_vec(),
             resumes: resumes.map(ToOwned::to_owned),
         });
-        Ok(Self { run, events, stop, thread, start, notify })
+        Ok(Self { run, events, stop, unmet, thread, start, notify })
     }
 
     /// Ends the run; everything about it is shown and kept then, and whoever wants to know is told.

@@ -153,6 +153,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         layers,
         named,
         hosts,
+        unmet: recorded.unmet.clone(),
         steps,
         keep_going: work.keep_going,
         mode: work.mode,

@@ -4,7 +4,7 @@ use super::target::target_of;
 use super::{Events, Stop};
 use crate::event::{EventKind, HostProblem, elapsed_ms};
 use crate::site::{Host, Site};
-use crate::ssh::{AgentSession, ClientConfig, ConnectOptions, LockError};
+use crate::ssh::{AgentSession, ClientConfig, ConnectError, ConnectOptions, LockError};
 use crate::wire::LockHolder;
 use futures::stream::{self, StreamExt};
 use std::collections::BTreeMap;
@@ -196,6 +196,7 @@ pub(super) fn connected(session: &AgentSession, took_ms: u64) -> EventKind {
         skew_ms: session.clock_skew_ms(),
         machine_id: facts.machine_id.clone(),
         boot_id: facts.boot_id.clone(),
+        architecture: facts.architecture.clone(),
     }
 }
 
@@ -243,7 +244,11 @@ pub(super) async fn connect_one(
         AgentSession::connect(&target, &connection.options).await
     };
     let session = connecting.await.map_err(|error| Refusal {
-        class: if error.is_identity() { HostProblem::Identity } else { HostProblem::Unreachable },
+        class: match error {
+            _ if error.is_identity() => HostProblem::Identity,
+            ConnectError::Architecture { .. } => HostProblem::Unfit,
+            _ => HostProblem::Unreachable,
+        },
         hint: error.hint(),
         is_final: error.is_final(),
         reason: without_name(host, &error.to_string()),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The table of the index.
 pub(super) const TABLE: &str = "CREATE TABLE identities (
     host TEXT PRIMARY KEY, known TEXT, machine TEXT NOT NULL, boot TEXT NOT NULL,
-    at_ms INTEGER NOT NULL, run TEXT NOT NULL);";
+    architecture TEXT NOT NULL, at_ms INTEGER NOT NULL, run TEXT NOT NULL);";
 
 /// A host as the last run found it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -22,6 +22,8 @@ pub struct Identity {
     pub machine: String,
     /// The boot id that it had last.
     pub boot: String,
+    /// Its architecture as `uname -m` prints it; empty when an older strata saw it.
+    pub architecture: String,
     /// When that was, in milliseconds since the epoch.
     pub at_ms: u64,
     /// The run that saw it.
@@ -38,15 +40,17 @@ pub(super) struct Identities {
 
 impl Identities {
     pub(super) fn read(database: &Connection) -> rusqlite::Result<Self> {
-        let mut statement =
-            database.prepare("SELECT host, known, machine, boot, at_ms, run FROM identities")?;
+        let mut statement = database.prepare(
+            "SELECT host, known, machine, boot, architecture, at_ms, run FROM identities",
+        )?;
         let rows = statement.query_map([], |row| {
             let identity = Identity {
                 known: row.get(1)?,
                 machine: row.get(2)?,
                 boot: row.get(3)?,
-                at_ms: row.get(4)?,
-                run: row.get(5)?,
+                architecture: row.get(4)?,
+                at_ms: row.get(5)?,
+                run: row.get(6)?,
             };
             Ok((row.get(0)?, identity))
         })?;
@@ -61,9 +65,10 @@ impl Identities {
         let change = database.transaction()?;
         for (host, identity) in self.hosts.iter().filter(|(h, _)| self.unwritten.contains(*h)) {
             change.execute(
-                "INSERT INTO identities VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                "INSERT INTO identities VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (host) DO UPDATE SET known = excluded.known,
-                    machine = excluded.machine, boot = excluded.boot, at_ms = excluded.at_ms,
+                    machine = excluded.machine, boot = excluded.boot,
+                    architecture = excluded.architecture, at_ms = excluded.at_ms,
                     run = excluded.run
                  WHERE excluded.at_ms >= identities.at_ms",
                 params![
@@ -71,6 +76,7 @@ impl Identities {
                     identity.known,
                     identity.machine,
                     identity.boot,
+                    identity.architecture,
                     identity.at_ms,
                     identity.run
                 ],
@@ -91,7 +97,7 @@ impl Identities {
     pub(super) fn connected(
         &mut self,
         host: &str,
-        (machine, boot): (&str, &str),
+        (machine, boot, architecture): (&str, &str, &str),
         at_ms: u64,
         run: &str,
     ) -> Option<EventKind> {
@@ -105,6 +111,7 @@ impl Identities {
             known: Some(known.unwrap_or_else(|| machine.to_owned())),
             machine: machine.to_owned(),
             boot: boot.to_owned(),
+            architecture: architecture.to_owned(),
             at_ms,
             run: run.to_owned(),
         };
@@ -163,20 +170,20 @@ mod tests {
     #[test]
     fn a_boot_between_runs_is_told_and_one_within_a_run_is_its_own() {
         let mut known = Identities::default();
-        assert_eq!(known.connected("a", ("m", "b1"), 1, FIRST), None);
-        assert_eq!(known.connected("a", ("m", "b2"), 2, FIRST), None);
-        assert_eq!(known.connected("a", ("m", "b2"), 3, SECOND), None);
-        let said = text(known.connected("a", ("m", "b3"), 4, FIRST));
+        assert_eq!(known.connected("a", ("m", "b1", "x86_64"), 1, FIRST), None);
+        assert_eq!(known.connected("a", ("m", "b2", "x86_64"), 2, FIRST), None);
+        assert_eq!(known.connected("a", ("m", "b2", "x86_64"), 3, SECOND), None);
+        let said = text(known.connected("a", ("m", "b3", "x86_64"), 4, FIRST));
         assert_eq!(said, format!("  a  rebooted since the last run ({SECOND}), not by strata"));
-        assert_eq!(known.connected("b", ("m", "b9"), 5, FIRST), None);
+        assert_eq!(known.connected("b", ("m", "b9", "x86_64"), 5, FIRST), None);
     }
 
     #[test]
     fn another_machine_is_warned_of_until_the_operator_says_that_it_was_rebuilt() {
         let mut known = Identities::default();
-        known.connected("a", ("old", "b1"), 1, FIRST);
+        known.connected("a", ("old", "b1", "x86_64"), 1, FIRST);
         for at_ms in 2..4 {
-            let said = text(known.connected("a", ("new", "b2"), at_ms, SECOND));
+            let said = text(known.connected("a", ("new", "b2", "x86_64"), at_ms, SECOND));
             assert!(
                 said.starts_with("WARNING another machine answers with the same key"),
                 "{said}"
@@ -186,8 +193,8 @@ mod tests {
         assert_eq!(known.get("a").unwrap().machine, "new");
         known.rebuilt("a", 5);
         // An older journal that is read again changes nothing.
-        assert_eq!(known.connected("a", ("old", "b1"), 4, FIRST), None);
-        assert_eq!(known.connected("a", ("new", "b3"), 6, SECOND), None);
+        assert_eq!(known.connected("a", ("old", "b1", "x86_64"), 4, FIRST), None);
+        assert_eq!(known.connected("a", ("new", "b3", "x86_64"), 6, SECOND), None);
         assert_eq!(known.get("a").unwrap().known.as_deref(), Some("new"));
     }
 
@@ -196,8 +203,8 @@ mod tests {
         let mut database = Connection::open_in_memory().unwrap();
         database.execute_batch(TABLE).unwrap();
         let (mut one, mut other) = (Identities::default(), Identities::default());
-        one.connected("a", ("m", "b1"), 1, FIRST);
-        other.connected("a", ("m", "b2"), 2, SECOND);
+        one.connected("a", ("m", "b1", "x86_64"), 1, FIRST);
+        other.connected("a", ("m", "b2", "x86_64"), 2, SECOND);
         other.write(&mut database).unwrap();
         one.write(&mut database).unwrap();
         assert_eq!(Identities::read(&database).unwrap().get("a").unwrap().boot, "b2");

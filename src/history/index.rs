@@ -301,8 +301,8 @@ impl Consumer for Index {
             | EventKind::StepFinished { outcome: StepOutcome::Failed { .. }, .. } => {
                 run.failed += 1;
             }
-            EventKind::HostConnected { host, machine_id, boot_id, .. } => {
-                let found = (machine_id.as_str(), boot_id.as_str());
+            EventKind::HostConnected { host, machine_id, boot_id, architecture, .. } => {
+                let found = (machine_id.as_str(), boot_id.as_str(), architecture.as_str());
                 let news = self.identities.connected(host, found, event.at_ms, &run.run);
                 self.news.extend(news);
             }
@@ -379,6 +379,7 @@ mod tests {
                 skew_ms: 0,
                 machine_id: "machine".into(),
                 boot_id: "boot".into(),
+                architecture: "x86_64".into(),
             },
             EventKind::TestFinished {
                 layer: "base".into(),

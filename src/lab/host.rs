@@ -108,6 +108,7 @@ pub(super) fn boot_command(
     plan: &HostPlan,
     entrances: &[std::path::PathBuf],
     foreign_mounts: &[std::path::PathBuf],
+    cgroup_v1: bool,
 ) -> Command {
     let own = paths.host(&plan.host.name);
     let mut words: Vec<std::ffi::OsString> =
@@ -143,6 +144,7 @@ pub(super) fn boot_command(
     }
     words.push("--keep-unit".into());
     words.push("--boot".into());
+    words.extend(plan.host.release.boot_arguments(cgroup_v1).iter().map(Into::into));
     let mut command = command_in_groups(entrances, &words);
     command
         .env_clear()

@@ -307,6 +307,7 @@ mod tests {
             fqdn: "db-01.test".into(),
             private: [10, 0, 0, 120].into(),
             public: None,
+            release: super::super::Release::default(),
         };
         assert!(!host_addresses(&host, 16).contains("default"));
         host.public = Some([192, 0, 2, 120].into());

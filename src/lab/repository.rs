@@ -8,7 +8,8 @@ use super::command::{check, program};
 use super::error::{At as _, Result};
 use super::machine::{apt_get, update_package_lists};
 use super::paths::CACHE;
-use super::rootfs::RootFilesystem;
+use super::release::{AptLists, Release};
+use super::rootfs::{RootFilesystem, debian_sources};
 use super::spec::digest;
 use super::state::{Lock, remove_tree};
 
@@ -41,15 +42,18 @@ pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repos
         return Ok(Repository { directory, built: false });
     }
     build(&directory, |building| {
-        download(base, building, &["dist-upgrade"], &[])?;
-        if download(base, building, &["install"], packages).is_err() {
+        let lists = foreign_lists(base, building)?;
+        let lists = lists.as_ref();
+        download(base, lists, building, &["dist-upgrade"], &[])?;
+        if download(base, lists, building, &["install"], packages).is_err() {
             // Packages that exclude each other cannot be resolved in one go.
             for package in packages {
-                download(base, building, &["install"], std::slice::from_ref(package))?;
+                download(base, lists, building, &["install"], std::slice::from_ref(package))?;
             }
         }
         tidy(building)?;
-        index(building)
+        index(building, base.release)?;
+        lists.map_or(Ok(()), |lists| remove_tree(lists.directory()))
     })?;
     Ok(Repository { directory, built: true })
 }
@@ -65,12 +69,15 @@ pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Res
         let archives = building.with_extension("archives");
         remove_tree(&archives)?;
         fs::create_dir_all(&archives).at("cannot create", &archives)?;
-        download(base, &archives, &["install", "--no-install-recommends"], packages)?;
+        let lists = foreign_lists(base, building)?;
+        let install = ["install", "--no-install-recommends"];
+        download(base, lists.as_ref(), &archives, &install, packages)?;
         for archive in packages_in(&archives)? {
             let mut command = program("dpkg-deb", ["--extract"]);
             check("cannot unpack", command.arg(&archive).arg(building))?;
         }
         merge_into_usr(building)?;
+        lists.map_or(Ok(()), |lists| remove_tree(lists.directory()))?;
         remove_tree(&archives)
     })?;
     Ok(directory)
@@ -115,9 +122,27 @@ fn build(directory: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()>
     fs::rename(&building, directory).at("cannot rename", building)
 }
 
+/// Package lists for a release that the machine itself does not run; none for its own.
+fn foreign_lists(base: &RootFilesystem, building: &Path) -> Result<Option<AptLists>> {
+    if base.release == Release::default() {
+        return Ok(None);
+    }
+    let lists = AptLists::below(&building.with_extension("lists"));
+    remove_tree(lists.directory())?;
+    let partial = lists.directory().join("lists/partial");
+    fs::create_dir_all(&partial).at("cannot create", &partial)?;
+    let sources = debian_sources(base.release.name())?;
+    fs::write(lists.sources(), sources).at("cannot write", lists.sources())?;
+    let mut command = apt_get();
+    command.args(lists.options()).arg("-oAPT::Sandbox::User=root").arg("update");
+    check("cannot fetch package lists", &mut command)?;
+    Ok(Some(lists))
+}
+
 /// Downloads what apt would install into the root filesystem.
 fn download(
     base: &RootFilesystem,
+    lists: Option<&AptLists>,
     into: &Path,
     action: &[&str],
     packages: &[String],
@@ -130,6 +155,7 @@ fn download(
     let option = |name: &str, value: &Path| format!("-o{name}={}", value.display());
     let mut command = apt_get();
     command
+        .args(lists.map(AptLists::options).unwrap_or_default())
         .args(["--yes", "--download-only", "-oDebug::NoLocking=1"])
         .arg("-oAPT::Get::AllowUnauthenticated=false")
         .arg("-oAPT::Sandbox::User=root")
@@ -160,7 +186,8 @@ fn tidy(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-fn index(directory: &Path) -> Result<()> {
+fn index(directory: &Path, release: Release) -> Result<()> {
+    let codename = format!("-oAPT::FTPArchive::Release::Codename={}", release.name());
     let write = |name: &str, arguments: &[&str]| {
         let mut command = program("apt-ftparchive", arguments);
         command.current_dir(directory);
@@ -175,7 +202,7 @@ fn index(directory: &Path) -> Result<()> {
             "-oAPT::FTPArchive::Release::Origin=Debian",
             "-oAPT::FTPArchive::Release::Label=Debian",
             "-oAPT::FTPArchive::Release::Suite=stable",
-            "-oAPT::FTPArchive::Release::Codename=bookworm",
+            &codename,
             "release",
             ".",
         ],

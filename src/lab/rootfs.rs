@@ -1,5 +1,5 @@
-//! The root filesystem every host starts from: a fresh Debian 12 server, cached by what it is
-//! made of.
+//! The root filesystems that hosts start from: a fresh server of each wanted release of Debian,
+//! cached by what it is made of.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,10 @@ use super::command::{check, check_with_input, program};
 use super::error::{At as _, LabError, Result};
 use super::machine::update_package_lists;
 use super::paths::CACHE;
+use super::release::Release;
 use super::spec::digest;
 use super::state::{Lock, remove_tree};
 
-/// The release hosts run.
-const SUITE: &str = "bookworm";
 /// Raised when the steps below change, so that an older cached tree is not used.
 const RECIPE: &str = "4";
 /// What a cloud provider's Debian image has and that matters here. What the base layer installs
@@ -47,16 +46,21 @@ pub(super) struct RootFilesystem {
     pub(super) directory: PathBuf,
     /// What it was made of, as a digest.
     pub(super) key: String,
+    /// The release it is of.
+    pub(super) release: Release,
     /// Whether this call made it.
     pub(super) built: bool,
 }
 
-/// The cached root filesystem, made if there is none.
-pub(super) fn ensure() -> Result<RootFilesystem> {
-    let words = [SUITE, RECIPE, std::env::consts::ARCH].into_iter();
+/// The cached root filesystem of a release, made if there is none.
+pub(super) fn ensure(release: Release) -> Result<RootFilesystem> {
+    let words = [release.name(), RECIPE, std::env::consts::ARCH].into_iter();
     let key = digest(words.chain(PACKAGES))[..16].to_owned();
     let directory = Path::new(CACHE).join(format!("rootfs-{key}"));
-    let found = |built| RootFilesystem { directory: directory.clone(), key: key.clone(), built };
+    let found = |built| {
+        let (directory, key) = (directory.clone(), key.clone());
+        RootFilesystem { directory, key, release, built }
+    };
     if directory.is_dir() {
         return Ok(found(false));
     }
@@ -68,39 +72,66 @@ pub(super) fn ensure() -> Result<RootFilesystem> {
     let building = Path::new(CACHE).join(format!("rootfs-{key}.building"));
     remove_tree(&building)?;
     update_package_lists()?;
-    bootstrap(&building)?;
+    bootstrap(&building, release)?;
     make_fresh(&building)?;
     fs::rename(&building, &directory).at("cannot rename", &building)?;
     Ok(found(true))
 }
 
-fn bootstrap(target: &Path) -> Result<()> {
+fn bootstrap(target: &Path, release: Release) -> Result<()> {
     let options = target.with_extension("apt.conf");
     fs::write(&options, download_options()?).at("cannot write", &options)?;
     let mut command = program("mmdebstrap", ["--quiet", "--mode=root", "--variant=minbase"]);
     command
         .arg(format!("--include={}", PACKAGES.join(",")))
         .arg(format!("--aptopt={}", options.display()))
-        .arg(SUITE)
+        .arg(release.name())
         .arg(target)
         .arg("-");
-    let sources = debian_sources(SUITE)?;
+    let sources = debian_sources(release.name())?;
     check_with_input("cannot build the root filesystem", &mut command, sources.as_bytes())?;
     fs::remove_file(&options).at("cannot remove", &options)
 }
 
-/// The machine's own package sources, as far as they are Debian's for a release.
+/// The machine's own package sources, as far as they are Debian's for a release. For another release
+/// than the machine's the same archives are asked, which carry every release.
 pub(super) fn debian_sources(suite: &str) -> Result<String> {
     let format = "$(CREATED_BY)|$(ORIGIN)|$(RELEASE)|$(REPO_URI)|$(COMPONENT)|$(SIGNED_BY)";
     let mut command = program("apt-get", ["indextargets", "--format", format]);
     let output = check("cannot list the machine's package sources", &mut command)?;
-    let lines = source_lines(&String::from_utf8_lossy(&output.stdout), suite);
+    let targets = String::from_utf8_lossy(&output.stdout);
+    let mut lines = source_lines(&targets, suite);
+    if lines.is_empty() {
+        lines = Release::ALL
+            .iter()
+            .map(|other| {
+                of_another_release(&source_lines(&targets, other.name()), other.name(), suite)
+            })
+            .find(|lines| !lines.is_empty())
+            .unwrap_or_default();
+    }
     if lines.is_empty() {
         return Err(LabError::Machine(format!(
             "its apt has no source for Debian {suite}; add one to /etc/apt/sources.list"
         )));
     }
     Ok(lines)
+}
+
+/// Source lines of one release turned into those of another.
+fn of_another_release(lines: &str, from: &str, to: &str) -> String {
+    let mut changed = String::new();
+    for line in lines.lines() {
+        let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        // `deb [options] address release component`, the options without a space.
+        let at = words.len().saturating_sub(2);
+        if let Some(rest) = words.get(at).and_then(|word| word.strip_prefix(from)) {
+            words[at] = format!("{to}{rest}");
+            changed.push_str(&words.join(" "));
+            changed.push('\n');
+        }
+    }
+    changed
 }
 
 fn source_lines(targets: &str, suite: &str) -> String {
@@ -183,6 +214,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn another_release_comes_from_the_same_archives() {
+        let lines = "deb http://deb.debian.org/debian/ bookworm main\n\
+             deb [signed-by=/bookworm.gpg] http://deb.debian.org/debian-security/ bookworm-security main\n";
+        assert_eq!(
+            of_another_release(lines, "bookworm", "trixie"),
+            "deb http://deb.debian.org/debian/ trixie main\n\
+             deb [signed-by=/bookworm.gpg] http://deb.debian.org/debian-security/ trixie-security main\n"
+        );
+        assert_eq!(of_another_release(lines, "trixie", "bookworm"), "");
+    }
+
+    #[test]
     fn only_debians_own_sources_of_the_release_are_taken() {
         let targets = "\
 Packages|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
@@ -192,7 +235,7 @@ DEP-11|Debian|bookworm|http://deb.debian.org/debian/|main|$(SIGNED_BY)
 Packages|Debian|trixie|http://deb.debian.org/debian/|main|
 Packages|. nodistro|nodistro|https://example.test/|main|";
         assert_eq!(
-            source_lines(targets, SUITE),
+            source_lines(targets, "bookworm"),
             "deb http://deb.debian.org/debian/ bookworm main\n\
              deb [signed-by=/k.gpg] http://deb.debian.org/debian-security/ bookworm-security main\n"
         );

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::error::{LabError, Result};
+use super::release::Release;
 
 /// The longest name of a host or balancer, in bytes.
 const LONGEST_HOST_NAME: usize = 40;
@@ -48,6 +49,9 @@ pub struct LabHost {
     pub private: Ipv4Addr,
     /// Its address on the public side, from a documentation range.
     pub public: Option<Ipv4Addr>,
+    /// The release of Debian that it runs.
+    #[serde(default)]
+    pub release: Release,
 }
 
 /// One load balancer.
@@ -204,6 +208,7 @@ mod tests {
             fqdn: format!("{name}.example.test"),
             private: Ipv4Addr::new(10, 0, 0, last),
             public: Some(Ipv4Addr::new(192, 0, 2, last)),
+            release: Release::default(),
         };
         LabSpec {
             operator: "install-01".to_owned(),

@@ -41,6 +41,20 @@ pub(super) struct HostPlan {
     pub(super) binds: Vec<Bind>,
 }
 
+impl HostPlan {
+    /// Refuses to boot a host with another release than the one that its disk was made from.
+    pub(super) fn same_release(&self, next: &Self) -> Result<()> {
+        let (was, wanted) = (self.host.release.name(), next.host.release.name());
+        if was == wanted {
+            return Ok(());
+        }
+        Err(LabError::InvalidSpec(format!(
+            "{} was made of {was} and is to be {wanted}: bring the lab down first",
+            self.host.name
+        )))
+    }
+}
+
 /// What a host is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -86,7 +86,8 @@ impl Supervisor {
         let errors = console.try_clone().at("cannot open", own.console())?;
         let entrances = self.cgroups.entrances(&self.paths.host_group(self.name()));
         let foreign = storage::foreign_mounts(&self.paths, self.name())?;
-        let mut child = boot_command(&self.paths, &self.plan, &entrances, &foreign)
+        let v1 = self.cgroups.is_v1();
+        let mut child = boot_command(&self.paths, &self.plan, &entrances, &foreign, v1)
             .stdin(Stdio::null())
             .stdout(console)
             .stderr(errors)

@@ -16,13 +16,14 @@ use super::command::wait_until;
 use super::down::join;
 use super::enter::{collect, command_beside_host};
 use super::error::{At as _, LabError, Result};
+use super::grounds::{Bases, Grounds};
 use super::host::make_key;
 use super::image::{self, Image};
 use super::paths::Paths;
 use super::spec::{LabHost, LabSpec};
 use super::state::{self, HostPlan, HostRecord, HostState, LabFile, Lock, spawn_detached};
 use super::supervise::{console_tail, is_supervised};
-use super::{fault, machine, network, repository, rootfs};
+use super::{fault, machine, network, rootfs};
 
 /// The size of a host's disk unless something else is asked for, in bytes.
 const DISK: u64 = 8 << 30;
@@ -140,12 +141,10 @@ pub(super) fn up(
         machine::raise_limits()?;
         Ok(installed)
     })?;
-    let base = clock.phase("root filesystem", rootfs::ensure)?;
-    let packages = clock.phase("packages", || repository::ensure(&base, &spec.packages))?;
-    for (built, what) in [(base.built, "root filesystem"), (packages.built, "package repository")] {
-        if built {
-            progress(Progress::Note(format!("the {what} was built and is cached now")));
-        }
+    let bases = clock.phase("root filesystem", || Bases::ensure(&wanted))?;
+    let grounds = clock.phase("packages", || Grounds::ensure(bases, &spec.packages))?;
+    for text in grounds.news() {
+        progress(Progress::Note(text));
     }
     if !options.images.is_empty() {
         let built = clock.phase("images", || image::provide(&options.images, &paths.images()))?;
@@ -164,14 +163,17 @@ pub(super) fn up(
         target: options.images_at.clone(),
         read_only: true,
     });
-    let plan = |host: &LabHost| HostPlan {
-        host: host.clone(),
-        prefix: spec.private_net.prefix_len(),
-        operator: host.name == spec.operator,
-        base: base.directory.clone(),
-        packages: packages.directory.clone(),
-        disk: options.disk_bytes,
-        binds: binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),
+    let plan = |host: &LabHost| {
+        let ground = grounds.of(host);
+        HostPlan {
+            host: host.clone(),
+            prefix: spec.private_net.prefix_len(),
+            operator: host.name == spec.operator,
+            base: ground.base.directory.clone(),
+            packages: ground.packages.directory.clone(),
+            disk: options.disk_bytes,
+            binds: binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),
+        }
     };
     let hosts = clock.phase("hosts", || {
         if let Err(error) = fault::heal_orphans(paths) {
@@ -182,7 +184,8 @@ pub(super) fn up(
         Ok(hosts)
     })?;
     if options.balancers && !spec.balancers.is_empty() {
-        clock.phase("balancers", || start_balancers(paths, spec, options, &base))?;
+        let base = &grounds.default.base;
+        clock.phase("balancers", || start_balancers(paths, spec, options, base))?;
     }
     Ok(UpReport {
         seconds: clock.started.elapsed().as_secs_f64(),
@@ -304,6 +307,7 @@ fn start_host(paths: &Paths, options: &UpOptions, plan: &HostPlan) -> Result<Hos
         if own.image().exists()
             && let Some(first) = state::read::<HostPlan>(&own.plan())?
         {
+            first.same_release(&plan)?;
             plan.base = first.base;
         }
         for bind in &plan.binds {

@@ -1,15 +1,17 @@
 //! Two sets of facts for checking templates before any host was asked: what renders with both
-//! depends on no accident of one machine.
+//! depends on no accident of one machine, and on no one architecture or release.
 
 use crate::site::{Host, Site};
 use crate::wire::{Facts, Interface};
 use std::net::{IpAddr, Ipv4Addr};
 
-/// A small and a large machine, each as this host would describe itself.
+/// A small machine with Debian 12 and a large one with Debian 13, each as this host would describe
+/// itself.
 pub fn sample_facts(site: &Site, host: &Host) -> [Facts; 2] {
     let small = facts(site, host, "x86_64", 2, 2 << 30, ("eth0", "eth1"));
     let large = facts(site, host, "aarch64", 64, 512 << 30, ("enp1s0", "enp7s0"));
-    [small, large]
+    let newer = Facts { os_version: "13".to_owned(), os_codename: "trixie".to_owned(), ..large };
+    [small, newer]
 }
 
 fn facts(

@@ -4,6 +4,7 @@ use super::Exit;
 use super::continuation::Continuation;
 use super::ending::{Ending, no_journal};
 use super::layer::{LayerWork, Worked};
+use super::meet::meet;
 use super::order::blocked_by;
 use crate::diag::Diagnostics;
 use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
@@ -39,6 +40,8 @@ pub struct Request<'a> {
     pub named: bool,
     /// Hosts.
     pub hosts: Vec<String>,
+    /// Those of them that are looked at before anything begins: it is not known that an agent fits.
+    pub unmet: Vec<String>,
     /// Which steps.
     pub steps: StepFilter,
     /// True when a layer that failed does not stop those that do not require it.
@@ -72,6 +75,10 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
     let fleet = Fleet::default();
+    if let Some(refusal) = meet(request, &fleet, events, stop).await {
+        fleet.close().await;
+        return refusal;
+    }
     let mut ending = Ending::new(stop);
     if let Some(step) = request.steps.start_at() {
         note_start(request, step, events);

@@ -15,6 +15,7 @@ mod ending;
 mod exit;
 mod install;
 mod layer;
+mod meet;
 mod order;
 mod prepare;
 mod reboot;

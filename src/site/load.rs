@@ -6,6 +6,7 @@ use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::inventory::{self, Host};
+use super::lab_hosts;
 use super::out::{self, Outs};
 use super::role::{self, Role};
 use super::ssh;
@@ -25,6 +26,9 @@ pub enum Profile {
     /// `inventory/lab/versions.yaml` and the lab's exceptions.
     Rehearsal,
 }
+
+/// The file that names the releases of a rehearsal's hosts; it may be missing.
+const LAB_HOSTS: &str = "inventory/lab/hosts.toml";
 
 /// A site, read and checked.
 #[derive(Debug, Clone)]
@@ -55,6 +59,8 @@ pub struct Site {
     pub waivers: Waivers,
     /// Hosts out of service now.
     pub out: Outs,
+    /// Releases of Debian by host, where a rehearsal's is not the default one; empty in production.
+    pub lab_releases: IndexMap<String, &'static str>,
 }
 
 impl Site {
@@ -90,6 +96,12 @@ impl Site {
             true => read(waiver::FILE, problems).map(|source| waiver::read(&source, problems)),
             false => None,
         };
+        let lab_releases = match profile {
+            Profile::Rehearsal if root.join(LAB_HOSTS).exists() => read(LAB_HOSTS, problems)
+                .map(|source| lab_hosts::read(&source, &hosts, &groups.groups, problems))
+                .unwrap_or_default(),
+            Profile::Production | Profile::Rehearsal => IndexMap::new(),
+        };
         let config = config?;
         let out = out::in_effect(root, &hosts, problems);
         let mut site = Self {
@@ -106,6 +118,7 @@ impl Site {
             exceptions,
             waivers: waivers.unwrap_or_default(),
             out,
+            lab_releases,
         };
         site.read_roles(problems);
         site.check(problems);

@@ -11,6 +11,7 @@ pub mod exceptions;
 pub mod gate;
 pub mod groups;
 pub mod inventory;
+pub mod lab_hosts;
 pub mod notify;
 pub mod out;
 pub mod role;

@@ -86,11 +86,10 @@ impl Node {
 pub fn parse(source: &Source, problems: &mut Diagnostics) -> Vec<Entry> {
     let (table, errors) = DeTable::parse_recoverable(source.text());
     for error in &errors {
-        let mut diagnostic = Diagnostic::error(Code::TOML_SYNTAX, error.message().to_owned());
-        if let Some(range) = error.span() {
-            diagnostic = diagnostic.at(source.span(range), "");
-        }
-        problems.push(diagnostic);
+        let diagnostic = Diagnostic::error(Code::TOML_SYNTAX, error.message().to_owned());
+        // Where keys or arrays nest without end the parser does not say in which line.
+        let (range, note) = error.span().map_or((0..0, "in this file"), |range| (range, ""));
+        problems.push(diagnostic.at(source.span(range), note));
     }
     table_entries(table.into_inner())
 }

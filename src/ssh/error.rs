@@ -1,5 +1,6 @@
 //! What can go wrong between this program and a host.
 
+use super::agent_binary;
 use crate::wire::{LockHolder, RelayTarget};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -275,9 +276,6 @@ impl ConnectError {
                     format!("put the public key into ~{user}/.ssh/authorized_keys on the host")
                 }
             }
-            Self::Architecture { .. } => {
-                "build strata on that architecture, or give its build STRATA_EXTRA_AGENTS with an agent for it".into()
-            }
             Self::Password { reason, .. } if reason.contains("takes no passwords") => {
                 "put the key there through the provider's console or its image".into()
             }
@@ -298,6 +296,10 @@ impl ConnectError {
             Self::AgentStart { reason, .. } if reason.contains("sudo: ") && reason.contains("not found") => {
                 "the login is not root and there is no sudo: install it, or use root".into()
             }
+            Self::Architecture { host, architecture } => format!(
+                "{}; or go on without this host: --host '!{host}'",
+                agent_binary::how_to_add(architecture)
+            ),
             Self::AgentStart { reason, .. } if reason.contains("sudo") => {
                 "the login needs sudo without a password (NOPASSWD), or give its password: --ask-sudo-password, or sudo_password under [ssh] in strata.toml".into()
             }

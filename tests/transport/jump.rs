@@ -10,6 +10,7 @@ use strata::ssh::{
 
 /// Forwards connections and nothing else, few logins at a time, no session at all.
 const JUMP: Setup<'_> = Setup {
+    wrapper: "",
     shell: "/usr/sbin/nologin",
     config: "MaxStartups 3\nMaxSessions 0\nAllowTcpForwarding local",
     bashrc: "",

@@ -252,6 +252,23 @@ async fn a_noexec_directory_is_passed_over() {
     assert_eq!(std::fs::metadata(&file).unwrap().ino(), inode, "found there again");
 }
 
+/// `setarch` gives a process, and all that it starts, another answer to `uname -m`: the very server
+/// and script of any other test, on what says of itself that it is another machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_of_an_architecture_without_an_agent_is_named_with_the_way_to_get_one() {
+    let sshd = Sshd::start(Setup { wrapper: "setarch i686", ..Setup::default() });
+    sshd.trust().await;
+    let error = AgentSession::connect(&sshd.target(), &sshd.options()).await.unwrap_err();
+    assert!(
+        matches!(&error, ConnectError::Architecture { architecture, .. } if architecture == "i686"),
+        "{error}"
+    );
+    assert_eq!(error.to_string(), "redis-01: this program carries no agent for i686");
+    let hint = error.hint().unwrap();
+    assert!(hint.contains("agents/README.md") && hint.contains("--host '!redis-01'"), "{hint}");
+    assert!(sshd.agent_file("one").is_none() && sshd.agent_file("two").is_none());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_server_and_a_closed_port_are_told_apart_in_time() {
     let sshd = Sshd::start(Setup::default());

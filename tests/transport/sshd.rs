@@ -21,6 +21,8 @@ pub struct Setup<'a> {
     pub config: &'a str,
     /// Text of root's `.bashrc`.
     pub bashrc: &'a str,
+    /// Before the server's own words, for example `setarch i686`.
+    pub wrapper: &'a str,
     /// Mounts the first agent directory with `noexec`.
     pub noexec: bool,
     /// What `/etc/sudoers` says; the login is then `ops`, whose password is [`PASSWORD`].
@@ -41,6 +43,7 @@ impl Default for Setup<'_> {
             shell: "/bin/bash",
             config: "",
             bashrc: "",
+            wrapper: "",
             noexec: false,
             sudoers: None,
             certified: false,
@@ -148,9 +151,10 @@ impl Sshd {
             None => String::new(),
         };
         let script = format!(
-            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {sudoers} {noexec} exec /usr/sbin/sshd -D -e -f {}",
+            "mount --bind {} /etc/passwd; mount --bind {} /etc/shadow; {sudoers} {noexec} exec {} /usr/sbin/sshd -D -e -f {}",
             text("passwd"),
             text("shadow"),
+            setup.wrapper,
             text("sshd_config"),
         );
         let log = std::fs::File::create(at("log")).unwrap();
