@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 use strata::resource::{
-    Batch, Change, File, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome, Resource,
+    Batch, Change, File, Item, ItemEvent, ItemReport, ItemSlot, Mode, Once, Outcome, Resource,
 };
 use strata::wire::{
     EXEC_WINDOW, ExecOutcome, ExecSpec, FromAgent, Hello, LockHolder, OutputStream, PREAMBLE,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use strata::event::{Event, EventKind, HostProblem, StepId, StepOutcome};
 use strata::resource::{
-    Batch, Change, File, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome, Resource,
+    Batch, Change, File, Item, ItemEvent, ItemReport, ItemSlot, Mode, Once, Outcome, Resource,
 };
 use strata::wire::{
     ExecOutcome, ExecSpec, Facts, FromAgent, Hello, Interface, LockHolder, OutputStream, PROTOCOL,
@@ -95,7 +95,13 @@ fn to_agent() -> Vec<ToAgent> {
     let command = serde_json::json!({ "command": { "argv": ["true"], "creates": "/x" } });
     let items: Vec<Item> =
         [Resource::File(file), serde_json::from_value(command).unwrap()].map(item).into();
-    let work = Batch { role: "base".into(), mode: Mode::Apply, handlers: items.clone(), items };
+    let work = Batch {
+        role: "base".into(),
+        mode: Mode::Apply,
+        handlers: items.clone(),
+        items,
+        once: Once::default(),
+    };
     let spec = ExecSpec {
         argv: vec!["sh".into(), "-c".into(), "cat".into()],
         stdin: b"text".to_vec(),
