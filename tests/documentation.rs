@@ -290,3 +290,21 @@ fn the_example_site_is_without_a_mistake() {
     let shown_there = first.lines().all(|line| shown.contains(line.trim_end()));
     assert!(shown_there, "docs/roles.md shows another text than\n{first}");
 }
+
+/// A feature without its test would be a promise only.
+#[test]
+fn every_feature_names_a_test_that_exists() {
+    let text = read("docs/features.md");
+    let mut named = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        for proof in row.split('`').filter(|word| word.starts_with("tests/")) {
+            let (file, function) = proof.split_once("::").unwrap();
+            let tests = read(file);
+            let there = tests.contains(&format!("fn {function}("))
+                || tests.contains(&format!("    {function}"));
+            assert!(there, "docs/features.md: {proof} is no test");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "{named}");
+}

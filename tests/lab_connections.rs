@@ -43,7 +43,9 @@ fn slow_layers(site: &Path) {
     for (role, text) in [("links", steps.as_str()), ("blind", once)] {
         let folder = site.join("roles").join(role);
         fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("role.toml"), text).unwrap();
+        fs::write(folder.join("role.toml"), format!("description = \"On links.\"\n{text}"))
+            .unwrap();
+        fs::write(folder.join("gate.toml"), "[[test]]\nname = \"names\"\n").unwrap();
         append(
             &site.join("strata.toml"),
             &format!(
