@@ -200,21 +200,25 @@ impl Step<'_> {
         if !item.resource.runs_each_time() {
             return self.work(Mode::Apply);
         }
+        let record = once.of(batch, item);
         let kept = |result: std::io::Result<()>| result.map_err(|error| unkept(&error));
-        match once.due(&batch.role, &item.name, &batch.once).map_err(|error| unkept(&error))? {
+        match record.due(&batch.once).map_err(|error| unkept(&error))? {
             Due::Run => {}
-            Due::Done => return Ok(Outcome::Unchanged),
+            Due::Done => {
+                kept(record.done(run))?;
+                return Ok(Outcome::Unchanged);
+            }
             Due::Unknown => {
                 let failure = Failure::new("it was in hand when the run before this one ended, and nothing tells whether it was done")
                     .hint("look at the host, then `strata resume --unknown done`, or `--unknown repeat`; `creates` or `unless` on the step lets strata see for itself");
                 return Err(Trouble::Failed(failure));
             }
         }
-        kept(once.begun(&batch.role, &item.name, run))?;
+        kept(record.begun(run))?;
         let outcome = self.work(Mode::Apply)?;
         kept(match outcome {
-            Outcome::Failed(_) => once.failed(&batch.role, &item.name),
-            _ => once.done(&batch.role, &item.name, run),
+            Outcome::Failed(_) => record.failed(),
+            _ => record.done(run),
         })?;
         Ok(outcome)
     }

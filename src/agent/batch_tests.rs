@@ -287,7 +287,8 @@ fn a_step_that_cannot_tell_runs_once_in_a_run_and_those_that_resume_it() {
     assert!(ran("two", &["one"]).is_empty(), "resumed");
     assert_eq!(ran("three", &[]), ["make", "restart a"], "a run of its own");
     // Cut between beginning and end.
-    once.begun("base", "make", "four").unwrap();
+    let cut = of("four", &[]);
+    once.of(&cut, &cut.items[0]).begun("four").unwrap();
     let cut = run_once(&host, &pending, &once, of("five", &["four"]));
     assert_eq!(cut.end, BatchEnd::Incomplete);
     assert!(cut.log.is_empty());

@@ -1,4 +1,5 @@
-//! Steps that run each time, and what became of them, as files: `<state>/once/<role>/<step>`.
+//! Steps that run each time, and what became of them, as files:
+//! `<state>/once/<layer>/<role>/<step>`.
 //!
 //! Invariant: that a step begins is on the disk before it does, that it ended after it did. So a
 //! run that goes on, over a new link or as another process, knows on the host itself what was done,
@@ -6,10 +7,11 @@
 
 use super::paths::make_private_directory;
 use super::pending::{encode, sync_directory};
-use crate::resource::{Once, Unknown};
+use crate::resource::{Batch, Item, Once, Unknown};
+use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What a run that goes on does with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,80 +36,104 @@ impl OnceRecords {
         Self { directory: directory.into() }
     }
 
+    /// The record of one step of a batch.
+    pub fn of(&self, batch: &Batch, item: &Item) -> OnceRecord {
+        let folders = [&batch.once.layer, &batch.role].map(|name| encode(name));
+        OnceRecord {
+            root: self.directory.clone(),
+            folder: folders.iter().fold(self.directory.clone(), |path, name| path.join(name)),
+            name: encode(&item.name),
+            what: digest(item),
+        }
+    }
+}
+
+/// The record of one step.
+#[derive(Debug, Clone)]
+pub struct OnceRecord {
+    root: PathBuf,
+    folder: PathBuf,
+    name: String,
+    /// What the step does: a step that was changed is another one.
+    what: String,
+}
+
+impl OnceRecord {
     /// Whether the step is due in this run.
     ///
     /// # Errors
     /// When there is a record that cannot be read.
-    pub fn due(&self, role: &str, step: &str, once: &Once) -> io::Result<Due> {
-        let text = match fs::read_to_string(self.path(role, step)) {
+    pub fn due(&self, once: &Once) -> io::Result<Due> {
+        let text = match fs::read_to_string(self.folder.join(&self.name)) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Due::Run),
             Err(error) => return Err(error),
         };
-        Ok(due(&text, once))
+        Ok(due(&text, once, &self.what))
     }
 
     /// Notes that the step begins.
     ///
     /// # Errors
     /// When the record cannot be made durable; the step must not run then.
-    pub fn begun(&self, role: &str, step: &str, run: &str) -> io::Result<()> {
-        self.write(role, step, &format!("{run}\nbegun\n"))
+    pub fn begun(&self, run: &str) -> io::Result<()> {
+        self.write(&format!("{run}\nbegun\n{}\n", self.what))
     }
 
     /// Notes that the step was done.
     ///
     /// # Errors
     /// When the record cannot be made durable.
-    pub fn done(&self, role: &str, step: &str, run: &str) -> io::Result<()> {
-        self.write(role, step, &format!("{run}\ndone\n"))
+    pub fn done(&self, run: &str) -> io::Result<()> {
+        self.write(&format!("{run}\ndone\n{}\n", self.what))
     }
 
     /// Notes that the step failed: a run that goes on tries it again.
     ///
     /// # Errors
     /// When the record cannot be removed.
-    pub fn failed(&self, role: &str, step: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(role, step)) {
+    pub fn failed(&self) -> io::Result<()> {
+        match fs::remove_file(self.folder.join(&self.name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
     /// Whole or not at all: a file of its own takes the name.
-    fn write(&self, role: &str, step: &str, text: &str) -> io::Result<()> {
-        let path = self.path(role, step);
-        let folder = self.directory.join(encode(role));
-        make_private_directory(&folder)?;
-        let new = folder.join(format!(".new.{}", std::process::id()));
+    fn write(&self, text: &str) -> io::Result<()> {
+        make_private_directory(&self.folder)?;
+        let new = self.folder.join(format!(".new.{}", std::process::id()));
         let mut file = File::create(&new)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&new, &path)?;
-        for directory in [folder.as_path(), &self.directory].into_iter().chain(parent(self)) {
-            sync_directory(directory)?;
-        }
-        Ok(())
-    }
-
-    fn path(&self, role: &str, step: &str) -> PathBuf {
-        self.directory.join(encode(role)).join(encode(step))
+        fs::rename(&new, self.folder.join(&self.name))?;
+        let top = self.root.parent();
+        let above = self.folder.ancestors().take_while(|path| Some(*path) != top);
+        above.chain(top).try_for_each(sync_directory)
     }
 }
 
-fn parent(records: &OnceRecords) -> Option<&Path> {
-    records.directory.parent()
+fn digest(item: &Item) -> String {
+    // What cannot be encoded could not have come here either.
+    let bytes = postcard::to_stdvec(&item.resource).unwrap_or_default();
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What a record says to a run. A record of another run says nothing: the step runs once in each.
-fn due(record: &str, once: &Once) -> Due {
+/// What a record says to a run. A record of another run says nothing: the step runs once in each. The
+/// operator's word is about what older runs left, not about what this one does.
+fn due(record: &str, once: &Once, what: &str) -> Due {
     let mut lines = record.lines();
     let run = lines.next().unwrap_or_default();
-    let of_this = once.run.iter().chain(&once.resumes).any(|one| one == run);
-    match (of_this, lines.next()) {
-        (false, _) => Due::Run,
-        (true, Some("done")) => Due::Done,
-        (true, _) => match once.unknown {
+    let own = once.run.as_deref() == Some(run);
+    if !own && !once.resumes.iter().any(|one| one == run) {
+        return Due::Run;
+    }
+    let (state, same) = (lines.next(), lines.next() == Some(what));
+    match (state, same) {
+        (Some("done"), true) => Due::Done,
+        (Some("done"), false) => Due::Run,
+        _ if own => Due::Unknown,
+        _ => match once.unknown {
             Unknown::Refuse => Due::Unknown,
             Unknown::Repeat => Due::Run,
             Unknown::Done => Due::Done,
@@ -118,42 +144,72 @@ fn due(record: &str, once: &Once) -> Due {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::{Mode, Resource};
 
     fn once(run: &str, resumes: &[&str], unknown: Unknown) -> Once {
         let resumes = resumes.iter().map(|run| (*run).to_owned()).collect();
-        Once { run: Some(run.to_owned()), resumes, unknown }
+        Once { run: Some(run.to_owned()), layer: "l".to_owned(), resumes, unknown }
+    }
+
+    fn record(records: &OnceRecords, layer: &str, argv: &str) -> OnceRecord {
+        let resource: Resource =
+            toml::from_str(&format!("[command]\nargv = ['{argv}']\n")).unwrap();
+        let item =
+            Item { name: "s".into(), resource, notify: Vec::new(), secret: false, timeout_ms: 1 };
+        let batch = Batch {
+            role: "r".into(),
+            mode: Mode::Apply,
+            items: Vec::new(),
+            handlers: Vec::new(),
+            once: Once { layer: layer.to_owned(), ..Once::default() },
+        };
+        records.of(&batch, &item)
     }
 
     #[test]
     fn a_step_runs_once_in_a_run_and_those_that_resume_it() {
         let folder = tempfile::tempdir().unwrap();
         let records = OnceRecords::in_directory(folder.path().join("once"));
-        let due =
-            |run, resumes: &[&str], unknown| records.due("r", "s", &once(run, resumes, unknown));
-        assert_eq!(due("one", &[], Unknown::Refuse).unwrap(), Due::Run);
-        records.begun("r", "s", "one").unwrap();
+        let step = record(&records, "l", "make");
+        let due = |run, resumes: &[&str], unknown| step.due(&once(run, resumes, unknown)).unwrap();
+        assert_eq!(due("one", &[], Unknown::Refuse), Due::Run);
+        step.begun("one").unwrap();
         for (unknown, expected) in [
             (Unknown::Refuse, Due::Unknown),
             (Unknown::Repeat, Due::Run),
             (Unknown::Done, Due::Done),
         ] {
-            assert_eq!(due("one", &[], unknown).unwrap(), expected, "a new link");
-            assert_eq!(due("two", &["one"], unknown).unwrap(), expected, "a run that resumes");
-            assert_eq!(due("two", &[], unknown).unwrap(), Due::Run, "a run of its own");
+            assert_eq!(due("two", &["one"], unknown), expected, "a run that resumes");
+            assert_eq!(due("two", &[], unknown), Due::Run, "a run of its own");
+            assert_eq!(due("one", &[], unknown), Due::Unknown, "a new link in the same run");
         }
-        records.done("r", "s", "one").unwrap();
-        assert_eq!(due("two", &["one"], Unknown::Refuse).unwrap(), Due::Done);
-        assert_eq!(due("two", &["zero"], Unknown::Refuse).unwrap(), Due::Run);
-        records.failed("r", "s").unwrap();
-        records.failed("r", "s").unwrap();
-        assert_eq!(due("one", &[], Unknown::Refuse).unwrap(), Due::Run);
+        step.done("one").unwrap();
+        assert_eq!(due("two", &["one"], Unknown::Refuse), Due::Done);
+        assert_eq!(due("two", &["zero"], Unknown::Refuse), Due::Run);
+        step.failed().unwrap();
+        step.failed().unwrap();
+        assert_eq!(due("one", &[], Unknown::Refuse), Due::Run);
+    }
+
+    #[test]
+    fn another_layer_and_a_step_that_was_changed_are_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let records = OnceRecords::in_directory(folder.path().join("once"));
+        record(&records, "l", "make").done("one").unwrap();
+        let resumes = once("two", &["one"], Unknown::Refuse);
+        let due = |layer, argv| record(&records, layer, argv).due(&resumes).unwrap();
+        assert_eq!(due("l", "make"), Due::Done);
+        assert_eq!(due("l", "mended"), Due::Run);
+        assert_eq!(due("other", "make"), Due::Run);
+        record(&records, "l", "make").begun("one").unwrap();
+        assert_eq!(due("l", "mended"), Due::Unknown);
     }
 
     #[test]
     fn a_record_that_was_cut_is_not_taken_for_done() {
         for record in ["one", "one\n", "one\nbeg", "one\nwhatever\n"] {
-            assert_eq!(super::due(record, &once("one", &[], Unknown::Refuse)), Due::Unknown);
+            assert_eq!(super::due(record, &once("one", &[], Unknown::Refuse), "w"), Due::Unknown);
         }
-        assert_eq!(super::due("", &once("one", &[], Unknown::Refuse)), Due::Run);
+        assert_eq!(super::due("", &once("one", &[], Unknown::Refuse), "w"), Due::Run);
     }
 }

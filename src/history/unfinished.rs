@@ -21,8 +21,10 @@ pub struct Unfinished {
     pub reason: String,
     /// Layers that were converged on every host and whose gate was green then.
     pub proved: BTreeSet<String>,
-    /// The hosts that were not converged, of each layer that was begun.
-    pub open: BTreeMap<String, BTreeSet<String>>,
+    /// The hosts that were converged, of each layer that was begun.
+    pub converged: BTreeMap<String, BTreeSet<String>>,
+    /// The hosts of each layer that was begun, by the last run that did.
+    pub begun: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Unfinished {
@@ -64,20 +66,22 @@ impl Unfinished {
             }
             EventKind::LayerStarted { layer, hosts } => {
                 self.proved.remove(layer);
-                // What an older run converged stays so; this one may look at fewer hosts.
-                self.open.entry(layer.clone()).or_insert_with(|| hosts.iter().cloned().collect());
+                self.begun.insert(layer.clone(), hosts.iter().cloned().collect());
             }
             EventKind::HostFinished { host, layer, state, .. } => {
-                let open = self.open.entry(layer.clone()).or_default();
+                let converged = self.converged.entry(layer.clone()).or_default();
                 if *state == HostState::Converged {
-                    open.remove(host);
+                    converged.insert(host.clone());
                 } else {
-                    open.insert(host.clone());
+                    converged.remove(host);
                 }
             }
             EventKind::GateFinished { layer, verdict, .. } => {
-                let converged = self.open.get(layer).is_some_and(BTreeSet::is_empty);
-                if verdict.is_green() && converged {
+                let whole = match (self.begun.get(layer), self.converged.get(layer)) {
+                    (Some(begun), Some(converged)) => begun.is_subset(converged),
+                    _ => false,
+                };
+                if verdict.is_green() && whole {
                     self.proved.insert(layer.clone());
                 }
             }
@@ -163,8 +167,8 @@ mod tests {
         let left = Unfinished::of(&[first()]);
         assert_eq!((left.exit_code, left.command.as_str()), (None, "install"));
         assert_eq!(left.proved, names(&["base"]));
-        assert_eq!(left.open["redis"], names(&["b"]));
-        assert!(left.open["base"].is_empty());
+        assert_eq!(left.converged["redis"], names(&["a"]));
+        assert_eq!(left.converged["base"], names(&["a", "b"]));
 
         // A second run went on with it, and its gate was red.
         let finished = EventKind::RunFinished { exit_code: 3, reason: "red".into(), took_ms: 1 };
@@ -182,7 +186,7 @@ mod tests {
         assert_eq!(left.runs, ["2", "1"]);
         assert_eq!(left.proved, names(&["base"]));
         assert_eq!((left.exit_code, left.reason.as_str()), (Some(3), "red"));
-        assert!(left.open["redis"].is_empty());
+        assert_eq!(left.converged["redis"], names(&["a", "b"]));
     }
 
     #[test]
@@ -197,7 +201,7 @@ mod tests {
             ],
         )]);
         assert!(left.proved.is_empty());
-        assert_eq!(left.open["base"], names(&["b"]));
+        assert_eq!(left.converged["base"], names(&["a"]));
     }
 
     #[test]
@@ -218,7 +222,7 @@ mod tests {
         }
         let left = Unfinished::read(&state, "3").unwrap();
         assert_eq!(left.runs, ["3", "2", "1"]);
-        assert_eq!(left.open["base"], names(&["a", "b"]));
+        assert_eq!(left.begun["base"], names(&["a", "b"]));
         assert_eq!(Unfinished::read(&state, "4").unwrap().runs, ["4"]);
         assert!(Unfinished::read(&state, "5").is_err());
     }

@@ -35,6 +35,8 @@ pub struct Batch {
 pub struct Once {
     /// The run in hand; where there is none, nothing is remembered.
     pub run: Option<String>,
+    /// The layer: a role may stand in several, and its steps run in each.
+    pub layer: String,
     /// The runs that it goes on with.
     pub resumes: Vec<String>,
     /// What becomes of a step that was in hand when one of them ended.

@@ -13,8 +13,8 @@ pub struct Continuation {
     pub runs: Vec<String>,
     /// Layers that need no second proof while their record holds.
     proved: BTreeSet<String>,
-    /// The hosts to work on, of each layer that was begun; all of a layer that was not.
-    only: Option<BTreeMap<String, BTreeSet<String>>>,
+    /// The hosts to leave as they are, of each layer: those that were converged.
+    leave: BTreeMap<String, BTreeSet<String>>,
     /// What becomes of a step that was in hand.
     unknown: Unknown,
 }
@@ -22,8 +22,8 @@ pub struct Continuation {
 impl Continuation {
     /// Goes on with a run; `failed_only` works on none of the hosts that were converged.
     pub fn of(left: Unfinished, failed_only: bool, unknown: Unknown) -> Self {
-        let only = failed_only.then_some(left.open);
-        Self { runs: left.runs, proved: left.proved, only, unknown }
+        let leave = if failed_only { left.converged } else { BTreeMap::new() };
+        Self { runs: left.runs, proved: left.proved, leave, unknown }
     }
 
     /// The run that is resumed.
@@ -38,18 +38,21 @@ impl Continuation {
 
     /// Those of `hosts` that are worked on.
     pub fn open(&self, layer: &str, hosts: &[String]) -> Vec<String> {
-        let open = self.only.as_ref().and_then(|layers| layers.get(layer));
-        hosts.iter().filter(|host| open.is_none_or(|open| open.contains(*host))).cloned().collect()
+        let leave = self.leave.get(layer);
+        hosts
+            .iter()
+            .filter(|host| !leave.is_some_and(|leave| leave.contains(*host)))
+            .cloned()
+            .collect()
     }
 }
 
 /// What keeps the steps of a layer from being done twice.
 pub fn once(run: &str, layer: &str, continuing: Option<&Continuation>) -> Once {
-    // A role may stand in several layers, and its steps run in each.
-    let name = |run: &str| format!("{run}/{layer}");
     Once {
-        run: Some(name(run)),
-        resumes: continuing.iter().flat_map(|one| &one.runs).map(|run| name(run)).collect(),
+        run: Some(run.to_owned()),
+        layer: layer.to_owned(),
+        resumes: continuing.iter().flat_map(|one| &one.runs).cloned().collect(),
         unknown: continuing.map(|one| one.unknown).unwrap_or_default(),
     }
 }
@@ -59,11 +62,11 @@ mod tests {
     use super::*;
 
     fn left() -> Unfinished {
-        let open = [("base", vec![]), ("redis", vec!["b"])];
+        let converged = [("base", vec!["a", "b"]), ("redis", vec!["a"])];
         Unfinished {
             runs: vec!["2".into(), "1".into()],
             proved: ["base".to_owned()].into(),
-            open: open
+            converged: converged
                 .into_iter()
                 .map(|(layer, hosts)| {
                     (layer.to_owned(), hosts.into_iter().map(str::to_owned).collect())
@@ -80,6 +83,8 @@ mod tests {
         assert_eq!(all.open("redis", &hosts), hosts);
         let failed = Continuation::of(left(), true, Unknown::Refuse);
         assert_eq!(failed.open("redis", &hosts), ["b"]);
+        let more = ["a".to_owned(), "came later".to_owned()];
+        assert_eq!(failed.open("base", &more), ["came later"]);
         assert!(failed.open("base", &hosts).is_empty());
         assert_eq!(failed.open("never begun", &hosts), hosts);
         assert!(failed.proved("base") && !failed.proved("redis"));
@@ -89,8 +94,8 @@ mod tests {
     #[test]
     fn steps_run_once_in_the_layer_of_a_run_and_its_resumptions() {
         let once = once("3", "base", Some(&Continuation::of(left(), false, Unknown::Done)));
-        assert_eq!(once.run.as_deref(), Some("3/base"));
-        assert_eq!(once.resumes, ["2/base", "1/base"]);
+        assert_eq!((once.run.as_deref(), once.layer.as_str()), (Some("3"), "base"));
+        assert_eq!(once.resumes, ["2", "1"]);
         assert_eq!(once.unknown, Unknown::Done);
         assert_eq!(super::once("3", "base", None).resumes, Vec::<String>::new());
     }

@@ -113,6 +113,10 @@ async fn one_batch(
         });
         let result = until_its_end(&session, converging, stop, &stopping).await;
         let Err(error) = result else { break result };
+        // The batch had ended with this failure, whatever the link did then.
+        if failed {
+            break Ok(BatchResult { complete: false, forgotten: Vec::new() });
+        }
         if stop.wished() {
             break Err(error);
         }

@@ -98,7 +98,7 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
             continue;
         }
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
-        if hosts.is_empty() || proved_before(request, layer, &hosts, events) {
+        if hosts.is_empty() {
             continue;
         }
         let end = one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
@@ -134,17 +134,11 @@ fn note_start(request: &Request<'_>, step: &str, events: &Events) {
     events.emit(EventKind::Note { text });
 }
 
-/// Whether the run that this one resumes has converged and proved the layer, and nothing has changed
-/// about it since: its record still holds.
-fn proved_before(request: &Request<'_>, layer: &Layer, hosts: &[String], events: &Events) -> bool {
-    let holds = request.mode == Mode::Apply
-        && request.continuing.as_ref().is_some_and(|one| one.proved(&layer.name))
-        && matches!(record_state(request, layer, TestKind::Diag, hosts), RecordState::Green(_));
-    if holds {
-        let text = format!("layer {}  converged and proved before: not repeated", layer.name);
-        events.emit(EventKind::Note { text });
-    }
-    holds
+/// Whether the run that this one resumes has proved the layer, and its record still holds: then a
+/// look that changed nothing is enough.
+fn proved_before(request: &Request<'_>, layer: &Layer, hosts: &[String]) -> bool {
+    request.continuing.as_ref().is_some_and(|one| one.proved(&layer.name))
+        && matches!(record_state(request, layer, TestKind::Diag, hosts), RecordState::Green(_))
 }
 
 /// Why the run is refused before it begins: a layer below is not green (KB-G3, KB-G4).
@@ -259,6 +253,12 @@ async fn one_layer(
                 layer.name
             ),
         });
+        return LayerEnd::of(Exit::Done, String::new());
+    }
+    if changed == 0 && proved_before(request, layer, hosts) {
+        let text =
+            format!("  gate of {} was green before, and nothing changed: not repeated", layer.name);
+        events.emit(EventKind::Note { text });
         return LayerEnd::of(Exit::Done, String::new());
     }
     let kinds = kinds_to_run(request, layer, formed);
