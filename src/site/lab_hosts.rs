@@ -1,8 +1,10 @@
 //! `inventory/lab/hosts.toml`: which hosts of a rehearsal run another release of Debian than the
 //! default one. The file may be missing; production never reads it.
 //!
-//!     [release]
-//!     trixie = ["redis-02", "haproxy"]      # hosts or groups
+//! ```toml
+//! [release]
+//! trixie = ["redis-02", "haproxy"]      # hosts or groups
+//! ```
 
 use super::groups::Group;
 use super::inventory::Host;
