@@ -1,23 +1,19 @@
 //! `strata adopt`: clusters that strata did not make become known to it; nothing of them changes.
 
-use super::ending::{Ending, no_journal};
+use super::ending::{AGAIN, Ending};
+use super::underway::Underway;
 use super::{Exit, Request};
 use crate::cluster::{self, FleetHosts, Members, Records};
-use crate::diag::Diagnostics;
 use crate::event::EventKind;
-use crate::fleet::{Events, Fleet, Stop};
-use crate::plan::Resolver;
-use std::sync::Arc;
+use crate::fleet::{Events, Stop};
 
 /// Adopts the clusters of the layers.
 pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
-    if let Some(refusal) = no_journal(events).await {
-        return refusal;
-    }
+    let run = match Underway::begin(request, events, stop).await {
+        Ok(run) => run,
+        Err(end) => return end,
+    };
     let site = request.site;
-    let mut problems = Diagnostics::new();
-    let resolver = Resolver::new(site, Arc::clone(&request.secrets), &mut problems);
-    let fleet = Fleet::default();
     let mut ending = Ending::new(stop);
     let mut adopted = 0;
     for layer in &request.layers {
@@ -27,12 +23,9 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
             }
             let hosts = site.groups.get(&cluster.members.0).map(|group| group.hosts.clone());
             let hosts = hosts.unwrap_or_default();
-            fleet.connect(site, &hosts, &request.connection, events, stop).await;
-            for host in &hosts {
-                ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
-            }
-            let members = Members::connected(site, &resolver, &fleet, role, cluster);
-            let through = FleetHosts::quiet(&fleet);
+            ending.add(run.reach(&hosts).await, String::new());
+            let members = Members::connected(site, &run.resolver, &run.fleet, role, cluster);
+            let through = FleetHosts::quiet(&run.fleet);
             let records = Records::new(&site.root);
             match cluster::adopt(&members, cluster, &through, &records).await {
                 Ok(differing) => {
@@ -53,12 +46,12 @@ pub async fn adopt(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit
             }
         }
     }
-    fleet.close().await;
+    run.fleet.close().await;
     let done = match adopted {
         0 => "no cluster in these layers".to_owned(),
         count => {
             format!("{count} adopted; `strata install --check` shows what an install would change")
         }
     };
-    ending.finish(&done, events).await
+    ending.finish(&done, AGAIN, events).await
 }

@@ -3,18 +3,16 @@
 //!
 //! The records of gates stay as they are: a look by itself proves no layer and takes no proof away.
 
-use super::ending::{Ending, no_journal};
+use super::clusters::{found, note_refusal};
+use super::ending::{AGAIN, Ending};
+use super::underway::Underway;
 use super::{Exit, Request};
-use crate::cluster::{self, FleetHosts, Intent, Members, Records};
-use crate::diag::Diagnostics;
+use crate::cluster::{self, Intent, Members};
 use crate::event::{Audited, Drifted, EventKind, GateVerdict, LastWanted, TestKind};
-use crate::fleet::{Events, Fleet, Stop};
+use crate::fleet::{Events, Stop};
 use crate::gate;
-use crate::plan::Resolver;
-use crate::resource::Batch;
 use crate::site::Layer;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// When hosts were last as wanted, by layer and host.
 pub type Since = BTreeMap<(String, String), LastWanted>;
@@ -26,57 +24,48 @@ pub async fn audit(
     events: &Events,
     stop: &Stop,
 ) -> (Exit, String) {
-    if let Some(refusal) = no_journal(events).await {
-        return refusal;
-    }
-    let mut problems = Diagnostics::new();
-    let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-    let fleet = Fleet::default();
+    let run = match Underway::begin(request, events, stop).await {
+        Ok(run) => run,
+        Err(end) => return end,
+    };
     let mut ending = Ending::new(stop);
     for layer in &request.layers {
         let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
         if hosts.is_empty() || stop.wished() {
             continue;
         }
-        let audit = Audit { request, layer, resolver: &resolver, fleet: &fleet, events, stop };
+        let audit = Audit { run: &run, layer };
         audit.layer(&hosts, since, &mut ending).await;
     }
-    fleet.close().await;
-    ending.finish("everything is as wanted", events).await
+    run.fleet.close().await;
+    ending.finish("everything is as wanted", AGAIN, events).await
 }
 
 struct Audit<'a> {
-    request: &'a Request<'a>,
+    run: &'a Underway<'a>,
     layer: &'a Layer,
-    resolver: &'a Resolver<'a>,
-    fleet: &'a Fleet,
-    events: &'a Events,
-    stop: &'a Stop,
 }
 
 impl Audit<'_> {
     async fn layer(&self, hosts: &[String], since: &Since, ending: &mut Ending<'_>) {
-        let site = self.request.site;
-        let connection = &self.request.connection;
-        self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
-        for host in hosts {
-            ending.add(self.fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
-        }
+        let Underway { request, fleet, events, stop, .. } = self.run;
+        let site = request.site;
+        ending.add(self.run.reach(hosts).await, String::new());
         let name = &self.layer.name;
         let context = gate::Context {
             site,
             layer: self.layer,
             hosts,
-            resolver: self.resolver,
-            connection,
-            records: &self.request.records,
-            run: &self.request.run,
+            resolver: &self.run.resolver,
+            connection: &request.connection,
+            records: &request.records,
+            run: &request.run,
             only: &self.tests(),
             keep: false,
         };
         let looked = tokio::select! {
-            looked = gate::look(&context, self.fleet) => looked,
-            () = self.stop.now() => return,
+            looked = gate::look(&context, fleet) => looked,
+            () = stop.now() => return,
         };
         let mut audited = Audited::default();
         for one in looked {
@@ -85,9 +74,9 @@ impl Audit<'_> {
             match &one.differences {
                 Ok(_) => audited.looked_at.push(one.host),
                 Err(reason) => {
-                    if self.fleet.problem(&one.host).is_none() {
+                    if fleet.problem(&one.host).is_none() {
                         let text = format!("  {}  could not be looked at: {reason}", one.host);
-                        self.events.emit(EventKind::Note { text });
+                        events.emit(EventKind::Note { text });
                         ending.add(Exit::Unreachable, String::new());
                     }
                     audited.not_looked_at.push(one.host);
@@ -101,22 +90,20 @@ impl Audit<'_> {
             let text = format!("{differences} {what} in layer `{name}`");
             ending.add(Exit::Differences, text);
         }
-        self.events.emit(EventKind::LayerAudited { layer: name.clone(), audited });
+        events.emit(EventKind::LayerAudited { layer: name.clone(), audited });
         // Tests ask those who answer: that the others do not is said already.
         let answering: Vec<String> =
-            hosts.iter().filter(|host| self.fleet.session(host).is_some()).cloned().collect();
-        if self.stop.wished() || context.only.is_empty() || answering.is_empty() {
+            hosts.iter().filter(|host| fleet.session(host).is_some()).cloned().collect();
+        if stop.wished() || context.only.is_empty() || answering.is_empty() {
             return;
         }
         let context = gate::Context { hosts: &answering, ..context };
         let kinds = vec![TestKind::Diag];
-        let judged = gate::run(&context, kinds, self.fleet, self.events, self.stop).await;
+        let judged = gate::run(&context, kinds, fleet, events, stop).await;
         match judged.map(|judged| (judged.verdict, judged.cut_short)) {
             Ok((GateVerdict::Green | GateVerdict::GreenWithWaivers, _)) => {}
-            Ok((GateVerdict::Red, true)) => ending.add(
-                Exit::stopped(self.stop),
-                format!("the diag tests of `{name}` were not finished"),
-            ),
+            Ok((GateVerdict::Red, true)) => ending
+                .add(Exit::stopped(stop), format!("the diag tests of `{name}` were not finished")),
             Ok((GateVerdict::Red, false)) => {
                 ending.add(Exit::GateRed, format!("diag tests of `{name}` are red"));
             }
@@ -130,46 +117,36 @@ impl Audit<'_> {
 
     /// The diag tests but for the one whose look the audit makes itself.
     fn tests(&self) -> Vec<String> {
-        let tests = gate::names_of(self.request.site, self.layer, &[TestKind::Diag]);
+        let tests = gate::names_of(self.run.request.site, self.layer, &[TestKind::Diag]);
         tests.into_iter().filter(|test| *test != gate::CONVERGED).map(str::to_owned).collect()
     }
 
     /// What drivers would do to the clusters that have a member among the hosts. A cluster is
     /// looked at whole.
     async fn clusters(&self, hosts: &[String], ending: &mut Ending<'_>) -> Vec<Drifted> {
-        let site = self.request.site;
+        let site = self.run.request.site;
         let mut drifted = Vec::new();
         for (role, cluster) in cluster::clusters_of(site, self.layer) {
             let Some(group) = site.groups.get(&cluster.members.0) else { continue };
-            if !group.hosts.iter().any(|host| hosts.contains(host)) || self.stop.wished() {
+            if !group.hosts.iter().any(|host| hosts.contains(host)) || self.run.stop.wished() {
                 continue;
             }
-            let connection = &self.request.connection;
-            self.fleet.connect(site, &group.hosts, connection, self.events, self.stop).await;
-            let members = Members::connected(site, self.resolver, self.fleet, role, cluster);
-            let quiet = |_: &str, _: &Batch, _: &crate::resource::ItemReport| {};
-            let reached = FleetHosts::new(self.fleet, &quiet);
-            let records = Records::new(&site.root);
-            let report = match cluster::look(&members, cluster, &reached, &records).await {
+            self.run.connect(&group.hosts).await;
+            let Underway { resolver, fleet, .. } = self.run;
+            let members = Members::connected(site, resolver, fleet, role, cluster);
+            let report = match found(self.run, self.layer, &members, cluster).await {
                 Ok(report) => report,
-                Err(error) => {
-                    ending.add(Exit::Refused, format!("cluster `{}`: {error}", role.name));
+                Err(reason) => {
+                    ending.add(Exit::Refused, reason);
                     continue;
                 }
             };
-            self.events.emit(EventKind::ClusterFound {
-                layer: self.layer.name.clone(),
-                cluster: role.name.clone(),
-                state: report.state.to_string(),
-                found: report.found.clone(),
-            });
             let differences = match report.next {
                 Intent::Nothing => continue,
                 Intent::Act(actions) => actions,
                 Intent::Wait(reason) => vec![format!("not settled: {reason}")],
                 Intent::Refuse(reason, hint) => {
-                    let text = format!("  {reason}\n      hint: {hint}");
-                    self.events.emit(EventKind::Note { text });
+                    note_refusal(self.run, &reason, &hint);
                     let why = format!("cluster `{}` is {}: {reason}", role.name, report.state);
                     ending.add(Exit::Refused, why);
                     continue;

@@ -1,7 +1,7 @@
 //! `strata run`: one program on many hosts at once, its output as it comes.
 
 use super::Exit;
-use super::ending::no_journal;
+use super::underway::no_journal;
 use crate::event::{EventKind, HostProblem, ProgramEnd, elapsed_ms};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::site::Site;

@@ -5,6 +5,9 @@ use super::{Exit, Request};
 use crate::fleet::{Events, Stop};
 use crate::site::Layer;
 
+/// How what was no install goes on after it was stopped.
+pub const AGAIN: &str = "run the same command again to go on";
+
 /// The exit so far and the reasons for it.
 #[derive(Debug)]
 pub struct Ending<'a> {
@@ -69,8 +72,9 @@ impl<'a> Ending<'a> {
         Some(hosts_of(request.site, layer, &request.hosts))
     }
 
-    /// The end of a run: an interrupt and a journal that failed come before everything else.
-    pub async fn finish(self, done: &str, events: &Events) -> (Exit, String) {
+    /// The end of a run: an interrupt and a journal that failed come before everything else. `again`
+    /// says how one that was stopped goes on.
+    pub async fn finish(self, done: &str, again: &str, events: &Events) -> (Exit, String) {
         if let Err(error) = events.flush().await {
             // That the run was stopped was its own wish then.
             let exit = if self.exit == Exit::Interrupted { Exit::Done } else { self.exit };
@@ -85,7 +89,7 @@ impl<'a> Ending<'a> {
         if self.stop.wished() {
             let left = left.map_or_else(String::new, |left| format!("; {left}"));
             let why = self.stop.why();
-            let reason = format!("{why}{left}; `strata resume` goes on");
+            let reason = format!("{why}{left}; {again}");
             return (self.exit.worse(Exit::stopped(self.stop)), reason);
         }
         let mut reasons = self.reasons;
@@ -105,11 +109,4 @@ impl<'a> Ending<'a> {
         }
         (!parts.is_empty()).then(|| parts.join("; "))
     }
-}
-
-/// Why a run does not begin: its journal cannot be written.
-pub async fn no_journal(events: &Events) -> Option<(Exit, String)> {
-    let error = events.flush().await.err()?;
-    let reason = format!("the journal cannot be written ({error}); no host was touched");
-    Some((Exit::Internal, reason))
 }

@@ -2,16 +2,16 @@
 
 use super::Exit;
 use super::continuation::Continuation;
-use super::ending::{Ending, no_journal};
+use super::ending::{AGAIN, Ending};
 use super::layer::{LayerWork, Worked};
 use super::meet::meet;
 use super::order::blocked_by;
-use crate::diag::Diagnostics;
+use super::underway::Underway;
 use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
-use crate::fleet::{Connection, Events, Fleet, Stop};
+use crate::fleet::{Connection, Events, Stop};
 use crate::gate;
 use crate::history::{RecordState, Records};
-use crate::plan::{Resolver, SecretLookup, StepFilter, layer_digest};
+use crate::plan::{SecretLookup, StepFilter, layer_digest};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
 use std::collections::BTreeSet;
@@ -66,17 +66,15 @@ pub struct Request<'a> {
 
 /// Runs the layers. Everything that happens is emitted; the result is the run's exit.
 pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
-    if let Some(refusal) = no_journal(events).await {
-        return refusal;
-    }
+    let run = match Underway::begin(request, events, stop).await {
+        Ok(run) => run,
+        Err(end) => return end,
+    };
     if let Some(refusal) = requirements(request) {
         return (Exit::Refused, refusal);
     }
-    let mut problems = Diagnostics::new();
-    let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-    let fleet = Fleet::default();
-    if let Some(refusal) = meet(request, &fleet, events, stop).await {
-        fleet.close().await;
+    if let Some(refusal) = meet(&run).await {
+        run.fleet.close().await;
         return refusal;
     }
     let mut ending = Ending::new(stop);
@@ -101,7 +99,7 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
         if hosts.is_empty() {
             continue;
         }
-        let end = one_layer(request, layer, &hosts, &resolver, &fleet, events, stop).await;
+        let end = one_layer(&run, layer, &hosts).await;
         let looking_on = request.mode == Mode::Check && end.exit == Exit::Differences;
         if end.exit != Exit::Done && !looking_on {
             failed.insert(&layer.name);
@@ -109,8 +107,12 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
         }
         ending.layer(&layer.name, end);
     }
-    fleet.close().await;
-    ending.finish("everything is as wanted", events).await
+    run.fleet.close().await;
+    let again = match request.mode {
+        Mode::Apply => "`strata resume` goes on",
+        Mode::Check => AGAIN,
+    };
+    ending.finish("everything is as wanted", again, events).await
 }
 
 /// True for what no other layer is begun after, whatever was asked for: a fault that may still be in
@@ -210,19 +212,12 @@ impl LayerEnd {
     }
 }
 
-async fn one_layer(
-    request: &Request<'_>,
-    layer: &Layer,
-    hosts: &[String],
-    resolver: &Resolver<'_>,
-    fleet: &Fleet,
-    events: &Events,
-    stop: &Stop,
-) -> LayerEnd {
+async fn one_layer(run: &Underway<'_>, layer: &Layer, hosts: &[String]) -> LayerEnd {
+    let Underway { request, events, stop, .. } = run;
     let start = Instant::now();
     events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
-    let work = LayerWork::new(request, layer, resolver, fleet, events, stop);
-    let Worked { exit, reason, changed, formed, stopped } = work.work(hosts).await;
+    let Worked { exit, reason, changed, formed, stopped } =
+        LayerWork::new(run, layer).work(hosts).await;
     let complete = exit == Exit::Done && !stop.wished();
     events.emit(EventKind::LayerFinished {
         layer: layer.name.clone(),
@@ -262,7 +257,7 @@ async fn one_layer(
         return LayerEnd::of(Exit::Done, String::new());
     }
     let kinds = kinds_to_run(request, layer, formed);
-    let (exit, reason) = prove(request, layer, hosts, kinds, resolver, fleet, events, stop).await;
+    let (exit, reason) = prove(run, layer, hosts, kinds).await;
     if exit == Exit::Done {
         note_unproved(request, layer, events);
     }
@@ -313,17 +308,13 @@ fn note_unproved(request: &Request<'_>, layer: &Layer, events: &Events) {
 }
 
 /// Runs the gate of a layer and turns its verdict into an exit.
-#[expect(clippy::too_many_arguments, reason = "the whole surroundings of a layer")]
-pub async fn prove(
-    request: &Request<'_>,
+pub(super) async fn prove(
+    run: &Underway<'_>,
     layer: &Layer,
     hosts: &[String],
     kinds: Vec<TestKind>,
-    resolver: &Resolver<'_>,
-    fleet: &Fleet,
-    events: &Events,
-    stop: &Stop,
 ) -> (Exit, String) {
+    let Underway { request, resolver, fleet, events, stop } = run;
     let context = gate::Context {
         site: request.site,
         layer,

@@ -4,11 +4,11 @@
 use super::continuation;
 use super::converge::{self, Tally};
 use super::turns::{End, Ended, Turn, Turns};
-use super::{Exit, Request, clusters};
+use super::underway::Underway;
+use super::{Exit, clusters};
 use crate::diag::{Diagnostics, Renderer};
 use crate::event::{EventKind, HostProblem, HostState};
-use crate::fleet::{Events, Fleet, Stop};
-use crate::plan::{Resolver, Skipped};
+use crate::plan::Skipped;
 use crate::resource::Mode;
 use crate::site::Layer;
 use futures::stream::{self, StreamExt};
@@ -18,12 +18,8 @@ use tokio::sync::watch;
 
 /// One layer on all its hosts.
 pub(super) struct LayerWork<'a> {
-    pub(super) request: &'a Request<'a>,
+    pub(super) run: &'a Underway<'a>,
     pub(super) layer: &'a Layer,
-    pub(super) resolver: &'a Resolver<'a>,
-    pub(super) fleet: &'a Fleet,
-    pub(super) events: &'a Events,
-    pub(super) stop: &'a Stop,
     /// What was announced as left out.
     left_out: Mutex<BTreeSet<Skipped>>,
 }
@@ -54,15 +50,8 @@ struct Hosts {
 
 impl<'a> LayerWork<'a> {
     /// Nothing is done yet.
-    pub(super) fn new(
-        request: &'a Request<'a>,
-        layer: &'a Layer,
-        resolver: &'a Resolver<'a>,
-        fleet: &'a Fleet,
-        events: &'a Events,
-        stop: &'a Stop,
-    ) -> Self {
-        Self { request, layer, resolver, fleet, events, stop, left_out: Mutex::default() }
+    pub(super) fn new(run: &'a Underway<'a>, layer: &'a Layer) -> Self {
+        Self { run, layer, left_out: Mutex::default() }
     }
 }
 
@@ -78,7 +67,7 @@ impl LayerWork<'_> {
         let Hosts { exits, mut total, stopped, not_started, held } = self.converge(hosts).await;
         let exit = exits.into_iter().fold(Exit::Done, Exit::worse);
         total.add(&looked);
-        if exit != Exit::Done || self.stop.wished() {
+        if exit != Exit::Done || self.run.stop.wished() {
             let reason = match not_started.as_slice() {
                 [] => String::new(),
                 hosts => format!(
@@ -89,7 +78,7 @@ impl LayerWork<'_> {
             };
             return Worked { stopped, ..failed(exit, reason) };
         }
-        if self.request.mode == Mode::Check {
+        if self.run.request.mode == Mode::Check {
             let changed = total.changed;
             return Worked { changed, ..failed(exit, String::new()) };
         }
@@ -105,18 +94,18 @@ impl LayerWork<'_> {
     async fn converge(&self, hosts: &[String]) -> Hosts {
         let hosts = self.open(hosts).await;
         // Who only looks disturbs nothing.
-        let turns = match self.request.mode {
-            Mode::Apply => Turns::new(self.request.site, self.layer, &hosts),
+        let turns = match self.run.request.mode {
+            Mode::Apply => Turns::new(self.run.request.site, self.layer, &hosts),
             Mode::Check => Turns::at_once(&hosts),
         };
         for text in turns.described() {
-            self.events.emit(EventKind::Note { text: format!("  {text}") });
+            self.run.events.emit(EventKind::Note { text: format!("  {text}") });
         }
         let ended = watch::Sender::new(Ended::new());
         // In this order a host that waits holds no place that one before it needs.
         let work = stream::iter(turns.order())
             .map(|host| self.in_turn(host, &turns, &ended))
-            .buffer_unordered(self.request.connection.parallel.max(1));
+            .buffer_unordered(self.run.request.connection.parallel.max(1));
         let mut work = std::pin::pin!(work);
         let mut all = Hosts::default();
         while let Some((host, done)) = work.next().await {
@@ -124,7 +113,7 @@ impl LayerWork<'_> {
                 Done::Worked(exit, tally) => {
                     all.total.add(&tally);
                     all.exits.push(exit);
-                    if self.stop.wished() && exit == Exit::stopped(self.stop) {
+                    if self.run.stop.wished() && exit == Exit::stopped(self.run.stop) {
                         all.stopped.push(host);
                     }
                 }
@@ -139,16 +128,15 @@ impl LayerWork<'_> {
 
     /// The hosts that are worked on: fewer where a run goes on with those that failed.
     async fn open(&self, hosts: &[String]) -> Vec<String> {
-        let Some(continuing) = &self.request.continuing else { return hosts.to_vec() };
+        let Some(continuing) = &self.run.request.continuing else { return hosts.to_vec() };
         let open = continuing.open(&self.layer.name, hosts);
         if open.len() < hosts.len() {
             let left = hosts.len() - open.len();
             let text =
                 format!("  {left} of {} hosts converged before: left as they are", hosts.len());
-            self.events.emit(EventKind::Note { text });
+            self.run.events.emit(EventKind::Note { text });
             // The gate speaks to them all the same.
-            let Request { site, connection, .. } = self.request;
-            self.fleet.connect(site, hosts, connection, self.events, self.stop).await;
+            self.run.connect(hosts).await;
         }
         open
     }
@@ -162,7 +150,7 @@ impl LayerWork<'_> {
     ) -> (String, Done) {
         let turn = tokio::select! {
             turn = self.turn(host, turns, ended) => turn,
-            () = self.stop.soon() => Ok(()),
+            () = self.run.stop.soon() => Ok(()),
         };
         let done = match turn {
             Err(why) => {
@@ -172,7 +160,7 @@ impl LayerWork<'_> {
             Ok(()) => {
                 let (exit, tally) = tokio::select! {
                     result = self.one_host(host) => result,
-                    () = self.stop.now() => self.stopped(host),
+                    () = self.run.stop.now() => self.stopped(host),
                 };
                 Done::Worked(exit, tally)
             }
@@ -209,26 +197,29 @@ impl LayerWork<'_> {
 
     /// From the connection to the last handler; no host waits for another.
     async fn one_host(&self, name: &str) -> (Exit, Tally) {
-        let site = self.request.site;
-        if self.stop.wished() && self.fleet.session(name).is_none() {
+        let site = self.run.request.site;
+        if self.run.stop.wished() && self.run.fleet.session(name).is_none() {
             return self.stopped(name);
         }
-        let session =
-            self.fleet.obtain(site, name, &self.request.connection, self.events, self.stop).await;
+        let session = self
+            .run
+            .fleet
+            .obtain(site, name, &self.run.request.connection, self.run.events, self.run.stop)
+            .await;
         let (Some(session), Some(host)) = (session, site.hosts.get(name)) else {
             return (self.unusable(name), Tally::default());
         };
         let mut problems = Diagnostics::new();
-        let mut plan = self.resolver.host(
+        let mut plan = self.run.resolver.host(
             host,
             self.layer,
-            &self.request.steps,
+            &self.run.request.steps,
             &session.hello().facts,
-            self.request.mode,
+            self.run.request.mode,
             &mut problems,
         );
         if problems.has_errors() {
-            self.events.emit(EventKind::Note {
+            self.run.events.emit(EventKind::Note {
                 text: format!(
                     "{name}: a template does not fit the facts of this host\n{}",
                     Renderer::new(false).all(&problems)
@@ -238,39 +229,39 @@ impl LayerWork<'_> {
             return (Exit::StepFailed, Tally::default());
         }
         self.announce(&plan.skipped);
-        let (run, continuing) = (&self.request.run, self.request.continuing.as_ref());
+        let (run, continuing) = (&self.run.request.run, self.run.request.continuing.as_ref());
         for batch in &mut plan.batches {
             batch.work.once = continuation::once(run, &self.layer.name, continuing);
         }
-        let connection = &self.request.connection;
-        let line = converge::Line { session, fleet: self.fleet, site, connection };
+        let connection = &self.run.request.connection;
+        let line = converge::Line { session, fleet: &self.run.fleet, site, connection };
         let (state, tally) =
-            converge::host(line, plan, &self.layer.name, self.events, self.stop).await;
+            converge::host(line, plan, &self.layer.name, self.run.events, self.run.stop).await;
         let exit = match state {
             HostState::Converged => Exit::Done,
             HostState::Failed => Exit::StepFailed,
             HostState::Lost | HostState::Unusable => Exit::Unreachable,
-            HostState::Stopped => Exit::stopped(self.stop),
+            HostState::Stopped => Exit::stopped(self.run.stop),
             HostState::NotStarted => Exit::Done,
         };
         (exit, tally)
     }
 
     fn unusable(&self, name: &str) -> Exit {
-        match self.fleet.problem(name) {
+        match self.run.fleet.problem(name) {
             Some(problem @ (HostProblem::Locked | HostProblem::Unfit)) => problem.into(),
-            _ if self.stop.wished() => Exit::stopped(self.stop),
+            _ if self.run.stop.wished() => Exit::stopped(self.run.stop),
             _ => Exit::Unreachable,
         }
     }
 
     fn stopped(&self, name: &str) -> (Exit, Tally) {
         self.finished(name, HostState::Stopped);
-        (Exit::stopped(self.stop), Tally::default())
+        (Exit::stopped(self.run.stop), Tally::default())
     }
 
     fn finished(&self, name: &str, state: HostState) {
-        self.events.emit(EventKind::HostFinished {
+        self.run.events.emit(EventKind::HostFinished {
             host: name.to_owned(),
             layer: self.layer.name.clone(),
             state,
@@ -286,7 +277,7 @@ impl LayerWork<'_> {
         let mut announced = self.left_out.lock().unwrap_or_else(PoisonError::into_inner);
         for one in skipped {
             if announced.insert(one.clone()) {
-                self.events.emit(EventKind::Excepted {
+                self.run.events.emit(EventKind::Excepted {
                     layer: self.layer.name.clone(),
                     what: format!("{} › {}", one.role, one.what),
                     reason: one.reason.clone(),

@@ -4,28 +4,23 @@
 
 use super::Exit;
 use super::install::{Request, hosts_of};
+use super::underway::Underway;
 use crate::event::HostProblem;
-use crate::fleet::{Events, Fleet, Stop};
 use crate::resource::Mode;
 use std::collections::BTreeSet;
 
 /// Connects to the hosts that were never met. A run that changes something is refused when one of
 /// them is unfit; what else is wrong with a host stops only that host, as always.
-pub(super) async fn meet(
-    request: &Request<'_>,
-    fleet: &Fleet,
-    events: &Events,
-    stop: &Stop,
-) -> Option<(Exit, String)> {
-    let hosts = to_meet(request);
+pub(super) async fn meet(run: &Underway<'_>) -> Option<(Exit, String)> {
+    let hosts = to_meet(run.request);
     if hosts.is_empty() {
         return None;
     }
-    fleet.connect(request.site, &hosts, &request.connection, events, stop).await;
+    run.connect(&hosts).await;
     let unfit: Vec<&str> = hosts
         .iter()
         .map(String::as_str)
-        .filter(|host| fleet.problem(host) == Some(HostProblem::Unfit))
+        .filter(|host| run.fleet.problem(host) == Some(HostProblem::Unfit))
         .collect();
     refusal(&unfit)
 }

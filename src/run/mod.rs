@@ -21,6 +21,7 @@ mod prepare;
 mod reboot;
 mod reconnect;
 mod turns;
+mod underway;
 mod verify;
 
 pub use adopt::adopt;

@@ -23,17 +23,15 @@ impl LayerWork<'_> {
         if members.is_empty() && !self.wants_images(hosts) {
             return Ok(Tally::default());
         }
-        let site = self.request.site;
         let everyone: BTreeSet<String> = hosts.iter().cloned().chain(members).collect();
         let everyone: Vec<String> = everyone.into_iter().collect();
-        let connection = &self.request.connection;
-        self.fleet.connect(site, &everyone, connection, self.events, self.stop).await;
-        if self.stop.wished() {
-            return Err((Exit::stopped(self.stop), String::new()));
+        self.run.connect(&everyone).await;
+        if self.run.stop.wished() {
+            return Err((Exit::stopped(self.run.stop), String::new()));
         }
         let preflight = self.images(hosts).await?;
         let tally = clusters::look(self).await?;
-        if self.request.mode == Mode::Apply {
+        if self.run.request.mode == Mode::Apply {
             self.load(&preflight).await?;
         }
         Ok(tally)
@@ -42,10 +40,11 @@ impl LayerWork<'_> {
     /// True when a role of the layer names an image: then all hosts are looked at before one is
     /// changed.
     fn wants_images(&self, hosts: &[String]) -> bool {
-        let roles = self.layer.place.iter().filter_map(|at| self.request.site.roles.get(&at.role));
+        let roles =
+            self.layer.place.iter().filter_map(|at| self.run.request.site.roles.get(&at.role));
         let mut steps = roles.flat_map(|role| &role.steps);
         !hosts.is_empty()
-            && !self.request.steps.is_part()
+            && !self.run.request.steps.is_part()
             && steps.any(|step| matches!(step.kind.as_str(), "image" | "container"))
     }
 
@@ -53,18 +52,19 @@ impl LayerWork<'_> {
         let wanted: Vec<HostImages> = hosts
             .iter()
             .filter_map(|name| {
-                let session = self.fleet.session(name)?;
-                let host = self.request.site.hosts.get(name)?;
+                let session = self.run.fleet.session(name)?;
+                let host = self.run.request.site.hosts.get(name)?;
                 // What does not fit the facts is reported where the host is converged.
                 let mut unheard = Diagnostics::new();
                 let facts = &session.hello().facts;
                 let (all, mode) = (StepFilter::ALL, Mode::Check);
-                let plan = self.resolver.host(host, self.layer, &all, facts, mode, &mut unheard);
+                let plan =
+                    self.run.resolver.host(host, self.layer, &all, facts, mode, &mut unheard);
                 let images = images_of(&plan);
                 (!images.is_empty()).then_some(HostImages { session, images })
             })
             .collect();
-        let directory = self.request.site.root.join(IMAGES);
+        let directory = self.run.request.site.root.join(IMAGES);
         let preflight = image::preflight(&wanted, &directory).await;
         let problems = preflight.problems();
         if problems.is_empty() {
@@ -72,7 +72,7 @@ impl LayerWork<'_> {
         }
         for problem in &problems {
             let text = format!("  {problem}\n      hint: {}", problem.hint());
-            self.events.emit(EventKind::Note { text });
+            self.run.events.emit(EventKind::Note { text });
         }
         Err((
             Exit::Refused,
@@ -86,7 +86,7 @@ impl LayerWork<'_> {
 
     async fn load(&self, preflight: &image::Preflight) -> Result<(), (Exit, String)> {
         let loads = preflight.to_load().filter_map(|(host, bundle)| {
-            let session = self.fleet.session(host)?;
+            let session = self.run.fleet.session(host)?;
             Some(async move { image::load(&session, bundle, std::sync::Arc::new(|_| {})).await })
         });
         let mut failed = 0;
@@ -104,7 +104,7 @@ impl LayerWork<'_> {
                     format!("  {problem}\n      hint: {}", problem.hint())
                 }
             };
-            self.events.emit(EventKind::Note { text });
+            self.run.events.emit(EventKind::Note { text });
         }
         if failed == 0 {
             return Ok(());

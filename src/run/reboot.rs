@@ -1,14 +1,12 @@
 //! `strata reboot`: one host after the other; each hands leadership over first, and the next is
 //! not touched before the last one and its clusters are whole again.
 
-use super::ending::{Ending, no_journal};
+use super::ending::{AGAIN, Ending};
+use super::underway::Underway;
 use super::{Exit, Request};
 use crate::cluster::Around;
-use crate::diag::Diagnostics;
 use crate::event::EventKind;
-use crate::fleet::{Events, Fleet, Stop};
-use crate::plan::Resolver;
-use std::sync::Arc;
+use crate::fleet::{Events, Stop};
 use std::time::Duration;
 
 /// How long a host may take to answer again.
@@ -19,20 +17,18 @@ const SETTLED: Duration = Duration::from_secs(300);
 
 /// Reboots the selected hosts, never the operator host.
 pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exit, String) {
-    if let Some(refusal) = no_journal(events).await {
-        return refusal;
-    }
+    let run = match Underway::begin(request, events, stop).await {
+        Ok(run) => run,
+        Err(end) => return end,
+    };
     let site = request.site;
-    let mut problems = Diagnostics::new();
-    let resolver = Resolver::new(site, Arc::clone(&request.secrets), &mut problems);
-    let fleet = Fleet::default();
-    let connection = &request.connection;
-    let around = Around { site, resolver: &resolver, fleet: &fleet, connection };
+    let Underway { resolver, fleet, .. } = &run;
+    let around = Around { site, resolver, fleet, connection: &request.connection };
     let mut ending = Ending::new(stop);
     let operator = &site.config.operator.0;
     let hosts: Vec<String> =
         request.hosts.iter().filter(|host| *host != operator).cloned().collect();
-    fleet.connect(site, &hosts, connection, events, stop).await;
+    run.connect(&hosts).await;
     let unusable: Vec<&String> =
         hosts.iter().filter(|host| fleet.session(host).is_none()).collect();
     for host in &unusable {
@@ -42,14 +38,14 @@ pub async fn reboot(request: &Request<'_>, events: &Events, stop: &Stop) -> (Exi
     let mut done = 0;
     while !left.is_empty() && !stop.wished() {
         let host = left.remove(next(&left, &around).await);
-        if let Err(reason) = one(&host, request, &around, events, stop).await {
+        if let Err(reason) = one(&host, &run, &around).await {
             ending.add(Exit::StepFailed, format!("{host}: {reason}; {done} were rebooted before"));
             break;
         }
         done += 1;
     }
-    fleet.close().await;
-    ending.finish(&format!("{done} rebooted, one after the other"), events).await
+    run.fleet.close().await;
+    ending.finish(&format!("{done} rebooted, one after the other"), AGAIN, events).await
 }
 
 /// Whoever leads goes last: leadership then moves once and not from host to host (E5).
@@ -62,18 +58,13 @@ async fn next(left: &[String], around: &Around<'_>) -> usize {
     0
 }
 
-async fn one(
-    host: &str,
-    request: &Request<'_>,
-    around: &Around<'_>,
-    events: &Events,
-    stop: &Stop,
-) -> Result<(), String> {
+async fn one(host: &str, run: &Underway<'_>, around: &Around<'_>) -> Result<(), String> {
+    let Underway { request, fleet, events, stop, .. } = run;
     let note = |text: String| events.emit(EventKind::Note { text });
     for cluster in around.step_down(host).await? {
         note(format!("  {host}  handed over cluster {cluster}"));
     }
-    let rebooting = around.fleet.reboot(request.site, host, &request.connection, BACK);
+    let rebooting = fleet.reboot(request.site, host, &request.connection, BACK);
     let (_, took) = tokio::select! {
         rebooted = rebooting => rebooted.map_err(|error| error.reason)?,
         () = stop.now() => return Err("it was left while it reboots".to_owned()),

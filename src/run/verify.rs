@@ -1,14 +1,12 @@
 //! `strata verify`: the gate alone.
 
-use super::ending::{Ending, no_journal};
+use super::ending::{AGAIN, Ending};
 use super::install::prove;
+use super::underway::Underway;
 use super::{Exit, Request};
-use crate::diag::Diagnostics;
 use crate::event::TestKind;
-use crate::fleet::{Events, Fleet, Stop};
+use crate::fleet::{Events, Stop};
 use crate::gate;
-use crate::plan::Resolver;
-use std::sync::Arc;
 
 /// Runs the gates of the layers. All are run, also when one is red, since they only look (diag) or
 /// heal what they do; the worst verdict is the exit.
@@ -18,12 +16,10 @@ pub async fn verify(
     events: &Events,
     stop: &Stop,
 ) -> (Exit, String) {
-    if let Some(refusal) = no_journal(events).await {
-        return refusal;
-    }
-    let mut problems = Diagnostics::new();
-    let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-    let fleet = Fleet::default();
+    let run = match Underway::begin(request, events, stop).await {
+        Ok(run) => run,
+        Err(end) => return end,
+    };
     let mut ending = Ending::new(stop);
     for layer in &request.layers {
         let here = gate::names_of(request.site, layer, kinds);
@@ -35,14 +31,10 @@ pub async fn verify(
         if hosts.is_empty() || stop.wished() {
             continue;
         }
-        fleet.connect(request.site, &hosts, &request.connection, events, stop).await;
-        for host in &hosts {
-            ending.add(fleet.problem(host).map_or(Exit::Done, Exit::from), String::new());
-        }
-        let (verdict, reason) =
-            prove(request, layer, &hosts, kinds.to_vec(), &resolver, &fleet, events, stop).await;
+        ending.add(run.reach(&hosts).await, String::new());
+        let (verdict, reason) = prove(&run, layer, &hosts, kinds.to_vec()).await;
         ending.add(verdict, reason);
     }
-    fleet.close().await;
-    ending.finish("proved", events).await
+    run.fleet.close().await;
+    ending.finish("proved", AGAIN, events).await
 }
