@@ -30,6 +30,7 @@ pub struct HistoryArguments {
 )]
 pub struct ShowArguments {
     /// The run's id, or its beginning [default: the last run]
+    #[arg(add = super::complete::runs())]
     pub run: Option<String>,
 }
 
