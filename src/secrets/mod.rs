@@ -33,7 +33,7 @@ pub use declaration::{DIRECTORY as DECLARATIONS_DIRECTORY, Declaration, Declared
 pub use directory::{DIRECTORY, Form, Present};
 pub use document::{Entry, EnvDocument, violation_diagnostic};
 pub use init::{InitBrick, InitReport, State, init, states};
-pub use lookup::{Loaded, Secrets};
+pub use lookup::{CredentialsFile, Loaded, Secrets};
 pub use name::{is_brick_name, is_secret_name};
 pub use prompt::read_hidden;
 pub use redact::{Redactor, SharedRedactor, StreamRedactor};
