@@ -227,6 +227,22 @@ fn a_stopped_cluster_is_started(bench: &Bench) {
     println!("figure: {leader} led before, {} after", master(bench));
     assert_eq!(cluster_id(bench), id);
     canaries_live(bench);
+    // The same once more, and the master's disk did not survive it: the others stand for election
+    // only when both are there.
+    let leader = master(bench);
+    for host in REDIS {
+        bench.on(host, &["docker", "stop", "redis", "sentinel"]).ended(0);
+    }
+    empty(bench, leader);
+    let said = install(bench).ended(0);
+    println!("figure: everything was stopped, the master's data gone: {:.1} s", said.seconds);
+    let done = actions(bench);
+    let place = |what: &str| done.iter().rposition(|action| action.ends_with(what)).unwrap();
+    let (held, free) = (place("elects nobody for now"), place("may elect again"));
+    assert!(held < place("start Redis as it was") && place("start Redis as it was") < free);
+    assert_ne!(master(bench), leader);
+    canaries_live(bench);
+    nothing_more_to_do(bench);
 }
 
 fn a_wrong_password_changes_nothing(bench: &Bench) {

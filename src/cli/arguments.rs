@@ -99,4 +99,16 @@ pub enum Command {
     Lab(super::lab::LabArguments),
     /// The agent that strata carries
     Agent(super::agent::AgentArguments),
+    /// Begin a role
+    New(super::new::NewArguments),
+    /// Remove what nothing needs any more on the operator host
+    Gc(super::gc::GcArguments),
+    /// Show a kind of resource or a test of gates
+    Docs(super::reference::DocsArguments),
+    /// Say what a code means and what to do
+    Explain(super::reference::ExplainArguments),
+    /// Print a script that lets a shell complete commands and the site's names
+    Completions(super::complete::CompletionsArguments),
+    /// Make manual pages
+    Man(super::man::ManArguments),
 }

@@ -6,13 +6,16 @@ use super::sudo;
 use crate::cluster;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
+use crate::history::Records;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
 use crate::run::Exit;
-use crate::secrets::{Declared, Present, Redactor, Secret, SecretStore, Secrets};
+use crate::secrets::{Declared, Form, Present, Redactor, Secret, SecretStore, Secrets};
 use crate::site::{Profile, Site};
 use clap::Args;
-use std::collections::BTreeSet;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arguments of `strata check`.
@@ -79,6 +82,32 @@ impl SiteSecrets {
     /// For templates.
     pub fn lookup(&self) -> Arc<dyn SecretLookup> {
         Arc::new(Loaded(Arc::clone(&self.0)))
+    }
+
+    /// The files that these names were loaded from, each with a digest of its content. What is
+    /// encrypted may be digested as it is; of a clear file others could try values against the
+    /// digest, so it is made with the key of the site's records.
+    ///
+    /// # Errors
+    /// When the digest cannot be made.
+    pub fn digests(
+        &self,
+        names: &BTreeSet<String>,
+        records: &Records,
+    ) -> io::Result<BTreeMap<String, String>> {
+        let files = names.iter().filter_map(|name| self.0.file_of(name));
+        files
+            .map(|file| {
+                let digest = match file.form {
+                    Form::Encrypted => {
+                        let sum = Sha256::digest(file.bytes.expose());
+                        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+                    }
+                    Form::Plain => records.keyed_digest(file.bytes.expose())?,
+                };
+                Ok((file.path.clone(), digest))
+            })
+            .collect()
     }
 }
 

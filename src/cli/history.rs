@@ -6,7 +6,9 @@ use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::event::{TestKind, Verdict, now_ms};
 use crate::gate;
-use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
+use crate::history::{
+    Drift, GateRecord, Index, RecordState, Records, StateDir, Terms, read_journal,
+};
 use crate::plan::layer_digest;
 use crate::report::{duration, line_of, moment, plural};
 use crate::run::hosts_of;
@@ -28,6 +30,7 @@ pub struct HistoryArguments {
 )]
 pub struct ShowArguments {
     /// The run's id, or its beginning [default: the last run]
+    #[arg(add = super::complete::runs())]
     pub run: Option<String>,
 }
 
@@ -122,14 +125,22 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         Err(error) => return failed("the state cannot be read", &error),
     };
     let mut exit = Exit::Done;
+    let waivers = gate::standing(&site.waivers);
     for layer in &site.config.layers {
         let digest = layer_digest(&site, layer);
         let here = site.hosts.keys().filter(|host| !site.out.contains_key(*host));
         let all: Vec<String> = here.cloned().collect();
         let hosts = hosts_of(&site, layer, &all);
+        let terms = Terms {
+            digest: &digest,
+            hosts: &hosts,
+            waivers: &waivers,
+            now_ms: now_ms(),
+            max_age_days: site.config.gate.max_age_days,
+        };
         let state = |kind| {
             records
-                .state(&layer.name, kind, &digest, &hosts, now_ms(), site.config.gate.max_age_days)
+                .state(&layer.name, kind, terms)
                 .unwrap_or_else(|error| RecordState::Forged(error.to_string()))
         };
         let states: Vec<(TestKind, RecordState)> =

@@ -124,7 +124,8 @@ impl Settings {
 }
 
 /// The nearest directory upwards that holds a `strata.toml`.
-fn site_above() -> Result<PathBuf, String> {
+/// The nearest site upwards of where strata was called.
+pub(super) fn site_above() -> Result<PathBuf, String> {
     let start =
         std::env::current_dir().map_err(|error| format!("no current directory: {error}"))?;
     start

@@ -20,7 +20,7 @@ pub use identity::Identity;
 pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
-pub use record::{GateRecord, RecordState, RecordedWaiver, Records};
+pub use record::{GateRecord, RecordState, RecordedWaiver, Records, Terms};
 pub use redacting::Redacting;
 pub use unfinished::Unfinished;
 

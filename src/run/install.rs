@@ -10,7 +10,7 @@ use super::underway::Underway;
 use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Stop};
 use crate::gate;
-use crate::history::{RecordState, Records};
+use crate::history::{RecordState, Records, Terms};
 use crate::plan::{SecretLookup, StepFilter, layer_digest};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
@@ -179,10 +179,16 @@ fn record_state(
 ) -> RecordState {
     let hosts = hosts_of(request.site, layer, selected);
     let digest = layer_digest(request.site, layer);
-    let max_age = request.site.config.gate.max_age_days;
+    let terms = Terms {
+        digest: &digest,
+        hosts: &hosts,
+        waivers: &gate::standing(&request.site.waivers),
+        now_ms: now_ms(),
+        max_age_days: request.site.config.gate.max_age_days,
+    };
     request
         .records
-        .state(&layer.name, kind, &digest, &hosts, now_ms(), max_age)
+        .state(&layer.name, kind, terms)
         .unwrap_or_else(|error| RecordState::Forged(format!("its record cannot be read: {error}")))
 }
 

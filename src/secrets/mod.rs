@@ -45,7 +45,7 @@ pub use document::{Entry, EnvDocument, violation_diagnostic};
 #[cfg(debug_assertions)]
 pub use files::dies_after;
 pub use init::{InitBrick, InitReport, State, init, states};
-pub use lookup::{Loaded, Secrets};
+pub use lookup::{CredentialsFile, Loaded, Secrets};
 pub use name::{is_brick_name, is_secret_name};
 pub use prompt::read_hidden;
 pub use redact::{Redactor, SharedRedactor, StreamRedactor};

@@ -102,6 +102,7 @@ impl SecretStore {
                     problems.push(loaded_twice(&entry.name, &first, &brick));
                 }
             }
+            secrets.keep_file(&brick, form, content.bytes);
         }
         match problems.has_errors() {
             true => Err(problems),

@@ -6,6 +6,7 @@ use super::decide::decide;
 use super::hand_over::{Node, hand_over};
 use super::leader::Leader;
 use super::observe::{container_of, program};
+use super::settings::{DOWN_AFTER, HELD_MS, REDIS_DOWN_AFTER_MS, sentinel_settings, text_of};
 use super::view::Observation;
 use super::{RedisSentinel, leader, missing_of};
 use crate::cluster::{Marker, marker_path};
@@ -97,6 +98,13 @@ impl RedisSentinel<'_> {
                 self.forget(member);
                 Ok(())
             }
+            Action::Hold { member } => {
+                let client = self.sentinel_client(member).await?;
+                let held = client.sentinel_set(&self.settings.master, DOWN_AFTER, HELD_MS);
+                self.forget(member);
+                held.await.map_err(|error| error.to_string())
+            }
+            Action::Release { member } => self.release(member).await,
             Action::ForgetStrangers { member } => {
                 let client = self.sentinel_client(member).await?;
                 let reset = client.sentinel_reset(&self.settings.master);
@@ -273,6 +281,21 @@ impl RedisSentinel<'_> {
             tracing::info!(host, why, "clients follow when the timer has its turn");
         }
         Ok(())
+    }
+
+    /// Gives a Sentinel its own patience back.
+    async fn release(&self, member: &str) -> Result<(), String> {
+        let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
+        let plan = self.members.plan(member, live)?;
+        let text = text_of(&plan.items, &self.settings.sentinel_config).unwrap_or_default();
+        let own = sentinel_settings(text, &self.settings.master)
+            .into_iter()
+            .find(|(name, _)| name == DOWN_AFTER)
+            .map_or_else(|| REDIS_DOWN_AFTER_MS.to_owned(), |(_, value)| value);
+        let client = self.sentinel_client(member).await?;
+        self.forget(member);
+        let released = client.sentinel_set(&self.settings.master, DOWN_AFTER, &own);
+        released.await.map_err(|error| error.to_string())
     }
 
     async fn checked(&self, member: &str, argv: &[&str]) -> Result<(), String> {

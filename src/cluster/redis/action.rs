@@ -82,6 +82,16 @@ pub enum Action {
         /// Settings with their values.
         settings: Vec<(String, String)>,
     },
+    /// Keep a Sentinel from electing anybody until it is released.
+    Hold {
+        /// The member.
+        member: String,
+    },
+    /// Let a Sentinel elect again.
+    Release {
+        /// The member.
+        member: String,
+    },
     /// Bring a daemon of a member to what its role says, with a restart.
     Renew {
         /// The member.
@@ -131,6 +141,8 @@ impl fmt::Display for Action {
             Self::SetSentinel { member, settings } => {
                 write!(f, "{member}: set {} of Sentinel", names(settings))
             }
+            Self::Hold { member } => write!(f, "{member}: Sentinel elects nobody for now"),
+            Self::Release { member } => write!(f, "{member}: Sentinel may elect again"),
             Self::Renew { member, part } => write!(f, "{member}: renew {part}"),
             Self::ForgetStrangers { member } => {
                 write!(f, "{member}: Sentinel forgets members that are no more")

@@ -67,6 +67,7 @@ fn healthy(node: u8, leader: u8) -> Seen {
         sentinel_config: true,
         server: Server::Up(ServerView { role, replid: "r".to_owned(), offset: 7 }),
         sentinel: Sentinel::Up(SentinelView {
+            held: false,
             id: node.to_string(),
             master: Some(address(leader)),
             unsettled: false,
@@ -299,6 +300,42 @@ fn after_a_full_stop_the_true_master_starts_first_and_the_others_one_by_one() {
     );
     seen(&mut observation, 1).server = healthy(1, 2).server;
     assert_eq!(started(&observation), ["redis-03: start Redis as it was"]);
+}
+
+/// Found by the model: a run cut off between two starts left one that was behind to be elected.
+#[test]
+fn after_a_full_stop_without_the_master_s_data_nobody_is_elected_before_all_are_there() {
+    let does = |observation: &Observation| match decide(observation, &wanted()).next {
+        Next::Act(actions) => actions.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        Next::Wait { reason, .. } => vec![reason],
+        other => panic!("{other:?}"),
+    };
+    let watched = |observation: &mut Observation, held: bool, unsettled: bool| {
+        for node in 1..=3 {
+            let Sentinel::Up(view) = healthy(node, 2).sentinel else { panic!("it answers") };
+            let view = SentinelView { held, unsettled, ..view };
+            seen(observation, node as usize).sentinel = Sentinel::Up(view);
+        }
+    };
+    let each =
+        |what: &str| (1..=3).map(|node| format!("redis-0{node}: {what}")).collect::<Vec<_>>();
+    let mut observation = cluster(2);
+    for node in 1..=3 {
+        seen(&mut observation, node).server = Server::Down;
+    }
+    seen(&mut observation, 2).data = false;
+    assert_eq!(does(&observation), each("Sentinel elects nobody for now"));
+    watched(&mut observation, true, true);
+    assert_eq!(does(&observation), ["Sentinel on redis-01 still takes the master for down"]);
+    watched(&mut observation, true, false);
+    let both = ["redis-01: start Redis as it was", "redis-03: start Redis as it was"];
+    assert_eq!(does(&observation), both);
+    seen(&mut observation, 1).server = healthy(1, 2).server;
+    assert_eq!(does(&observation), both[1..]);
+    seen(&mut observation, 3).server = healthy(3, 2).server;
+    assert_eq!(does(&observation), each("Sentinel may elect again"));
+    watched(&mut observation, false, true);
+    assert!(matches!(decide(&observation, &wanted()).next, Next::Wait { .. }));
 }
 
 /// The third member is out of service.

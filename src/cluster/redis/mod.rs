@@ -19,6 +19,8 @@ mod view;
 #[cfg(test)]
 mod decide_tests;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod model_tests;
 
 pub use connection::{NoClient, redis as connect, sentinel as connect_sentinel};

@@ -1,7 +1,7 @@
 //! Looks at every member.
 
 use super::connection::{self, NoClient};
-use super::settings::{drift, sentinel_drift, text_of};
+use super::settings::{DOWN_AFTER, HELD_MS, drift, sentinel_drift, text_of};
 use super::view::{
     Member, Observation, Role, Seen, Sentinel, SentinelView, Server, ServerView, Stale,
 };
@@ -146,6 +146,7 @@ impl RedisSentinel<'_> {
             id: client.sentinel_id().await.map_err(text)?,
             master: followed.as_ref().and_then(address),
             unsettled,
+            held: master.fields.get(DOWN_AFTER).is_some_and(|after| after == HELD_MS),
             replicas: master.number("num-slaves").map_err(text)?,
             others: master.number("num-other-sentinels").map_err(text)?,
             quorum: matches!(client.sentinel_quorum(name).await.map_err(text)?, Quorum::Enough(_)),

@@ -101,7 +101,17 @@ const AT_START: [&str; 14] = [
 ];
 
 /// What of Sentinel's file is set while it runs; the rest is its own.
-const SENTINEL_LIVE: [&str; 3] = ["down-after-milliseconds", "failover-timeout", "parallel-syncs"];
+const SENTINEL_LIVE: [&str; 3] = [DOWN_AFTER, "failover-timeout", "parallel-syncs"];
+
+/// For how long a master has to be silent until a Sentinel takes it for down, in milliseconds.
+pub const DOWN_AFTER: &str = "down-after-milliseconds";
+
+/// What stands there while a Sentinel is kept from electing: ten minutes, after which it elects all
+/// the same, also when strata was killed meanwhile.
+pub const HELD_MS: &str = "600000";
+
+/// What Sentinel itself begins with.
+pub const REDIS_DOWN_AFTER_MS: &str = "30000";
 
 /// How wanted settings differ from live ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,12 +150,8 @@ pub fn drift(text: &str, live: &BTreeMap<String, String>) -> Drift {
     drift
 }
 
-/// Compares Sentinel's file as the role would write it with the fields of SENTINEL MASTER.
-pub fn sentinel_drift(
-    text: &str,
-    master: &str,
-    fields: &BTreeMap<String, String>,
-) -> Vec<(String, String)> {
+/// What of Sentinel's file, as the role would write it, is set while it runs.
+pub fn sentinel_settings(text: &str, master: &str) -> Vec<(String, String)> {
     text.lines()
         .filter_map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -161,8 +167,18 @@ pub fn sentinel_drift(
                 _ => None,
             }
         })
-        .filter(|(key, wanted)| fields.get(key).is_some_and(|found| found != wanted))
         .collect()
+}
+
+/// Compares it with the fields of SENTINEL MASTER.
+pub fn sentinel_drift(
+    text: &str,
+    master: &str,
+    fields: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let mut wanted = sentinel_settings(text, master);
+    wanted.retain(|(key, wanted)| fields.get(key).is_some_and(|found| found != wanted));
+    wanted
 }
 
 /// Names with their values, the last of a name counting; `save` alone adds up.

@@ -60,7 +60,7 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         })
         .map(|(member, _)| *member)
         .collect();
-    let first = *asleep.first()?;
+    let Some(first) = asleep.first().copied() else { return release(members) };
     let chosen = (record.formation == Formation::Begun && !moved_on).then_some(record.leader);
     let named = elected(members.iter().map(|(member, _)| *member)).or(chosen);
     if named.is_none() && disagree(members) && members.iter().any(|(member, _)| member.is_master())
@@ -81,6 +81,19 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         ));
     }
     let next = asleep.iter().find(|member| Some(member.address) == named);
+    let found = "Redis does not run where its data is";
+    // The one that they name has lost its data: another one has to be elected, and whoever has most
+    // must be there to win.
+    let lost = next.is_none()
+        && named.is_some_and(|named| {
+            members.iter().any(|(m, seen)| m.address == named && !seen.data && !is_up(seen))
+        });
+    if lost {
+        return Some(hold(members).unwrap_or_else(|| {
+            let rest = asleep.iter().map(|member| start(member, Part::Server)).collect();
+            act(State::Down, found, rest)
+        }));
+    }
     if next.is_none()
         && let Some((stray, _)) = members.iter().find(|(member, _)| {
             member.is_master() && named.is_some_and(|named| named != member.address)
@@ -92,17 +105,34 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         );
         return Some(wait(State::Down, "Redis starts", &reason, START));
     }
-    let found = "Redis does not run where its data is";
-    // The one that they name has lost its data: the rest stand for election together, so that the
-    // one that has most can win.
-    let lost = named.is_some_and(|named| {
-        members.iter().any(|(member, seen)| member.address == named && !seen.data && !is_up(seen))
-    });
-    let starting = match next {
-        None if lost => asleep.iter().map(|member| start(member, Part::Server)).collect(),
-        _ => vec![start(next.copied().unwrap_or(first), Part::Server)],
-    };
-    Some(act(State::Down, found, starting))
+    Some(act(State::Down, found, vec![start(next.copied().unwrap_or(first), Part::Server)]))
+}
+
+/// Nobody may be elected while members that have data are still asleep: one that is behind would
+/// win, if a run is cut off between two starts. `None` when every Sentinel holds still.
+fn hold(members: &[(&Member, &Seen)]) -> Option<Decided> {
+    let watching = || members.iter().filter_map(|(m, _)| Some((*m, m.sentinel()?)));
+    let free: Vec<Action> = watching()
+        .filter(|(_, view)| !view.held)
+        .map(|(member, _)| Action::Hold { member: member.name.clone() })
+        .collect();
+    let found = "nobody is to be elected until every Redis with data runs";
+    if !free.is_empty() {
+        return Some(act(State::Down, found, free));
+    }
+    let (member, _) = watching().find(|(_, view)| view.unsettled)?;
+    let reason = format!("Sentinel on {} still takes the master for down", member.name);
+    Some(wait(State::Down, found, &reason, START))
+}
+
+/// Everybody is there: Sentinels that were held may elect.
+fn release(members: &[(&Member, &Seen)]) -> Option<Decided> {
+    let held: Vec<Action> = members
+        .iter()
+        .filter(|(member, _)| member.sentinel().is_some_and(|view| view.held))
+        .map(|(member, _)| Action::Release { member: member.name.clone() })
+        .collect();
+    (!held.is_empty()).then(|| act(State::Degraded, "every Redis with data runs", held))
 }
 
 /// True when Sentinels that answer name different masters.

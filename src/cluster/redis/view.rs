@@ -139,6 +139,8 @@ pub struct SentinelView {
     pub master: Option<Ipv4Addr>,
     /// True while it takes the master for down, or changes it.
     pub unsettled: bool,
+    /// True while strata keeps it from electing anybody.
+    pub held: bool,
     /// Replicas that it knows, dead ones included.
     pub replicas: u32,
     /// Other Sentinels that it knows, dead ones included.
