@@ -2,6 +2,7 @@
 //! terminal, JSON lines. Nothing else in the library prints.
 
 mod audited;
+mod beside;
 mod json;
 mod line;
 mod notice;
@@ -11,8 +12,8 @@ mod progress;
 mod style;
 mod summary;
 
+pub use beside::Lines;
 pub use json::Json;
-pub use line::line_of;
 pub use notice::{Cause, Notice};
 pub use plain::Plain;
 pub use planned::{Collected, Gathered, Planned, difference};
