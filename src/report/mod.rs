@@ -1,7 +1,8 @@
 //! Consumers of a run's events that people or programs read: plain lines, a progress display on a
-//! terminal, JSON lines. Nothing else in the library prints.
+//! terminal, JSON lines, and documents about whole runs. Nothing else in the library prints.
 
 mod audited;
+mod document;
 mod json;
 mod line;
 mod notice;
@@ -11,6 +12,10 @@ mod progress;
 mod style;
 mod summary;
 
+pub use document::{
+    Document, Drifting, Figure, HtmlError, JunitError, Metrics, Past, PastFigure, Proof, html,
+    junit, prometheus,
+};
 pub use json::Json;
 pub use line::line_of;
 pub use notice::{Cause, Notice};
