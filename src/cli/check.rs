@@ -9,14 +9,14 @@ use crate::gate;
 use crate::history::Records;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
-use crate::run::Exit;
+use crate::run::{Exit, Order};
 use crate::secrets::{Declared, Form, Present, Redactor, Secret, SecretStore, Secrets};
-use crate::site::{Profile, Site};
+use crate::site::{Layer, Profile, Site};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arguments of `strata check`.
 #[derive(Debug, Args)]
@@ -46,8 +46,20 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
             ),
             _ => tell!("{found}; no host was touched"),
         }
+        if let Some(text) = site.as_ref().filter(|_| errors == 0).and_then(together) {
+            tell!("{text}");
+        }
     }
     if errors > 0 || (arguments.strict && warnings > 0) { Exit::InvalidInput } else { Exit::Done }
+}
+
+/// Which layers are in hand at the same time, where the site allows it.
+fn together(site: &Site) -> Option<String> {
+    let most = site.config.run.parallel_layers as usize;
+    let layers: Vec<&Layer> = site.config.layers.iter().collect();
+    let order = Order::new(site, &layers, most);
+    let steps: Vec<String> = order.together().iter().map(|step| step.join(" beside ")).collect();
+    (most > 1).then(|| format!("layers, up to {most} at the same time: {}", steps.join(", then ")))
 }
 
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
@@ -128,6 +140,37 @@ pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnost
         settings.redactor.learn(Redactor::new(secrets.masked_values().chain(typed)));
     }
     Ok(SiteSecrets(Arc::new(secrets)))
+}
+
+/// The names of the secrets that the site's roles and settings ask for; `None` when it cannot be
+/// loaded.
+pub fn used_secrets(settings: &Settings, problems: &mut Diagnostics) -> Option<BTreeSet<String>> {
+    let site = Site::load(&settings.root, settings.profile, problems)?;
+    let (declared, declaration_problems) = Declared::load(&settings.root);
+    problems.extend(declaration_problems);
+    let asked = Arc::new(Asked { declared: Placeholders(declared), names: Mutex::default() });
+    plan::check(&site, asked.clone(), problems);
+    cluster::check(&site, asked.clone(), problems);
+    if problems.has_errors() {
+        return None;
+    }
+    let mut names = asked.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    names.extend(site.config.ssh.sudo_password.iter().map(|(name, _)| name.clone()));
+    Some(names)
+}
+
+/// Placeholders, and the names that were asked for.
+struct Asked {
+    declared: Placeholders,
+    names: Mutex<BTreeSet<String>>,
+}
+
+impl SecretLookup for Asked {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        // Also names without a declaration: a template may do without the value before a rotation.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.declared.lookup(name)
+    }
 }
 
 /// Prints problems: text on standard error, or JSON on standard output.

@@ -10,7 +10,7 @@ use crate::history::{
     Drift, GateRecord, Index, RecordState, Records, StateDir, Terms, read_journal,
 };
 use crate::plan::layer_digest;
-use crate::report::{duration, line_of, moment, plural};
+use crate::report::{Lines, duration, moment, plural};
 use crate::run::hosts_of;
 use clap::Args;
 
@@ -91,10 +91,11 @@ pub fn show(arguments: &ShowArguments, settings: &Settings) -> Exit {
     };
     match read_journal(&state.journal(&run)) {
         Ok(events) => {
+            let mut lines = Lines::new(settings.palette, settings.verbose);
             for event in events {
                 if settings.json {
                     print_json(&event);
-                } else if let Some(line) = line_of(&event, &settings.palette, settings.verbose) {
+                } else if let Some(line) = lines.line(&event) {
                     out!("{line}");
                 }
             }

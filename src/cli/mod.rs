@@ -33,6 +33,8 @@ mod resume;
 mod run;
 mod run_output;
 mod runtime;
+mod secrets_keep;
+mod secrets_rotate;
 mod settings;
 mod site;
 mod sudo;

@@ -1,9 +1,9 @@
 //! The timeline: what each host did when, as bars on one axis. Pure geometry; the axis has a
 //! thousand units.
 
-use super::model::{Document, Host, Outcome, Step, StepResult};
+use super::model::{Document, Host, Layer, Outcome, Step, StepResult};
 use crate::event::TestKind;
-use crate::report::style::duration;
+use crate::report::style::{duration, plural};
 use serde::Serialize;
 
 /// Units of the axis.
@@ -127,55 +127,48 @@ fn short(ms: u64) -> String {
 /// All lines: layers and gates first, then the hosts.
 pub(super) fn rows(document: &Document) -> Vec<Row> {
     let axis = Axis::new(document.took_ms);
-    let whole = whole(document, axis);
-    whole.into_iter().chain(document.hosts.iter().map(|host| row(document, host, axis))).collect()
+    let layers = document.layers.iter().filter(|layer| layer.skipped.is_none());
+    let layers = layers.map(|layer| of_layer(document, layer, axis));
+    layers.chain(document.hosts.iter().map(|host| row(document, host, axis))).collect()
 }
 
-/// Layers and tests of gates.
-fn whole(document: &Document, axis: Axis) -> Option<Row> {
+/// A layer with the tests of its gate: layers may be worked on at the same time.
+fn of_layer(document: &Document, layer: &Layer, axis: Axis) -> Row {
     let mut bars = Vec::new();
-    for layer in document.layers.iter().filter(|layer| layer.skipped.is_none()) {
-        let gate = layer.gate.as_ref().map(|gate| gate.from);
-        let end = layer.converged_at.or(gate).unwrap_or(document.took_ms);
-        let title = format!(
-            "layer {}, {}: {}",
-            layer.name,
-            match layer.complete {
-                Some(true) => "converged",
-                Some(false) => "not converged",
-                None => "looked at",
-            },
-            duration(end.saturating_sub(layer.from))
-        );
-        // Gates alone converge nothing.
-        if !layer.hosts.is_empty() {
-            bars.push(bar(axis, (layer.from, end), (6, 8), "layer", title));
-        }
-        for test in layer.gate.iter().flat_map(|gate| &gate.tests) {
-            let kind = match test.kind {
-                Some(TestKind::Diag) => "diag",
-                Some(TestKind::Failover) => "failover",
-                Some(TestKind::Perf) => "perf",
-                None => "open",
-            };
-            let verdict = test.verdict.map_or("cut short", |verdict| verdict.word());
-            let took = duration(test.took_ms);
-            let title = format!("gate {}: {} {verdict}, {took}", layer.name, test.name);
-            bars.push(bar(axis, (test.from, test.from + test.took_ms), (3, 14), kind, title));
-        }
+    let gate = layer.gate.as_ref().map(|gate| gate.from);
+    let end = layer.converged_at.or(gate).unwrap_or(document.took_ms);
+    let word = match layer.complete {
+        Some(true) => "converged",
+        Some(false) => "not converged",
+        None => "looked at",
+    };
+    // Gates alone converge nothing.
+    if !layer.hosts.is_empty() {
+        let took = duration(end.saturating_sub(layer.from));
+        let title = format!("layer {}, {word}: {took}", layer.name);
+        bars.push(bar(axis, (layer.from, end), (6, 8), "layer", title));
     }
-    if bars.is_empty() {
-        return None;
+    for test in layer.gate.iter().flat_map(|gate| &gate.tests) {
+        let kind = match test.kind {
+            Some(TestKind::Diag) => "diag",
+            Some(TestKind::Failover) => "failover",
+            Some(TestKind::Perf) => "perf",
+            None => "open",
+        };
+        let verdict = test.verdict.map_or("cut short", |verdict| verdict.word());
+        let took = duration(test.took_ms);
+        let title = format!("gate {}: {} {verdict}, {took}", layer.name, test.name);
+        bars.push(bar(axis, (test.from, test.from + test.took_ms), (3, 14), kind, title));
     }
-    let gates = document.gates().count();
-    Some(Row {
-        name: "layers, gates".to_owned(),
+    let tests = layer.gate.as_ref().map_or(0, |gate| gate.tests.len());
+    Row {
+        name: format!("layer {}", layer.name),
         outcome: "",
         class: "",
         count: String::new(),
-        description: format!("{} layers and {gates} gates of the run", document.layers.len()),
+        description: format!("layer {} with {}", layer.name, plural(tests, "test")),
         bars,
-    })
+    }
 }
 
 fn bar(
