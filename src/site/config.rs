@@ -2,6 +2,7 @@
 
 use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
+use super::report::{self, ReportSettings};
 use super::rolling::{self, Rolling};
 use super::ssh::{self, SshSettings};
 use super::tree;
@@ -31,6 +32,8 @@ pub struct Config {
     pub gate: GateSettings,
     /// Who is told of what runs come to.
     pub notify: Option<NotifySettings>,
+    /// What is written after each run.
+    pub report: ReportSettings,
     /// Variables for every host.
     pub vars: Variables,
     /// Layers, lowest first.
@@ -110,6 +113,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let history_node = top.node("history");
     let gate_node = top.node("gate");
     let notify_node = top.node("notify");
+    let report_node = top.node("report");
     let vars_node = top.node("vars");
     let layer_nodes = top.tables("layer");
     if layer_nodes.is_empty() {
@@ -134,6 +138,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         notify: notify_node.and_then(|node| notify::read(source, node, problems)),
+        report: report_node.map(|node| report::read(source, node, problems)).unwrap_or_default(),
         vars: Variables::new(),
         layers: Vec::new(),
     };
