@@ -9,7 +9,7 @@
 mod support;
 
 use std::path::Path;
-use support::{Bench, OPERATOR, SITE, Said, append};
+use support::{Bench, OPERATOR, SITE, Said, add_layer};
 
 const HOSTS: [&str; 2] = ["redis-01", "k3s-master-01"];
 
@@ -32,14 +32,7 @@ command = { argv = ["true"] }
 const PLAN: [&str; 7] = ["plan", "--layer", "trial", "--host", HOSTS[0], "--host", HOSTS[1]];
 
 fn with_trial(site: &Path) {
-    let role = site.join("roles/trial");
-    std::fs::create_dir(&role).unwrap();
-    std::fs::write(role.join("role.toml"), ROLE).unwrap();
-    std::fs::write(role.join("gate.toml"), "[[test]]\nname = \"names\"\n").unwrap();
-    append(
-        &site.join("strata.toml"),
-        "\n[[layer]]\nname  = \"trial\"\nplace = [{ role = \"trial\", on = \"all\" }]\n",
-    );
+    add_layer(site, "trial", ROLE);
 }
 
 fn plan(bench: &Bench, file: &str) -> Said {

@@ -290,7 +290,24 @@ fn a_host_that_is_off_stops_the_run(bench: &Bench) {
     let said = install(bench).ended(7);
     assert!(why(&said).contains(&format!("could be looked at: {replica}: ")), "{said:?}");
     assert_eq!(restarted(&before, &started_but(bench, replica)), Vec::<String>::new());
+    // Taken out on purpose, it is no reason to stop any more; a change of the rest still is.
+    let out = ["hosts", "out", replica, "--reason", "its memory is replaced", "--until", "1d"];
+    bench.strata(&out).ended(0);
+    let said = install(bench).ended(0);
+    println!("figure: a run with a member out of service: {:.1} s", said.seconds);
+    let degraded = format!("{replica} is out of service and was not looked at");
+    assert!(said.text().contains(&degraded), "{said:?}");
+    let kill = ["verify", "--layer", "redis", "--test", "redis-kill-master"];
+    let needs_all = bench.strata(&[&kill[..], &["--confirm", "keybuzz"]].concat()).ended(3);
+    assert!(needs_all.text().contains("it needs the whole cluster"), "{needs_all:?}");
+    bench.put_site(SITE, more_memory);
+    let said = install(bench).ended(7);
+    let refused = format!("with {replica} out of service this is not done");
+    assert!(why(&said).contains(&refused), "{said:?}");
+    assert_eq!(restarted(&before, &started_but(bench, replica)), Vec::<String>::new());
+    bench.put_site(SITE, |_| {});
     bench.lab.heal(&fault).unwrap();
+    bench.strata(&["hosts", "in", replica]).ended(0);
     let said = install(bench).ended(0);
     println!("figure: the run after a host came back: {:.1} s", said.seconds);
     canaries_live(bench);

@@ -87,6 +87,8 @@ pub enum Command {
     History(super::history::HistoryArguments),
     /// Replay a run from its journal
     Show(super::history::ShowArguments),
+    /// Make a report of a run: HTML, JUnit, Prometheus or JSON
+    Report(super::report::ReportArguments),
     /// List and show hosts, pin their keys
     Hosts(super::hosts::HostsArguments),
     /// Make, set, edit and list secrets

@@ -9,9 +9,9 @@ use crate::gate;
 use crate::history::Records;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
-use crate::run::Exit;
+use crate::run::{Exit, Order};
 use crate::secrets::{Declared, Form, Present, Redactor, Secret, SecretStore, Secrets};
-use crate::site::{Profile, Site};
+use crate::site::{Layer, Profile, Site};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +46,20 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
             ),
             _ => tell!("{found}; no host was touched"),
         }
+        if let Some(text) = site.as_ref().filter(|_| errors == 0).and_then(together) {
+            tell!("{text}");
+        }
     }
     if errors > 0 || (arguments.strict && warnings > 0) { Exit::InvalidInput } else { Exit::Done }
+}
+
+/// Which layers are in hand at the same time, where the site allows it.
+fn together(site: &Site) -> Option<String> {
+    let most = site.config.run.parallel_layers as usize;
+    let layers: Vec<&Layer> = site.config.layers.iter().collect();
+    let order = Order::new(site, &layers, most);
+    let steps: Vec<String> = order.together().iter().map(|step| step.join(" beside ")).collect();
+    (most > 1).then(|| format!("layers, up to {most} at the same time: {}", steps.join(", then ")))
 }
 
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is

@@ -27,6 +27,8 @@ mod plan;
 mod recorded;
 mod reference;
 mod rehearse;
+mod report;
+mod report_file;
 mod resume;
 mod run;
 mod run_output;
@@ -105,6 +107,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Status(arguments) => history::status(arguments, settings),
         Command::History(arguments) => history::history(arguments, settings),
         Command::Show(arguments) => history::show(arguments, settings),
+        Command::Report(arguments) => report::run(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
         Command::Site(arguments) => site::run(arguments, settings),
         Command::Secrets(arguments) => secrets::command(arguments, settings),

@@ -63,9 +63,9 @@ pub enum SecretsCommand {
         after_help = "Examples:\n  strata secrets rekey\n  strata secrets rekey --add alice=age1… --remove bob\n  strata secrets rekey --new-recovery-key\n\nIt changes who can read. New values for what somebody knew are made by `rotate`."
     )]
     Rekey(RekeyArguments),
-    /// Give secrets new values, and install the layers that use them: nobody is refused meanwhile
+    /// Give secrets new values, keep those before until --finish, and install the layers that use them
     #[command(
-        after_help = "Examples:\n  strata secrets rotate REDIS_PASSWORD\n  strata secrets rotate redis              all generated values of the brick\n  strata secrets rotate --finish redis     the value before counts no longer\n\nUntil it is finished both values count: change the clients outside the site meanwhile."
+        after_help = "Examples:\n  strata secrets rotate POSTGRES_SUPERPASS\n  strata secrets rotate postgres           all generated values of the brick\n  strata secrets rotate --finish postgres  the value before counts no longer\n\nUntil it is finished both values count: change the clients outside the site meanwhile."
     )]
     Rotate(RotateArguments),
 }

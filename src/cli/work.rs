@@ -197,7 +197,11 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         }
     }
     let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
+    let run = recorded.run.clone();
     let exit = recorded.end(exit, reason);
+    // What only looked is no result.
+    let result = (!matches!(work.job, Job::Look { .. })).then_some(run.as_str());
+    super::report::after(settings, &state, site, result);
     if exit == Exit::Done {
         prune(&state, site);
     }
