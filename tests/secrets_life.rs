@@ -387,6 +387,58 @@ fn differences_are_told_by_name_against_a_revision_and_a_directory() {
     assert!(text(&wrong).contains("E0464"), "{}", text(&wrong));
 }
 
+#[test]
+fn a_new_value_stands_beside_the_one_before_until_it_is_finished() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site { folder };
+    fs::create_dir_all(site.root()).unwrap();
+    fs::create_dir_all(site.home()).unwrap();
+    for part in
+        ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"]
+    {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
+        let copied = Command::new("cp").arg("-r").arg(from).arg(site.root()).status().unwrap();
+        assert!(copied.success(), "{part}");
+    }
+    site.done(&["secrets", "init"]);
+    let before = site.values();
+    let said = site.done(&["secrets", "rotate", "--no-install", "redis"]);
+    assert!(said.contains("new values, and those before beside them: REDIS_PASSWORD"), "{said}");
+    let during = site.values();
+    assert_eq!(during["REDIS_PASSWORD_PREVIOUS"], before["REDIS_PASSWORD"]);
+    assert_ne!(during["REDIS_PASSWORD"], before["REDIS_PASSWORD"]);
+    let checked = text(&site.run(&["secrets", "check"]));
+    assert!(checked.contains("REDIS_PASSWORD is being rotated"), "{checked}");
+    assert!(!checked.contains("E0413") && !checked.contains("error["), "{checked}");
+    site.done(&["check"]);
+    let refused = |words: &[&str], why: &str| {
+        let held = site.values();
+        let output = site.run(&[&["secrets", "rotate", "--no-install"], words].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", text(&output));
+        assert!(text(&output).contains(why), "{words:?}: {}", text(&output));
+        assert_eq!(site.values(), held, "{words:?}");
+    };
+    refused(&["redis"], "being rotated already");
+    refused(&["POSTGRES_SUPERPASS", "REDIS_PASSWORD"], "being rotated already");
+    refused(&["STRIPE_SECRET_KEY"], "strata secrets set stripe STRIPE_SECRET_KEY");
+    refused(&["POSTGRES_SUPERUSER"], "a name that others know");
+    refused(&["stripe"], "nothing in `stripe` is generated");
+    refused(&["redsi"], "did you mean redis?");
+    refused(&["--finish", "POSTGRES_SUPERPASS"], "nothing is being rotated");
+    let said = site.done(&["secrets", "rotate", "--no-install", "--finish"]);
+    assert!(said.contains("dropped: REDIS_PASSWORD"), "{said}");
+    let after = site.values();
+    assert_eq!(after["REDIS_PASSWORD"], during["REDIS_PASSWORD"]);
+    assert_eq!(after.len(), before.len());
+    // What would refuse one of two values is not rotated.
+    let role = site.root().join("roles/redis/role.toml");
+    let single = fs::read_to_string(&role).unwrap();
+    let single: String =
+        single.lines().filter(|l| !l.contains("_PREVIOUS")).map(|l| format!("{l}\n")).collect();
+    fs::write(&role, single).unwrap();
+    refused(&["redis"], "does not take two values at a time");
+}
+
 /// Types a passphrase whenever it is asked for, on a terminal of its own.
 fn typed(mut command: Command, passphrase: &str) -> (String, usize) {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];

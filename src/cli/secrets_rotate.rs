@@ -96,7 +96,8 @@ pub fn everywhere(
 fn install(layers: &[String], hosts: &[String], look: bool, settings: &Settings) -> Exit {
     let words = layers.iter().flat_map(|layer| ["--layer", layer.as_str()]);
     let hosts = hosts.iter().flat_map(|host| ["--host", host.as_str()]);
-    let words = ["strata", "install"].into_iter().chain(words).chain(hosts);
+    // Faults belong to no rotation: whether failover works is another question.
+    let words = ["strata", "install", "--gate", "diag"].into_iter().chain(words).chain(hosts);
     let words = words.chain(look.then_some("--check"));
     match Arguments::try_parse_from(words).map(|parsed| parsed.command) {
         Ok(Command::Install(install)) => super::install::install(&install, settings),

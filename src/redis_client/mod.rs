@@ -4,12 +4,14 @@
 //! means decides: a wrong password is no outage, and a replica's `READONLY` is no lost write. It
 //! knows nothing else of strata and keeps no secret.
 
+mod acl;
 mod client;
 mod error;
 mod info;
 mod reply;
 mod sentinel;
 
+pub use acl::password_hash;
 pub use client::{Auth, Client, Endpoint, Role};
 pub use error::Error;
 pub use info::{Info, Replica, Replication};

@@ -8,7 +8,7 @@ use super::leader::Leader;
 use super::observe::{container_of, program};
 use super::settings::{DOWN_AFTER, HELD_MS, REDIS_DOWN_AFTER_MS, sentinel_settings, text_of};
 use super::view::Observation;
-use super::{RedisSentinel, leader, missing_of};
+use super::{RedisSentinel, leader, missing_of, passwords};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::resource::{Batch, File, Item, Mode, Once, Outcome, Resource};
@@ -84,7 +84,11 @@ impl RedisSentinel<'_> {
             Action::Set { member, settings } => {
                 let client = self.redis(member).await?;
                 for (name, value) in settings {
-                    client.config_set(name, value).await.map_err(|error| error.to_string())?;
+                    match passwords::is_step(name) {
+                        true => passwords::step(&client, name, &self.settings).await,
+                        false => client.config_set(name, value).await,
+                    }
+                    .map_err(|error| error.to_string())?;
                 }
                 self.forget(member);
                 Ok(())
@@ -92,6 +96,11 @@ impl RedisSentinel<'_> {
             Action::SetSentinel { member, settings } => {
                 let client = self.sentinel_client(member).await?;
                 for (name, value) in settings {
+                    // A password stands in no list of settings.
+                    let value = match name == passwords::WATCH {
+                        true => self.settings.password.expose(),
+                        false => value,
+                    };
                     let setting = client.sentinel_set(&self.settings.master, name, value);
                     setting.await.map_err(|error| error.to_string())?;
                 }

@@ -49,7 +49,12 @@ pub async fn redis(
     settings: &Settings,
 ) -> Result<Client, NoClient> {
     let client = dial(hosts, host, address, settings.port).await?;
-    match client.auth(settings.password.expose()).await {
+    let answer = match (client.auth(settings.password.expose()).await, settings.previous()) {
+        // It was not told yet.
+        (Ok(Auth::WrongPassword), Some(previous)) => client.auth(previous.expose()).await,
+        (answer, _) => answer,
+    };
+    match answer {
         Ok(Auth::Accepted) => Ok(client),
         Ok(Auth::NoPasswordSet) => {
             Err(NoClient::Refuses("it asks for no password at all".to_owned()))

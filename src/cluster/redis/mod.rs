@@ -11,6 +11,7 @@ mod decide;
 mod hand_over;
 mod leader;
 mod observe;
+mod passwords;
 mod settings;
 mod sound;
 mod start;

@@ -5,7 +5,7 @@ use super::settings::{DOWN_AFTER, HELD_MS, drift, sentinel_drift, text_of};
 use super::view::{
     Member, Observation, Role, Seen, Sentinel, SentinelView, Server, ServerView, Stale,
 };
-use super::{RedisSentinel, leader};
+use super::{RedisSentinel, leader, passwords};
 use crate::cluster::{Marker, marker_path};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::redis_client::{Client, Endpoint, Quorum};
@@ -40,6 +40,7 @@ impl RedisSentinel<'_> {
                 (Ok(_), Err(_)) => {}
             }
         }
+        passwords::in_order(&mut observation.members);
         observation
     }
 
@@ -212,6 +213,10 @@ impl RedisSentinel<'_> {
         let Ok(live) = client.config_get("*").await else { return };
         let found = drift(text, &live);
         stale.settings = found.live;
+        if let Ok(accepted) = client.user_passwords(passwords::USER).await {
+            let steps = passwords::of_server(&self.settings, &accepted, &live);
+            stale.settings.extend(steps);
+        }
         stale.at_start = found.at_start;
     }
 
@@ -229,6 +234,11 @@ impl RedisSentinel<'_> {
         let Ok(client) = client else { return };
         let Ok(master) = client.sentinel_master(&self.settings.master).await else { return };
         stale.sentinel_settings = sentinel_drift(text, &self.settings.master, &master.fields);
+        let script = passwords::sentinel_password(&self.settings);
+        let Ok(found) = self.hosts.run(&member.name, program(&script)).await else { return };
+        if found.success && !passwords::is_sentinels(&self.settings, &found.stdout) {
+            stale.sentinel_settings.push((passwords::WATCH.to_owned(), String::new()));
+        }
     }
 }
 

@@ -15,6 +15,9 @@ pub struct Settings {
     /// The password of clients, replicas and Sentinels alike.
     #[serde(deserialize_with = "secret")]
     pub password: Secret<String>,
+    /// The password before it, while it is being replaced: servers take both. Empty otherwise.
+    #[serde(default = "nothing", deserialize_with = "secret")]
+    pub previous: Secret<String>,
     /// Redis' own file on the host: written once, then Redis' alone.
     pub config: String,
     /// The file with settings that are applied while Redis runs.
@@ -52,6 +55,11 @@ pub struct Follow {
 }
 
 impl Settings {
+    /// The password before, while servers take both.
+    pub fn previous(&self) -> Option<&Secret<String>> {
+        (!self.previous.expose().is_empty()).then_some(&self.previous)
+    }
+
     /// The time that Sentinels give a failover.
     pub const fn failover_timeout(&self) -> Duration {
         Duration::from_secs(self.failover_timeout)
@@ -64,6 +72,10 @@ const fn failover_timeout() -> u64 {
 
 fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
     String::deserialize(from).map(Secret::new)
+}
+
+fn nothing() -> Secret<String> {
+    Secret::new(String::new())
 }
 
 fn server() -> String {

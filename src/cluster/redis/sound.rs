@@ -27,7 +27,7 @@ pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
             return Some(Decision::refuse(
                 State::Unknown,
                 format!("Redis on {} does not take REDIS_PASSWORD: {why}", member.name),
-                "the credential differs from the running server's: put the server's own password into credentials/redis.env.age (`strata secrets set redis REDIS_PASSWORD`); strata never resets it",
+                "the credential differs from the running server's: put the server's own password into credentials/redis.env.age (`strata secrets set redis REDIS_PASSWORD`); strata never resets it, and changes it by `strata secrets rotate` only",
             ));
         }
         if let Err(error) = &seen.marker {
