@@ -14,8 +14,10 @@ mod hosts_out;
 mod hosts_rebuild;
 mod hosts_show;
 mod images;
+mod images_lock;
 mod install;
 mod lab;
+mod lab_images;
 mod log;
 mod notify;
 mod output;
@@ -84,6 +86,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::History(arguments) => history::history(arguments, settings),
         Command::Show(arguments) => history::show(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
+        Command::Images(arguments) => images::run(arguments, settings),
         Command::Site(arguments) => site::run(arguments, settings),
         Command::Secrets(arguments) => secrets::command(arguments, settings),
         Command::Undo(arguments) => undo::run(arguments, settings),
