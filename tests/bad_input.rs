@@ -225,6 +225,9 @@ cases! {
     notify_that_tells_nobody: |s| {
         s.replace("strata.toml", "[vars]", "[notify]\ncommand = [\"strata-notify\"]\non = [\"drift\", \"red_gate\"]\ntimeout = 0\n\n[vars]");
     };
+    report_files_that_nobody_reads: |s| {
+        s.replace("strata.toml", "[vars]", "[report]\nhtml = \"\"\njunit = 1\nprometheus = \"/no/such/place/strata.txt\"\npdf = true\n\n[vars]");
+    };
     notify_without_a_command: |s| { s.replace("strata.toml", "[vars]", "[notify]\non = []\n\n[vars]"); };
     waivers_that_cover_nothing: |s| {
         let rest = "reason = \"r\"\nuntil = 2999-12-31\nby = \"b\"\n\n";

@@ -308,3 +308,23 @@ fn every_feature_names_a_test_that_exists() {
     }
     assert!(named > 30, "{named}");
 }
+
+/// The comparison says of strata what the table with the proofs says.
+#[test]
+fn every_compared_feature_stands_above_with_the_same_answer() {
+    let text = read("docs/features.md");
+    let (own, compared) = text.split_once("## Beside other tools").unwrap();
+    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let rows = |text: &str| -> Vec<Vec<String>> {
+        text.lines().filter(|line| line.starts_with("| ")).map(cells).collect()
+    };
+    let (own, compared) = (rows(own), rows(compared));
+    // The heading, and what the peers were asked for.
+    assert_eq!(compared.len(), 1 + 39);
+    for row in &compared[1..] {
+        assert_eq!(row.len(), compared[0].len(), "docs/features.md: {row:?}");
+        let above = own.iter().find(|above| above[1] == row[1]);
+        let above = above.unwrap_or_else(|| panic!("docs/features.md: `{}` only below", row[1]));
+        assert_eq!(above[2], row[2], "docs/features.md: two answers for `{}`", row[1]);
+    }
+}

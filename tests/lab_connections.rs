@@ -1,7 +1,11 @@
 //! Connections that break in the middle of a run: cut off without a word, and closed. The run goes on
 //! when they are back, and nothing is done twice.
 //!
-//! Needs root, Debian 12 and (the first time) a package mirror.
+//! Needs root, Debian 12 and (the first time) a package mirror. With ten hosts:
+//!
+//! ```text
+//! cargo test --test lab_connections -- --ignored --nocapture campaign
+//! ```
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -9,16 +13,23 @@
 mod support;
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use strata::lab::{Direction, Fault};
-use support::{Bench, SITE, append, replace, wait};
+use support::{Bench, SITE, add_layer, replace, wait};
 
-/// The first is cut off, the second's connections are closed, the third is left alone.
+/// Cut off without a word.
 const CUT: &str = "db-01";
+/// Its connections are closed.
 const CLOSED: &str = "redis-01";
+/// Left alone.
 const LEFT: &str = "k3s-master-01";
+
+/// Ten hosts for the campaign; the first three are cut off.
+const TEN: [&str; 10] = [
+    "db-01", "redis-01", "queue-01", "db-02", "db-03", "redis-02", "redis-03", "queue-02",
+    "queue-03", "minio-01",
+];
 
 /// Steps of the layer, a second each.
 const STEPS: usize = 14;
@@ -41,17 +52,7 @@ fn slow_layers(site: &Path) {
     steps += "[[handler]]\nname = \"count\"\ncommand = { argv = [\"sh\", \"-c\", \"echo handler >> /root/ran\"] }\n";
     let once = "[[step]]\nname = \"blind\"\ncommand = { argv = [\"sh\", \"-c\", \"echo begun >> /root/once; sleep 5; echo ended >> /root/once\"] }\n";
     for (role, text) in [("links", steps.as_str()), ("blind", once)] {
-        let folder = site.join("roles").join(role);
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("role.toml"), format!("description = \"On links.\"\n{text}"))
-            .unwrap();
-        fs::write(folder.join("gate.toml"), "[[test]]\nname = \"names\"\n").unwrap();
-        append(
-            &site.join("strata.toml"),
-            &format!(
-                "\n[[layer]]\nname = \"{role}\"\nplace = [{{ role = \"{role}\", on = \"all\" }}]\n"
-            ),
-        );
+        add_layer(site, role, &format!("description = \"On links.\"\n{text}"));
     }
     replace(
         &site.join("strata.toml"),
@@ -89,26 +90,37 @@ fn has_done(bench: &Bench, host: &str, number: usize) {
 fn a_run_goes_on_when_its_connections_are_back() {
     let bench = Bench::open("t-connections", &[CUT, CLOSED, LEFT]);
     bench.fresh_with(slow_layers);
-    two_of_three_links_break_and_nothing_is_repeated(&bench);
+    links_break_and_nothing_is_repeated(&bench, &[CUT], &[CLOSED], &[LEFT]);
     what_cannot_be_looked_at_is_not_repeated(&bench);
 }
 
-fn two_of_three_links_break_and_nothing_is_repeated(bench: &Bench) {
-    let all = words("links", &[CUT, CLOSED, LEFT]);
+/// Some links break while every host is in the middle of the layer; each step is done once, in order.
+fn links_break_and_nothing_is_repeated(
+    bench: &Bench,
+    cut: &[&str],
+    closed: &[&str],
+    left: &[&str],
+) {
+    let hosts = [cut, closed, left].concat();
+    let all = words("links", &hosts);
     let running = bench.start(SITE, &all);
-    has_done(bench, CUT, 3);
-    let cut = Fault::CutNetwork {
-        between: vec![CUT.to_owned()],
+    for host in cut {
+        has_done(bench, host, 3);
+    }
+    let fault = Fault::CutNetwork {
+        between: cut.iter().map(|host| (*host).to_owned()).collect(),
         and: Vec::new(),
         direction: Direction::Both,
         keep_ssh_from: None,
     };
-    bench.lab.fault(&cut, Duration::from_secs(CUT_SECONDS)).unwrap();
-    has_done(bench, CLOSED, 5);
-    close(bench, CLOSED);
+    bench.lab.fault(&fault, Duration::from_secs(CUT_SECONDS)).unwrap();
+    for host in closed {
+        has_done(bench, host, 5);
+        close(bench, host);
+    }
     let said = running.finish().ended(0);
     let text = said.text();
-    for host in [CUT, CLOSED] {
+    for host in cut.iter().chain(closed) {
         let back: Vec<&str> = text
             .lines()
             .filter(|line| line.contains(host) && line.contains("reconnected"))
@@ -118,23 +130,39 @@ fn two_of_three_links_break_and_nothing_is_repeated(bench: &Bench) {
         let lost = text.lines().find(|line| line.contains(host) && line.contains("link lost"));
         assert!(lost.is_some_and(|line| line.contains("links › step")), "{host}:\n{text}");
     }
-    assert!(!text.contains(&format!("{LEFT}  link lost")), "{text}");
+    for host in left {
+        assert!(!text.contains(&format!("{host}  link lost")), "{text}");
+    }
     println!(
-        "figure: {STEPS} steps of 1 s on 3 hosts, one cut off for {CUT_SECONDS} s and one closed: {:.1} s",
+        "figure: {STEPS} steps of 1 s on {} hosts, {} cut off for {CUT_SECONDS} s and {} closed: {:.1} s",
+        hosts.len(),
+        cut.len(),
+        closed.len(),
         said.seconds
     );
     let mut wanted: Vec<String> = (1..=STEPS).map(|number| format!("step-{number}")).collect();
     wanted.push("handler".to_owned());
-    for host in [CUT, CLOSED, LEFT] {
+    for host in &hosts {
         let ran = bench.output(host, &["cat", "/root/ran"]);
         let ran: Vec<&str> = ran.lines().collect();
         assert_eq!(ran, wanted, "what ran on {host}, in order and once each");
         bench.nothing_half_done(host);
     }
+    println!("figure: {} steps and handlers, each ran once", wanted.len() * hosts.len());
     let again = bench.strata(&all).ended(0);
-    assert!(again.text().contains("3 hosts converged, 0 not; 0 of "), "{}", again.text());
+    let unchanged = format!("{} hosts converged, 0 not; 0 of ", hosts.len());
+    assert!(again.text().contains(&unchanged), "{}", again.text());
     let history = bench.strata(&["show"]).ended(0);
     println!("figure: the run after it: {:.2} s, {}", again.seconds, history.out.lines().count());
+}
+
+/// `cargo test --test lab_connections -- --ignored --nocapture campaign`
+#[test]
+#[ignore = "campaign: ten hosts, some minutes"]
+fn campaign_of_three_links_of_ten() {
+    let bench = Bench::open("t-ten-links", &TEN);
+    bench.fresh_with(slow_layers);
+    links_break_and_nothing_is_repeated(&bench, &TEN[..3], &[], &TEN[3..]);
 }
 
 fn what_cannot_be_looked_at_is_not_repeated(bench: &Bench) {

@@ -39,6 +39,7 @@ fn spec() -> LabSpec {
         balancers: Vec::new(),
         private_net: "10.0.0.0/16".parse().unwrap(),
         packages: vec!["docker.io".to_owned()],
+        release_packages: Default::default(),
     }
 }
 

@@ -27,6 +27,7 @@ const UNITS: [&str; 5] = [
 fn an_empty_fleet_becomes_green_and_stays_as_it_is() {
     let bench = Bench::open("t-install", &HOSTS);
     the_rehearsal_is_green(&bench);
+    the_run_has_its_reports(&bench);
     the_second_run_changes_and_restarts_nothing(&bench);
     what_it_takes_beside_plain_ssh(&bench, &HOSTS[1..]);
     status_and_verify_are_green(&bench);
@@ -48,6 +49,30 @@ fn the_rehearsal_is_green(bench: &Bench) {
         HOSTS.len(),
         said.seconds
     );
+}
+
+fn the_run_has_its_reports(bench: &Bench) {
+    let page = bench.strata(&["report", "-o", "-"]).ended(0).out;
+    assert!(page.starts_with("<!DOCTYPE html>"), "{page}");
+    for said in HOSTS.iter().chain(&["docker-restart", "Faults and outages", "chrony.conf"]) {
+        assert!(page.contains(said), "{said}");
+    }
+    let junit = bench.strata(&["report", "--format", "junit"]).ended(0).out;
+    let xml = roxmltree::Document::parse(&junit).unwrap();
+    let suite = xml.descendants().find(|node| node.attribute("name") == Some("base gate")).unwrap();
+    for none in ["failures", "errors"] {
+        assert_eq!(suite.attribute(none), Some("0"), "{junit}");
+    }
+    let cases = suite.children().filter(|node| node.has_tag_name("testcase")).count();
+    assert!(cases > 10, "{junit}");
+    let metrics = bench.strata(&["report", "--format", "prometheus"]).ended(0).out;
+    for line in [
+        "strata_run_exit_code{site=\"keybuzz\",command=\"install\"} 0\n",
+        "strata_proof_timestamp_seconds{site=\"keybuzz\",layer=\"base\",kind=\"failover\"} ",
+        "strata_gate_figure_seconds{site=\"keybuzz\",layer=\"base\",test=\"disk-sync\"",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
 }
 
 fn install(bench: &Bench) -> Said {

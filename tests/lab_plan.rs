@@ -9,7 +9,7 @@
 mod support;
 
 use std::path::Path;
-use support::{Bench, OPERATOR, SITE, Said, append};
+use support::{Bench, OPERATOR, SITE, Said, add_layer};
 
 const HOSTS: [&str; 2] = ["redis-01", "k3s-master-01"];
 
@@ -32,14 +32,7 @@ command = { argv = ["true"] }
 const PLAN: [&str; 7] = ["plan", "--layer", "trial", "--host", HOSTS[0], "--host", HOSTS[1]];
 
 fn with_trial(site: &Path) {
-    let role = site.join("roles/trial");
-    std::fs::create_dir(&role).unwrap();
-    std::fs::write(role.join("role.toml"), ROLE).unwrap();
-    std::fs::write(role.join("gate.toml"), "[[test]]\nname = \"names\"\n").unwrap();
-    append(
-        &site.join("strata.toml"),
-        "\n[[layer]]\nname  = \"trial\"\nplace = [{ role = \"trial\", on = \"all\" }]\n",
-    );
+    add_layer(site, "trial", ROLE);
 }
 
 fn plan(bench: &Bench, file: &str) -> Said {
@@ -89,6 +82,22 @@ fn a_plan_is_applied_only_while_it_holds() {
     apply(&bench, "/root/a.plan").ended(7);
     bench.put_site(SITE, with_trial);
 
+    // A secret gets another value: what is planned looks the same, and would write something else.
+    let credentials = format!("{SITE}/credentials");
+    bench.output(OPERATOR, &["cp", "-a", &credentials, "/root/credentials"]);
+    let set = format!(
+        "head -c 24 /dev/urandom | base64 | tr -d '+/=' | strata --site {SITE} secrets set redis REDIS_PASSWORD"
+    );
+    bench.output(OPERATOR, &["sh", "-c", &set]);
+    let refused = apply(&bench, "/root/a.plan").ended(7).text();
+    let named = "~ credentials/redis.env.age was changed since the plan was made";
+    assert!(refused.contains(named) && refused.contains("nothing was changed"), "{refused}");
+    for host in HOSTS {
+        assert_ne!(bench.on(host, &["test", "-e", "/etc/trial-password"]).code, 0, "{host}");
+    }
+    bench.output(OPERATOR, &["rm", "-r", &credentials]);
+    bench.output(OPERATOR, &["cp", "-a", "/root/credentials", &credentials]);
+
     // As they were when it was made: it is applied, and does just that.
     let applied = apply(&bench, "/root/a.plan").ended(0);
     assert!(applied.text().contains("6 of "), "{}", applied.text());
@@ -118,5 +127,7 @@ fn no_secret_in(bench: &Bench, file: &str) {
         secret.flat_map(|one| one["changes"].as_array().unwrap()).collect();
     assert!(!changes.is_empty());
     assert!(changes.iter().all(|change| change["diff"].is_null()), "{changes:?}");
+    let files = plan["credentials"].as_object().unwrap();
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["credentials/redis.env.age"]);
     assert_eq!(bench.output(OPERATOR, &["stat", "-c", "%a", file]), "600");
 }

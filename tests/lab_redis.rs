@@ -45,6 +45,7 @@ fn a_cluster_is_formed_once_and_kept() {
     timed.step("host off", || a_host_that_is_off_stops_the_run(&bench));
     timed.step("live setting", || a_live_setting_changes_without_a_restart(&bench));
     timed.step("rolling", || a_changed_container_goes_member_by_member(&bench));
+    timed.step("error", || an_error_of_a_member_tells_no_secret(&bench));
     assert_eq!(cluster_id(&bench), id);
     canaries_live(&bench);
 }
@@ -290,7 +291,24 @@ fn a_host_that_is_off_stops_the_run(bench: &Bench) {
     let said = install(bench).ended(7);
     assert!(why(&said).contains(&format!("could be looked at: {replica}: ")), "{said:?}");
     assert_eq!(restarted(&before, &started_but(bench, replica)), Vec::<String>::new());
+    // Taken out on purpose, it is no reason to stop any more; a change of the rest still is.
+    let out = ["hosts", "out", replica, "--reason", "its memory is replaced", "--until", "1d"];
+    bench.strata(&out).ended(0);
+    let said = install(bench).ended(0);
+    println!("figure: a run with a member out of service: {:.1} s", said.seconds);
+    let degraded = format!("{replica} is out of service and was not looked at");
+    assert!(said.text().contains(&degraded), "{said:?}");
+    let kill = ["verify", "--layer", "redis", "--test", "redis-kill-master"];
+    let needs_all = bench.strata(&[&kill[..], &["--confirm", "keybuzz"]].concat()).ended(3);
+    assert!(needs_all.text().contains("it needs the whole cluster"), "{needs_all:?}");
+    bench.put_site(SITE, more_memory);
+    let said = install(bench).ended(7);
+    let refused = format!("with {replica} out of service this is not done");
+    assert!(why(&said).contains(&refused), "{said:?}");
+    assert_eq!(restarted(&before, &started_but(bench, replica)), Vec::<String>::new());
+    bench.put_site(SITE, |_| {});
     bench.lab.heal(&fault).unwrap();
+    bench.strata(&["hosts", "in", replica]).ended(0);
     let said = install(bench).ended(0);
     println!("figure: the run after a host came back: {:.1} s", said.seconds);
     canaries_live(bench);
@@ -312,17 +330,16 @@ fn more_memory(site: &Path) {
     replace(&site.join("roles/redis/role.toml"), "\"512mb\"", "\"600mb\"");
 }
 
+fn another_container(site: &Path) {
+    more_memory(site);
+    let command = "[\"sh\", \"/conf/start.sh\"";
+    let more = format!("{command}, \"an argument that it does not read\"");
+    replace(&site.join("roles/redis/role.toml"), command, &more);
+}
+
 fn a_changed_container_goes_member_by_member(bench: &Bench) {
     let leader = master(bench);
-    bench.put_site(SITE, |site| {
-        more_memory(site);
-        let command = "[\"sh\", \"/conf/start.sh\"";
-        replace(
-            &site.join("roles/redis/role.toml"),
-            command,
-            &format!("{command}, \"an argument that it does not read\""),
-        );
-    });
+    bench.put_site(SITE, another_container);
     start_writer(bench, "rolled");
     start_samplers(bench);
     let said = install(bench).ended(0);
@@ -352,5 +369,34 @@ fn a_changed_container_goes_member_by_member(bench: &Bench) {
         let now = workers(bench);
         if now.iter().all(|pid| !pid.is_empty()) { Ok(()) } else { Err(format!("{now:?}")) }
     });
+    nothing_more_to_do(bench);
+}
+
+/// The new container prints the password and ends: what the engine kept of its output is shown to
+/// the operator, and the password in it is masked everywhere.
+fn an_error_of_a_member_tells_no_secret(bench: &Bench) {
+    let file = "/opt/keybuzz/redis/conf/redis.conf";
+    let script =
+        format!("sed -n 's/^requirepass \"\\{{0,1\\}}\\([^\"]*\\)\"\\{{0,1\\}}$/\\1/p' {file}");
+    let password = bench.output("redis-02", &["sh", "-c", &script]).trim().to_owned();
+    assert!(password.len() > 8, "the password is known");
+    bench.put_site(SITE, |site| {
+        more_memory(site);
+        let command = "[\"sh\", \"/conf/start.sh\"";
+        let telling = "[\"sh\", \"-c\", \"grep ^requirepass /conf/redis.conf >&2; exit 1\"";
+        replace(&site.join("roles/redis/role.toml"), command, telling);
+    });
+    let said = bench.strata(&[&["-v"][..], &words(&[])].concat()).ended(1);
+    assert!(said.text().contains("requirepass"), "its output is shown: {said:?}");
+    let journals = format!("cat {SITE}/.strata/runs/*");
+    for text in [
+        said.text(),
+        bench.strata(&["show", "-v"]).text(),
+        bench.output(OPERATOR, &["sh", "-c", &journals]),
+    ] {
+        assert!(!text.contains(&password), "the password is told: {text}");
+    }
+    bench.put_site(SITE, another_container);
+    install(bench).ended(0);
     nothing_more_to_do(bench);
 }

@@ -14,7 +14,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use support::{Bench, OPERATOR, SITE, Said, Seeded, append};
+use support::{Bench, OPERATOR, SITE, Said, Seeded, add_layer};
 
 const HOSTS: [&str; 2] = ["redis-01", "k3s-master-01"];
 
@@ -47,17 +47,8 @@ name    = "tell"
 command = { argv = ["sh", "-c", "echo told >> /root/trial.log"] }
 "#;
 
-const GATE: &str = "[[test]]\nname = \"names\"\n";
-
 fn with_trial(site: &Path) {
-    let role = site.join("roles/trial");
-    std::fs::create_dir(&role).unwrap();
-    std::fs::write(role.join("role.toml"), ROLE).unwrap();
-    std::fs::write(role.join("gate.toml"), GATE).unwrap();
-    append(
-        &site.join("strata.toml"),
-        "\n[[layer]]\nname  = \"trial\"\nplace = [{ role = \"trial\", on = \"all\" }]\n",
-    );
+    add_layer(site, "trial", ROLE);
 }
 
 const WORDS: [&str; 7] = ["install", "--layer", "trial", "--host", HOSTS[0], "--host", HOSTS[1]];

@@ -91,6 +91,7 @@ impl Site {
             memory_directories: vec![PathBuf::from("/dev/shm")],
             json: false,
             color: false,
+            used: None,
         };
         change(&mut settings);
         let (mut output, mut errors) = (Vec::new(), Vec::new());
@@ -284,19 +285,16 @@ fn two_recipients_read_alike_and_the_age_program_reads_it_too() {
 }
 
 #[test]
-fn an_ssh_key_is_an_identity_unless_it_has_a_passphrase() {
+fn an_ssh_key_is_an_identity() {
     let site = Site::small();
     let home = site.identity.parent().unwrap().to_owned();
     fs::create_dir_all(&home).unwrap();
     fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
-    let key = |passphrase: &str| {
-        let _ = fs::remove_file(&site.identity);
-        std::process::Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-a", "1", "-N", passphrase, "-f"])
-            .arg(&site.identity)
-            .status()
-    };
-    if key("").is_err() {
+    let made = std::process::Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+        .arg(&site.identity)
+        .status();
+    if made.is_err() {
         eprintln!("ssh-keygen is not installed: nothing tested");
         return;
     }
@@ -304,9 +302,6 @@ fn an_ssh_key_is_an_identity_unless_it_has_a_passphrase() {
     assert_eq!(outcome.code, 0, "{}", outcome.errors);
     assert!(fs::read_to_string(site.path("recipients.txt")).unwrap().contains("ssh-ed25519 "));
     assert!(site.load().unwrap().get("REDIS_PASSWORD").is_some());
-    let _ = fs::remove_file(site.identity.with_extension("txt.pub"));
-    assert!(key("kolibri").unwrap().success());
-    insta::assert_snapshot!("identity_passphrase", site.load().unwrap_err());
 }
 
 #[test]

@@ -87,6 +87,8 @@ pub enum Command {
     History(super::history::HistoryArguments),
     /// Replay a run from its journal
     Show(super::history::ShowArguments),
+    /// Make a report of a run: HTML, JUnit, Prometheus or JSON
+    Report(super::report::ReportArguments),
     /// List and show hosts, pin their keys
     Hosts(super::hosts::HostsArguments),
     /// Lock images to digests, show where they are, bring them to hosts
@@ -101,4 +103,16 @@ pub enum Command {
     Lab(super::lab::LabArguments),
     /// The agent that strata carries
     Agent(super::agent::AgentArguments),
+    /// Begin a role
+    New(super::new::NewArguments),
+    /// Remove what nothing needs any more on the operator host
+    Gc(super::gc::GcArguments),
+    /// Show a kind of resource or a test of gates
+    Docs(super::reference::DocsArguments),
+    /// Say what a code means and what to do
+    Explain(super::reference::ExplainArguments),
+    /// Print a script that lets a shell complete commands and the site's names
+    Completions(super::complete::CompletionsArguments),
+    /// Make manual pages
+    Man(super::man::ManArguments),
 }

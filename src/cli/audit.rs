@@ -5,7 +5,7 @@ use super::output::out;
 use super::work::{Job, Work, execute};
 use super::{Exit, Settings, typed};
 use crate::event::{LastWanted, TestKind, now_ms};
-use crate::history::{Index, RecordState, Records, StateDir};
+use crate::history::{Index, RecordState, Records, StateDir, Terms};
 use crate::plan::layer_digest;
 use crate::run::Since;
 use crate::site::{Layer, Site};
@@ -101,8 +101,14 @@ pub(super) fn since(site: &Site, layers: &[&Layer], records: &Records, state: &S
             since.insert((layer.name.clone(), host), last);
         }
         let digest = layer_digest(site, layer);
-        let age = site.config.gate.max_age_days;
-        let record = records.state(&layer.name, TestKind::Diag, &digest, &[], now_ms(), age);
+        let terms = Terms {
+            digest: &digest,
+            hosts: &[],
+            waivers: &[],
+            now_ms: now_ms(),
+            max_age_days: site.config.gate.max_age_days,
+        };
+        let record = records.state(&layer.name, TestKind::Diag, terms);
         let Ok(RecordState::Green(record) | RecordState::Stale(record, _)) = record else {
             continue;
         };

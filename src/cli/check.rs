@@ -6,13 +6,17 @@ use super::sudo;
 use crate::cluster;
 use crate::diag::{Diagnostics, Renderer, Severity};
 use crate::gate;
+use crate::history::Records;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
-use crate::run::Exit;
-use crate::secrets::{Declared, Present, Redactor, Secret, SecretStore, Secrets};
-use crate::site::{Profile, Site};
+use crate::run::{Exit, Order};
+use crate::secrets::{Declared, Form, Present, Redactor, Secret, SecretStore, Secrets};
+use crate::site::{Layer, Profile, Site};
 use clap::Args;
-use std::sync::Arc;
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Arguments of `strata check`.
 #[derive(Debug, Args)]
@@ -45,6 +49,9 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
         if let Some(site) = site.as_ref().filter(|s| errors == 0 && s.image_locks.is_none()) {
             tell_unlocked(site);
         }
+        if let Some(text) = site.as_ref().filter(|_| errors == 0).and_then(together) {
+            tell!("{text}");
+        }
     }
     if errors > 0 || (arguments.strict && warnings > 0) { Exit::InvalidInput } else { Exit::Done }
 }
@@ -57,6 +64,15 @@ fn tell_unlocked(site: &Site) {
     if site.profile == Profile::Production && !pins.is_empty() {
         tell!("not locked to a digest: {} (`strata images lock`)", pins.join(", "));
     }
+}
+
+/// Which layers are in hand at the same time, where the site allows it.
+fn together(site: &Site) -> Option<String> {
+    let most = site.config.run.parallel_layers as usize;
+    let layers: Vec<&Layer> = site.config.layers.iter().collect();
+    let order = Order::new(site, &layers, most);
+    let steps: Vec<String> = order.together().iter().map(|step| step.join(" beside ")).collect();
+    (most > 1).then(|| format!("layers, up to {most} at the same time: {}", steps.join(", then ")))
 }
 
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
@@ -93,6 +109,32 @@ impl SiteSecrets {
     pub fn lookup(&self) -> Arc<dyn SecretLookup> {
         Arc::new(Loaded(Arc::clone(&self.0)))
     }
+
+    /// The files that these names were loaded from, each with a digest of its content. What is
+    /// encrypted may be digested as it is; of a clear file others could try values against the
+    /// digest, so it is made with the key of the site's records.
+    ///
+    /// # Errors
+    /// When the digest cannot be made.
+    pub fn digests(
+        &self,
+        names: &BTreeSet<String>,
+        records: &Records,
+    ) -> io::Result<BTreeMap<String, String>> {
+        let files = names.iter().filter_map(|name| self.0.file_of(name));
+        files
+            .map(|file| {
+                let digest = match file.form {
+                    Form::Encrypted => {
+                        let sum = Sha256::digest(file.bytes.expose());
+                        sum.iter().map(|byte| format!("{byte:02x}")).collect()
+                    }
+                    Form::Plain => records.keyed_digest(file.bytes.expose())?,
+                };
+                Ok((file.path.clone(), digest))
+            })
+            .collect()
+    }
 }
 
 /// Opens the secrets when a template of the site asks for one; from then on every sink masks them.
@@ -112,6 +154,37 @@ pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnost
         settings.redactor.learn(Redactor::new(secrets.masked_values().chain(typed)));
     }
     Ok(SiteSecrets(Arc::new(secrets)))
+}
+
+/// The names of the secrets that the site's roles and settings ask for; `None` when it cannot be
+/// loaded.
+pub fn used_secrets(settings: &Settings, problems: &mut Diagnostics) -> Option<BTreeSet<String>> {
+    let site = Site::load(&settings.root, settings.profile, problems)?;
+    let (declared, declaration_problems) = Declared::load(&settings.root);
+    problems.extend(declaration_problems);
+    let asked = Arc::new(Asked { declared: Placeholders(declared), names: Mutex::default() });
+    plan::check(&site, asked.clone(), problems);
+    cluster::check(&site, asked.clone(), problems);
+    if problems.has_errors() {
+        return None;
+    }
+    let mut names = asked.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    names.extend(site.config.ssh.sudo_password.iter().map(|(name, _)| name.clone()));
+    Some(names)
+}
+
+/// Placeholders, and the names that were asked for.
+struct Asked {
+    declared: Placeholders,
+    names: Mutex<BTreeSet<String>>,
+}
+
+impl SecretLookup for Asked {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        // Also names without a declaration: a template may do without the value before a rotation.
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.declared.lookup(name)
+    }
 }
 
 /// Prints problems: text on standard error, or JSON on standard output.

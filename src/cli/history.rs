@@ -6,9 +6,11 @@ use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
 use crate::event::{TestKind, Verdict, now_ms};
 use crate::gate;
-use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
+use crate::history::{
+    Drift, GateRecord, Index, RecordState, Records, StateDir, Terms, read_journal,
+};
 use crate::plan::layer_digest;
-use crate::report::{duration, line_of, moment, plural};
+use crate::report::{Lines, duration, moment, plural};
 use crate::run::hosts_of;
 use clap::Args;
 
@@ -27,7 +29,8 @@ pub struct HistoryArguments {
     after_help = "Examples:\n  strata show               the last run\n  strata show 20261121-091500-abcd -v"
 )]
 pub struct ShowArguments {
-    /// The run's id, or its beginning [default: the last run]
+    /// The run's id, or its beginning; rehearsals too [default: the last run]
+    #[arg(add = super::complete::runs())]
     pub run: Option<String>,
 }
 
@@ -82,21 +85,17 @@ pub fn show(arguments: &ShowArguments, settings: &Settings) -> Exit {
         Ok(state) => state,
         Err(error) => return failed("the history cannot be read", &error),
     };
-    let runs = state.runs();
-    let found = match &arguments.run {
-        None => runs.last(),
-        Some(start) => runs.iter().rev().find(|run| run.starts_with(start.as_str())),
-    };
-    let Some(run) = found else {
+    let Some((state, run)) = state.find(arguments.run.as_deref()) else {
         tell!("error: there is no such run\nhint: `strata history` lists them");
         return Exit::InvalidInput;
     };
-    match read_journal(&state.journal(run)) {
+    match read_journal(&state.journal(&run)) {
         Ok(events) => {
+            let mut lines = Lines::new(settings.palette, settings.verbose);
             for event in events {
                 if settings.json {
                     print_json(&event);
-                } else if let Some(line) = line_of(&event, &settings.palette, settings.verbose) {
+                } else if let Some(line) = lines.line(&event) {
                     out!("{line}");
                 }
             }
@@ -122,14 +121,22 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         Err(error) => return failed("the state cannot be read", &error),
     };
     let mut exit = Exit::Done;
+    let waivers = gate::standing(&site.waivers);
     for layer in &site.config.layers {
         let digest = layer_digest(&site, layer);
         let here = site.hosts.keys().filter(|host| !site.out.contains_key(*host));
         let all: Vec<String> = here.cloned().collect();
         let hosts = hosts_of(&site, layer, &all);
+        let terms = Terms {
+            digest: &digest,
+            hosts: &hosts,
+            waivers: &waivers,
+            now_ms: now_ms(),
+            max_age_days: site.config.gate.max_age_days,
+        };
         let state = |kind| {
             records
-                .state(&layer.name, kind, &digest, &hosts, now_ms(), site.config.gate.max_age_days)
+                .state(&layer.name, kind, terms)
                 .unwrap_or_else(|error| RecordState::Forged(error.to_string()))
         };
         let states: Vec<(TestKind, RecordState)> =
@@ -262,7 +269,7 @@ fn print_json(value: &impl serde::Serialize) {
     }
 }
 
-fn failed(what: &str, error: &std::io::Error) -> Exit {
+pub(super) fn failed(what: &str, error: &std::io::Error) -> Exit {
     tell!("error: {what}: {error}");
     Exit::Internal
 }

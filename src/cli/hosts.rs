@@ -37,6 +37,7 @@ pub enum HostsCommand {
     )]
     Show {
         /// The host's name
+        #[arg(add = super::complete::host())]
         host: String,
     },
     /// Leave hosts alone on purpose until a moment, or list those that are

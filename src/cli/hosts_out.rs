@@ -40,7 +40,7 @@ pub struct OutArguments {
 #[command(after_help = "Examples:\n  strata hosts in redis-03")]
 pub struct InArguments {
     /// Hosts that are out of service
-    #[arg(required = true, value_name = "HOST")]
+    #[arg(required = true, value_name = "HOST", add = super::complete::host())]
     pub hosts: Vec<String>,
 }
 

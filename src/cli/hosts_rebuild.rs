@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 )]
 pub struct RebuildArguments {
     /// The host's name
+    #[arg(add = super::complete::host())]
     pub host: String,
     /// The fingerprint that the host must offer; its key is pinned
     #[arg(long, value_name = "SHA256:…", value_parser = fingerprint)]

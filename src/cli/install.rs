@@ -1,5 +1,6 @@
 //! `strata install` and `strata verify`.
 
+use super::complete;
 use super::work::{Job, Work, execute};
 use super::{Exit, Settings, typed};
 use crate::event::TestKind;
@@ -48,17 +49,17 @@ pub struct InstallArguments {
 #[derive(Debug, Clone, Default, Args)]
 pub struct SelectionArguments {
     /// Only this layer (repeatable) [default: all, in the site's order]
-    #[arg(long, value_name = "LAYER")]
+    #[arg(long, value_name = "LAYER", add = complete::layers())]
     pub layer: Vec<String>,
     /// Only this layer and those after it
-    #[arg(long, value_name = "LAYER")]
+    #[arg(long, value_name = "LAYER", add = complete::layers())]
     pub from: Option<String>,
     /// Only this layer and those before it
-    #[arg(long, value_name = "LAYER")]
+    #[arg(long, value_name = "LAYER", add = complete::layers())]
     pub to: Option<String>,
     /// Only these hosts: a name, a glob, a group (`@` says that it is one), or `!` and one of these
     /// (repeatable)
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", add = complete::hosts())]
     pub host: Vec<String>,
 }
 
@@ -79,14 +80,14 @@ impl SelectionArguments {
 #[derive(Debug, Clone, Default, Args)]
 pub struct StepArguments {
     /// Only steps with this tag; the gate is then not run (repeatable)
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", add = complete::tags())]
     pub tag: Vec<String>,
     /// Only steps of this name, or glob, and the handlers that they notify; the gate is then not run
     /// (repeatable)
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", add = complete::steps())]
     pub step: Vec<String>,
     /// Begin on each host at its first step of this name, or glob
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", add = complete::steps())]
     pub start_at: Option<String>,
 }
 
@@ -234,7 +235,7 @@ pub fn adopt(arguments: &AdoptArguments, settings: &Settings) -> Exit {
 )]
 pub struct RebootArguments {
     /// These hosts: a name, a glob, a group, or `!` and one of these (repeatable)
-    #[arg(long, value_name = "HOST", required = true)]
+    #[arg(long, value_name = "HOST", required = true, add = complete::hosts())]
     pub host: Vec<String>,
     /// Confirms it on a site that does not allow it in strata.toml
     #[arg(long, value_name = "SITE")]

@@ -13,6 +13,7 @@ use crate::plan::{HostSelector, packages_of, select_hosts};
 use crate::site::Site;
 use crate::site::groups::Check;
 use clap::{Args, Subcommand};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
@@ -302,6 +303,18 @@ fn release_of(site: &Site, host: &str) -> Release {
     site.lab_releases.get(host).and_then(|name| Release::of_name(name)).unwrap_or_default()
 }
 
+/// The packages that hosts of every release install, and those of single releases.
+fn packages_by_release(site: &Site) -> (Vec<String>, BTreeMap<Release, Vec<String>>) {
+    let asked = packages_of(site);
+    let everywhere = asked.values().cloned().reduce(|all, own| &all & &own).unwrap_or_default();
+    let own = asked.iter().filter_map(|(name, packages)| {
+        let packages: Vec<String> = packages.difference(&everywhere).cloned().collect();
+        Some((Release::of_name(name)?, packages))
+    });
+    let own = own.filter(|(_, packages)| !packages.is_empty()).collect();
+    (everywhere.into_iter().collect(), own)
+}
+
 /// The site as the lab needs it.
 pub fn spec_of(site: &Site) -> LabSpec {
     let hosts = site
@@ -347,12 +360,14 @@ pub fn spec_of(site: &Site) -> LabSpec {
                 .collect(),
         })
         .collect();
+    let (packages, release_packages) = packages_by_release(site);
     LabSpec {
         operator: site.config.operator.0.clone(),
         hosts,
         balancers,
         private_net: site.config.private.first().copied().unwrap_or_default(),
-        packages: packages_of(site),
+        packages,
+        release_packages,
     }
 }
 

@@ -6,7 +6,9 @@ mod agent;
 mod arguments;
 mod audit;
 mod check;
+mod complete;
 mod fault;
+mod gc;
 mod history;
 mod hosts;
 mod hosts_enrol;
@@ -19,15 +21,22 @@ mod install;
 mod lab;
 mod lab_images;
 mod log;
+mod man;
+mod new;
 mod notify;
 mod output;
 mod plan;
 mod recorded;
+mod reference;
 mod rehearse;
+mod report;
+mod report_file;
 mod resume;
 mod run;
 mod run_output;
 mod runtime;
+mod secrets_keep;
+mod secrets_rotate;
 mod settings;
 mod site;
 mod sudo;
@@ -46,6 +55,7 @@ use std::process::ExitCode;
 
 /// Runs `strata` with the process's arguments.
 pub fn main() -> ExitCode {
+    complete::answer();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -55,6 +65,9 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
+    if let Some(exit) = without_a_site(&arguments.command) {
+        return exit.into();
+    }
     let settings = match Settings::new(&arguments.global) {
         Ok(settings) => settings,
         Err(message) => {
@@ -68,6 +81,17 @@ pub fn main() -> ExitCode {
         return Exit::InvalidInput.into();
     }
     fault::contained(|| command(&arguments.command, &settings)).into()
+}
+
+/// Runs what needs no site, and can be asked anywhere.
+fn without_a_site(command: &Command) -> Option<Exit> {
+    match command {
+        Command::Docs(arguments) => Some(reference::docs(arguments)),
+        Command::Explain(arguments) => Some(reference::explain(arguments)),
+        Command::Completions(arguments) => Some(complete::run(arguments)),
+        Command::Man(arguments) => Some(man::run(arguments)),
+        _ => None,
+    }
 }
 
 fn command(command: &Command, settings: &Settings) -> Exit {
@@ -85,6 +109,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Status(arguments) => history::status(arguments, settings),
         Command::History(arguments) => history::history(arguments, settings),
         Command::Show(arguments) => history::show(arguments, settings),
+        Command::Report(arguments) => report::run(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
         Command::Images(arguments) => images::run(arguments, settings),
         Command::Site(arguments) => site::run(arguments, settings),
@@ -92,5 +117,11 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Undo(arguments) => undo::run(arguments, settings),
         Command::Lab(arguments) => lab::run(arguments, settings),
         Command::Agent(arguments) => agent::run(arguments, settings),
+        Command::New(arguments) => new::run(arguments, settings),
+        Command::Gc(arguments) => gc::run(arguments, settings),
+        Command::Docs(arguments) => reference::docs(arguments),
+        Command::Explain(arguments) => reference::explain(arguments),
+        Command::Completions(arguments) => complete::run(arguments),
+        Command::Man(arguments) => man::run(arguments),
     }
 }

@@ -6,11 +6,12 @@ use super::{Exit, Settings};
 use crate::report::{Collected, Planned, difference, plural};
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// Version of the file.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// How many differences between plan and hosts are shown.
 const SHOWN: usize = 20;
@@ -32,7 +33,8 @@ pub struct PlanArguments {
     pub out: Option<PathBuf>,
 }
 
-/// A plan as it is kept. It holds no secret: differences of secret steps have no content.
+/// A plan as it is kept. It holds no secret: differences of secret steps have no content, and digests
+/// of credentials files tell nothing of the values in them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -47,6 +49,13 @@ struct PlanFile {
     step: Vec<String>,
     start_at: Option<String>,
     planned: Vec<Planned>,
+    credentials: BTreeMap<String, String>,
+}
+
+/// What all formats of the file have.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
 }
 
 /// Runs `strata plan`.
@@ -71,6 +80,7 @@ pub fn run(arguments: &PlanArguments, settings: &Settings) -> Exit {
         step,
         start_at,
         planned: collected.planned,
+        credentials: collected.credentials,
     };
     if let Err(error) = keep(&plan, path) {
         tell!("error: {}: {error}", path.display());
@@ -99,15 +109,17 @@ pub fn apply(path: &Path, arguments: &InstallArguments, settings: &Settings) -> 
     let steps = StepArguments { tag: plan.tag, step: plan.step, start_at: plan.start_at };
     tell!("looking whether {} still holds", path.display());
     let (exit, collected) = look(&selection, &steps, false, settings);
-    let Some(Collected { site, rehearsal, planned }) = collected else { return exit };
+    let Some(now) = collected else { return exit };
     if !matches!(exit, Exit::Done | Exit::Differences) {
         return exit;
     }
-    if (&site, rehearsal) != (&plan.site, plan.rehearsal) {
-        tell!("error: {} is a plan of site {}; nothing was changed", path.display(), plan.site);
+    let (planned, credentials) = (plan.planned, plan.credentials);
+    let then = Collected { site: plan.site, rehearsal: plan.rehearsal, planned, credentials };
+    if (&now.site, now.rehearsal) != (&then.site, then.rehearsal) {
+        tell!("error: {} is a plan of site {}; nothing was changed", path.display(), then.site);
         return Exit::Refused;
     }
-    let differing = difference(&plan.planned, &planned);
+    let differing = difference(&then, &now);
     if !differing.is_empty() {
         for line in differing.iter().take(SHOWN) {
             tell!("  {line}");
@@ -148,10 +160,29 @@ fn keep(plan: &PlanFile, path: &Path) -> std::io::Result<()> {
 
 fn read(path: &Path) -> Result<PlanFile, String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let plan: PlanFile = serde_json::from_str(&text)
-        .map_err(|error| format!("it is no plan: {error}; `strata plan --out` makes one"))?;
-    if plan.format == FORMAT {
-        return Ok(plan);
+    let no_plan =
+        |error: serde_json::Error| format!("it is no plan: {error}; `strata plan --out` makes one");
+    // A plan of another strata has other keys: its format is what tells that.
+    let Format { format } = serde_json::from_str(&text).map_err(no_plan)?;
+    if format != FORMAT {
+        return Err(format!("it has format {format}, this strata reads {FORMAT}: make a new plan"));
     }
-    Err(format!("it has format {}, this strata reads {FORMAT}: make a new plan", plan.format))
+    serde_json::from_str(&text).map_err(no_plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_of_another_format_is_named_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.plan");
+        std::fs::write(&path, "{\"format\": 2, \"planned\": []}").unwrap();
+        assert!(read(&path).unwrap_err().starts_with("it has format 2"));
+        std::fs::write(&path, "{\"format\": 3}").unwrap();
+        assert!(read(&path).unwrap_err().starts_with("it is no plan"));
+        std::fs::write(&path, "{}").unwrap();
+        assert!(read(&path).unwrap_err().starts_with("it is no plan"));
+    }
 }

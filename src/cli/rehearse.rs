@@ -28,10 +28,10 @@ const SITE_PARTS: [&str; 6] =
 )]
 pub struct RehearseArguments {
     /// This layer and those that it requires (repeatable) [default: all, in the site's order]
-    #[arg(long, value_name = "LAYER")]
+    #[arg(long, value_name = "LAYER", add = super::complete::layers())]
     pub layer: Vec<String>,
     /// Only these hosts: a name, a glob, a group (repeatable); the operator host is always there
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", add = super::complete::hosts())]
     pub host: Vec<String>,
     /// The lab's name
     #[arg(long, default_value = DEFAULT_LAB, value_name = "NAME")]

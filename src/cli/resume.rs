@@ -18,6 +18,7 @@ use clap::{Args, Parser, ValueEnum};
 )]
 pub struct ResumeArguments {
     /// The run's id, or its beginning [default: the last install]
+    #[arg(add = super::complete::runs())]
     pub run: Option<String>,
     /// Leave hosts that were converged as they are
     #[arg(long)]

@@ -111,6 +111,9 @@ pub fn run(arguments: &RunArguments, settings: &Settings) -> Exit {
     let request = CommandRequest { site, hosts, connection, spec };
     let (ends, exit, reason) = on_hosts(&request, printer, &recorded);
     let exit = recorded.end(exit, reason);
+    if let Ok(state) = open_state(settings) {
+        super::report::after(settings, &state, site, None);
+    }
     if !settings.json {
         tell!("{}", summary(&ends, &settings.palette));
     }

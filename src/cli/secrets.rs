@@ -1,11 +1,14 @@
 //! `strata secrets`: the arguments and what is printed. Names are printed, values never.
 
+use super::secrets_keep::{self, RekeyArguments, recovery_text};
+use super::secrets_rotate::{self, RotateArguments};
 use crate::diag::{Diagnostic, Diagnostics, Renderer};
 use crate::secrets::{
     self, Change, Declared, Editing, Form, InitReport, LONGEST_INPUT, Present, Secret, codes,
 };
 use clap::{Args, Subcommand};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +42,32 @@ pub enum SecretsCommand {
         /// Only this brick
         brick: Option<String>,
     },
+    /// Look for everything that can be wrong: readers, manifest, recovery key, values, names
+    #[command(after_help = "Exit code 2 when something is wrong.")]
+    Check {
+        /// Treat warnings as errors
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Say which names were added, removed and changed since a revision; never a value
+    #[command(
+        after_help = "Examples:\n  strata secrets diff\n  strata secrets diff main~3\n  strata secrets diff /mnt/backup/site\n\nExit code 8 when something differs."
+    )]
+    Diff {
+        /// A revision of the site's git repository, or a directory that holds credentials/
+        #[arg(default_value = "HEAD", value_name = "REV|DIR")]
+        with: String,
+    },
+    /// Encrypt every file to the readers that recipients.txt names: all at once, or none
+    #[command(
+        after_help = "Examples:\n  strata secrets rekey\n  strata secrets rekey --add alice=age1… --remove bob\n  strata secrets rekey --new-recovery-key\n\nIt changes who can read. New values for what somebody knew are made by `rotate`."
+    )]
+    Rekey(RekeyArguments),
+    /// Give secrets new values, keep those before until --finish, and install the layers that use them
+    #[command(
+        after_help = "Examples:\n  strata secrets rotate POSTGRES_SUPERPASS\n  strata secrets rotate postgres           all generated values of the brick\n  strata secrets rotate --finish postgres  the value before counts no longer\n\nUntil it is finished both values count: change the clients outside the site meanwhile."
+    )]
+    Rotate(RotateArguments),
 }
 
 /// The settings that the subcommands need; made from flags, environment and files elsewhere.
@@ -56,6 +85,8 @@ pub struct SecretsSettings {
     pub json: bool,
     /// Colour diagnostics.
     pub color: bool,
+    /// The names that the site's roles and settings use, where that is known.
+    pub used: Option<BTreeSet<String>>,
 }
 
 /// The streams of a command.
@@ -71,16 +102,20 @@ pub struct Streams<'a> {
 }
 
 /// Runs a subcommand and returns the exit code: 0 done, 1 a file could not be read or written,
-/// 2 invalid input, 6 locked by another command.
+/// 2 invalid input, 6 locked by another command, 8 differences found.
 pub fn run(args: &SecretsArgs, settings: &SecretsSettings, streams: &mut Streams<'_>) -> u8 {
     let outcome = match &args.command {
-        SecretsCommand::Init => init(settings, streams),
-        SecretsCommand::Set { brick, name } => set(settings, streams, brick, name),
-        SecretsCommand::Edit { brick } => edit(settings, streams, brick),
-        SecretsCommand::Names { brick } => names(settings, streams, brick.as_deref()),
+        SecretsCommand::Init => init(settings, streams).map(|()| 0),
+        SecretsCommand::Set { brick, name } => set(settings, streams, brick, name).map(|()| 0),
+        SecretsCommand::Edit { brick } => edit(settings, streams, brick).map(|()| 0),
+        SecretsCommand::Names { brick } => names(settings, streams, brick.as_deref()).map(|()| 0),
+        SecretsCommand::Check { strict } => secrets_keep::check(settings, streams, *strict),
+        SecretsCommand::Diff { with } => secrets_keep::diff(settings, streams, with),
+        SecretsCommand::Rekey(arguments) => secrets_keep::rekey(settings, streams, arguments),
+        SecretsCommand::Rotate(arguments) => secrets_rotate::rotate(settings, streams, arguments),
     };
     match outcome {
-        Ok(()) => 0,
+        Ok(code) => code,
         Err(problems) => {
             show(settings, streams.errors, &problems);
             exit_code(&problems)
@@ -90,7 +125,24 @@ pub fn run(args: &SecretsArgs, settings: &SecretsSettings, streams: &mut Streams
 
 /// Runs `strata secrets` with the process's own streams.
 pub fn command(arguments: &SecretsArgs, settings: &super::Settings) -> crate::run::Exit {
+    #[cfg(debug_assertions)]
+    secrets::dies_after(settings.dies_after_files);
+    let used = match &arguments.command {
+        SecretsCommand::Check { .. } | SecretsCommand::Rotate(_) => {
+            let mut problems = Diagnostics::new();
+            let used = super::check::used_secrets(settings, &mut problems);
+            if used.is_none() {
+                eprint!("{}", Renderer::new(settings.palette.color).all(&problems));
+                super::output::tell!(
+                    "the site's files have mistakes: which secrets its roles use is not known"
+                );
+            }
+            used
+        }
+        _ => None,
+    };
     let settings_of = SecretsSettings {
+        used,
         site_root: settings.root.clone(),
         identity_path: settings.identity(),
         editor: settings
@@ -108,7 +160,14 @@ pub fn command(arguments: &SecretsArgs, settings: &super::Settings) -> crate::ru
         errors: &mut std::io::stderr(),
         terminal: settings.interactive,
     };
-    crate::run::Exit::Program(run(arguments, &settings_of, &mut streams))
+    match &arguments.command {
+        SecretsCommand::Rotate(rotation) if !rotation.no_install => {
+            secrets_rotate::everywhere(rotation, settings, || {
+                run(arguments, &settings_of, &mut streams)
+            })
+        }
+        _ => crate::run::Exit::Program(run(arguments, &settings_of, &mut streams)),
+    }
 }
 
 /// The exit code for a command that stopped with these problems.
@@ -123,13 +182,13 @@ fn exit_code(problems: &Diagnostics) -> u8 {
     }
 }
 
-fn show(settings: &SecretsSettings, errors: &mut dyn Write, problems: &Diagnostics) {
+pub(super) fn show(settings: &SecretsSettings, errors: &mut dyn Write, problems: &Diagnostics) {
     let text = Renderer::new(settings.color).all(problems);
     // A closed standard error leaves nobody to tell; the exit code still speaks.
     let _ = errors.write_all(text.as_bytes());
 }
 
-fn print(streams: &mut Streams<'_>, text: &str) -> Result<(), Diagnostics> {
+pub(super) fn print(streams: &mut Streams<'_>, text: &str) -> Result<(), Diagnostics> {
     match streams.output.write_all(text.as_bytes()).and_then(|()| streams.output.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
             Err(one(Diagnostic::error(
@@ -141,13 +200,13 @@ fn print(streams: &mut Streams<'_>, text: &str) -> Result<(), Diagnostics> {
     }
 }
 
-fn one(problem: Diagnostic) -> Diagnostics {
+pub(super) fn one(problem: Diagnostic) -> Diagnostics {
     let mut problems = Diagnostics::new();
     problems.push(problem);
     problems
 }
 
-const fn form_word(form: Option<Form>) -> &'static str {
+pub(super) const fn form_word(form: Option<Form>) -> &'static str {
     match form {
         Some(Form::Encrypted) => "encrypted",
         Some(Form::Plain) => "plain",
@@ -169,6 +228,7 @@ fn init_json(report: &InitReport) -> String {
     let value = json!({
         "identity_created": report.identity_created,
         "recipient_added": report.recipient_added,
+        "recovery_created": report.recovery_created,
         "bricks": report.bricks.iter().map(|brick| json!({
             "brick": brick.brick,
             "form": form_word(brick.form),
@@ -192,6 +252,9 @@ fn init_text(report: &InitReport, identity_path: &Path) -> String {
     }
     if report.recipient_added {
         text.push_str("added it to credentials/recipients.txt\n");
+    }
+    if let Some(path) = &report.recovery_created {
+        text.push_str(&recovery_text(path));
     }
     let width = report.bricks.iter().map(|brick| brick.brick.len()).max().unwrap_or(0);
     for brick in &report.bricks {

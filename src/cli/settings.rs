@@ -48,6 +48,9 @@ pub struct Settings {
     /// Events after which strata kills itself: `STRATA_TEST_DIES_AFTER` of tests.
     #[cfg(debug_assertions)]
     pub dies_after: Option<u32>,
+    /// Operations on files of secrets after which it does: `STRATA_TEST_DIES_AFTER_FILES`.
+    #[cfg(debug_assertions)]
+    pub dies_after_files: Option<u32>,
 }
 
 impl Settings {
@@ -98,6 +101,9 @@ impl Settings {
             sudo: SudoChoice::new(global.ask_sudo_password),
             #[cfg(debug_assertions)]
             dies_after: variable("STRATA_TEST_DIES_AFTER").and_then(|text| text.parse().ok()),
+            #[cfg(debug_assertions)]
+            dies_after_files: variable("STRATA_TEST_DIES_AFTER_FILES")
+                .and_then(|text| text.parse().ok()),
         })
     }
 
@@ -118,7 +124,8 @@ impl Settings {
 }
 
 /// The nearest directory upwards that holds a `strata.toml`.
-fn site_above() -> Result<PathBuf, String> {
+/// The nearest site upwards of where strata was called.
+pub(super) fn site_above() -> Result<PathBuf, String> {
     let start =
         std::env::current_dir().map_err(|error| format!("no current directory: {error}"))?;
     start

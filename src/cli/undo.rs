@@ -17,6 +17,7 @@ use clap::Args;
 #[command(after_help = "Examples:\n  strata undo db-01 /etc/chrony/chrony.conf")]
 pub struct UndoArguments {
     /// The host
+    #[arg(add = super::complete::host())]
     pub host: String,
     /// The file, as an absolute path
     pub file: String,

@@ -11,7 +11,7 @@ use crate::fleet::Connection;
 use crate::gate;
 use crate::history::{Index, LockError, Records, SiteLock, StateDir};
 use crate::lab::HOST_MARKER;
-use crate::plan::{StepFilter, StepSelection, check_tags, select_hosts, select_layers};
+use crate::plan::{Asked, StepFilter, StepSelection, check_tags, select_hosts, select_layers};
 use crate::report::{Gathered, Json, Plain, Progress, Summary};
 use crate::resource::Mode;
 use crate::run::{self, GateChoice, Request};
@@ -148,6 +148,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         run: recorded.run.clone(),
         since_unix_ms: crate::event::now_ms(),
     };
+    let asked = Asked::new(secrets.lookup());
     let request = Request {
         site,
         layers,
@@ -160,7 +161,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         gate: work.gate,
         tests: work.tests.to_vec(),
         connection: connection(site, settings, Some(holder)),
-        secrets: secrets.lookup(),
+        secrets: asked.clone(),
         records,
         run: recorded.run.clone(),
         continuing: work.continuing.clone(),
@@ -171,7 +172,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     };
     let Recorded { events, stop, .. } = &recorded;
     tell_of(&aside, events);
-    let outcome = super::runtime::block_on(async {
+    let mut outcome = super::runtime::block_on(async {
         let watching = tokio::spawn(super::runtime::watch_interrupts(stop.clone()));
         let configured = site.config.run.deadline.map(|limit| Duration::from_secs(limit.into()));
         let deadline = work
@@ -189,8 +190,18 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         deadline.iter().for_each(tokio::task::JoinHandle::abort);
         result
     });
+    if let Job::Look { gathered, .. } = &work.job {
+        match secrets.digests(&asked.names(), &request.records) {
+            Ok(read) => gathered.read_credentials(read),
+            Err(error) => outcome = Err(format!("the credentials cannot be digested: {error}")),
+        }
+    }
     let (exit, reason) = outcome.unwrap_or_else(|error| (Exit::Internal, error));
+    let run = recorded.run.clone();
     let exit = recorded.end(exit, reason);
+    // What only looked is no result.
+    let result = (!matches!(work.job, Job::Look { .. })).then_some(run.as_str());
+    super::report::after(settings, &state, site, result);
     if exit == Exit::Done {
         prune(&state, site);
     }

@@ -78,6 +78,9 @@ impl Verdict {
 /// A waiver as it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Waiving {
+    /// What the waiver covers, as its file says it; empty in journals and records of before it was kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub covers: String,
     /// Why it is borne.
     pub reason: String,
     /// The last day on which it is, as `2026-12-31`, in UTC.

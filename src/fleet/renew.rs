@@ -15,8 +15,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What broke, and what it broke in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Lost {
+    /// The session that is of no use any more.
+    pub session: Arc<AgentSession>,
     /// Why, as far as is known.
     pub reason: String,
     /// The step in hand, where one was.
@@ -40,13 +42,22 @@ impl Fleet {
         events: &Events,
         stop: &Stop,
     ) -> Result<Arc<AgentSession>, String> {
-        let Lost { reason, step, step_may_take } = lost;
+        let Lost { session: broken, reason, step, step_may_take } = lost;
         let host = site.hosts.get(name).ok_or("it is no host of the site")?;
         if connection.reconnect.is_zero() {
             return Err("connections are not made anew: `reconnect` under [ssh] is 0".to_owned());
         }
         events.emit(EventKind::LinkLost { host: name.to_owned(), reason, step });
         let start = Instant::now();
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
+        let by_another = self.session(name).filter(|other| !Arc::ptr_eq(other, &broken));
+        if let Some(session) = by_another.filter(|session| !session.is_lost()) {
+            let after_ms = elapsed_ms(start);
+            events.emit(EventKind::LinkRestored { host: name.to_owned(), after_ms, attempts: 1 });
+            return Ok(session);
+        }
+        drop(broken);
         let machine = self.machine_of(name);
         let own = connection.reconnect + step_may_take;
         let patience = Patience { other: connection.lock_wait, own };

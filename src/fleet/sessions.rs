@@ -50,6 +50,8 @@ pub struct Fleet(Mutex<State>);
 #[derive(Default)]
 struct State {
     sessions: BTreeMap<String, Arc<AgentSession>>,
+    /// Held by whoever connects a host: layers that are in hand together may both want it.
+    turns: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
     unusable: BTreeMap<String, HostProblem>,
     /// Where the run's events go: the first ever given. A host that comes back from a reboot is told
     /// of there, also when the attempts to reach it were told to nobody.
@@ -88,6 +90,8 @@ impl Fleet {
         stop: &Stop,
     ) -> Option<Arc<AgentSession>> {
         self.state().run.get_or_insert_with(|| events.clone());
+        let turn = self.turn(name);
+        let _turn = turn.lock().await;
         match self.session(name) {
             Some(session) if !session.is_lost() => return Some(session),
             // It broke while nothing was under way on the host: nobody has to be told.
@@ -179,6 +183,11 @@ impl Fleet {
     /// Puts a host's new session in place of the one that broke.
     pub(super) fn put(&self, host: &str, session: &Arc<AgentSession>) {
         self.state().sessions.insert(host.to_owned(), Arc::clone(session));
+    }
+
+    /// The right to connect a host; whoever waits for it finds the session of who had it.
+    pub(super) fn turn(&self, host: &str) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.state().turns.entry(host.to_owned()).or_default())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -20,4 +20,4 @@ pub use check::check;
 pub use drift::{Looked, look};
 pub use runner::{Context, Judged, has_tests, names_of, run};
 pub use scenario::{SCENARIOS, ScenarioInfo};
-pub use waive::CONVERGED;
+pub use waive::{CONVERGED, standing};

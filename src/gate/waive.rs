@@ -45,6 +45,12 @@ pub fn of_finding(waivers: &Waivers, test: &str, finding: &Finding, today: Date)
     }
 }
 
+/// The waivers of the site that count today, as gates record them where they apply.
+pub fn standing(waivers: &Waivers) -> Vec<Waiving> {
+    let today = today();
+    waivers.0.iter().filter(|waiver| !waiver.expired(today)).map(applied).collect()
+}
+
 /// The waiver that covers a difference of a host, `role › step: what`.
 pub fn of_difference(
     waivers: &Waivers,
@@ -72,7 +78,12 @@ fn covers(waiver: &Waiver, test: &str, line: &str) -> bool {
 }
 
 fn applied(waiver: &Waiver) -> Waiving {
+    let named =
+        |what: &str, name: &Option<String>| name.as_ref().map(|name| format!("{what} {name}"));
+    let step = waiver.step.as_ref().map(|(role, step)| format!("step {role} › {step}"));
+    let parts = [named("test", &waiver.test), step, named("host", &waiver.host)];
     Waiving {
+        covers: parts.into_iter().flatten().collect::<Vec<_>>().join(", "),
         reason: waiver.reason.clone(),
         until: waiver.until.to_string(),
         by: waiver.by.clone(),

@@ -1,5 +1,6 @@
 //! The SQLite index over the journals. Only an index: it can be deleted and is rebuilt.
 
+use super::figures::{self, Figures};
 use super::identity::{self, Identities, Identity};
 use super::wanted::{self, Wanted};
 use super::{StateDir, read_journal};
@@ -8,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use std::io;
 
 /// Version of the tables; an index of another version is rebuilt.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// The test whose verdict says whether a layer's hosts are as wanted.
 const DRIFT_TEST: &str = "converged";
@@ -37,6 +38,7 @@ pub struct Index {
     current: Option<RunSummary>,
     identities: Identities,
     wanted: Wanted,
+    figures: Figures,
     /// What the last event brought to light.
     news: Vec<EventKind>,
 }
@@ -76,6 +78,7 @@ impl Index {
             current: None,
             identities: Identities::default(),
             wanted: Wanted::default(),
+            figures: Figures::default(),
             news: Vec::new(),
         };
         let version: i64 = index
@@ -90,6 +93,8 @@ impl Index {
                      DROP TABLE IF EXISTS drift;
                      DROP TABLE IF EXISTS identities;
                      DROP TABLE IF EXISTS wanted;
+                     DROP TABLE IF EXISTS figures;
+                     {}
                      {}
                      {}
                      CREATE TABLE drift (
@@ -102,7 +107,8 @@ impl Index {
                         unreachable INTEGER NOT NULL DEFAULT 0);
                      PRAGMA user_version = {VERSION};",
                     identity::TABLE,
-                    wanted::TABLE
+                    wanted::TABLE,
+                    figures::TABLE
                 ))
                 .map_err(other)?;
         }
@@ -189,6 +195,7 @@ impl Index {
     pub fn forget(&self, runs: &[String]) -> io::Result<()> {
         for run in runs {
             self.database.execute("DELETE FROM runs WHERE run = ?1", [run]).map_err(other)?;
+            self.database.execute("DELETE FROM figures WHERE run = ?1", [run]).map_err(other)?;
         }
         Ok(())
     }
@@ -248,6 +255,7 @@ impl Index {
         self.identities.write(&mut self.database).map_err(other)?;
         let Some(run) = &self.current else { return Ok(()) };
         self.wanted.write(&mut self.database, &run.run).map_err(other)?;
+        self.figures.write(&mut self.database, &run.run).map_err(other)?;
         self.database
             .execute(
                 "INSERT OR REPLACE INTO runs
@@ -274,6 +282,7 @@ impl Consumer for Index {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         if let EventKind::RunStarted { run, command, hosts, .. } = &event.kind {
             self.wanted = Wanted::default();
+            self.figures = Figures::default();
             self.current = Some(RunSummary {
                 run: run.clone(),
                 command: command.clone(),
@@ -289,6 +298,7 @@ impl Consumer for Index {
         }
         let Some(run) = &mut self.current else { return Ok(()) };
         self.wanted.event(&event.kind, event.at_ms);
+        self.figures.event(&event.kind, event.at_ms);
         match &event.kind {
             EventKind::StepFinished { outcome: StepOutcome::Changed { .. }, .. } => {
                 run.changed += 1;

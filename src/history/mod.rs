@@ -5,6 +5,7 @@
 
 mod baseline;
 mod copy;
+mod figures;
 mod identity;
 mod index;
 mod journal;
@@ -16,11 +17,12 @@ mod wanted;
 
 pub use baseline::Baseline;
 pub use copy::IndexCopy;
+pub use figures::MeasuredThen;
 pub use identity::Identity;
 pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
-pub use record::{GateRecord, RecordState, RecordedWaiver, Records};
+pub use record::{GateRecord, RecordState, RecordedWaiver, Records, Terms};
 pub use redacting::Redacting;
 pub use unfinished::Unfinished;
 
@@ -54,6 +56,12 @@ impl StateDir {
         &self.0
     }
 
+    /// The journals of rehearsals that were brought back to this site, where there are any.
+    pub fn rehearsal(&self) -> Option<Self> {
+        let folder = self.0.join("rehearsal");
+        folder.join("runs").is_dir().then_some(Self(folder))
+    }
+
     /// The journal of a run.
     pub fn journal(&self, run: &str) -> PathBuf {
         self.0.join("runs").join(format!("{run}.jsonl"))
@@ -70,6 +78,22 @@ impl StateDir {
             .collect();
         runs.sort();
         runs
+    }
+
+    /// The newest run whose id begins so, here or in a rehearsal that was brought back; without a
+    /// beginning the newest of all.
+    pub fn find(&self, beginning: Option<&str>) -> Option<(Self, String)> {
+        let wanted = |run: &String| beginning.is_none_or(|start| run.starts_with(start));
+        let newest = |state: Self| {
+            let run = state.runs().into_iter().rev().find(wanted)?;
+            Some((state, run))
+        };
+        let own = newest(self.clone());
+        let rehearsed = self.rehearsal().and_then(newest);
+        match (own, rehearsed) {
+            (Some(own), Some(rehearsed)) if rehearsed.1 > own.1 => Some(rehearsed),
+            (own, rehearsed) => own.or(rehearsed),
+        }
     }
 
     /// Removes the oldest journals beyond the newest `keep`, and says which. A run that was never
@@ -107,8 +131,28 @@ fn run_id(start: jiff::Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::run_id;
+    use super::{StateDir, run_id};
     use proptest::prelude::*;
+
+    #[test]
+    fn a_run_is_found_by_its_beginning_here_or_among_rehearsals() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let found = |beginning| state.find(beginning).map(|(_, run)| run);
+        assert_eq!(found(None), None);
+        let make = |path: std::path::PathBuf| std::fs::write(path, b"").unwrap();
+        make(state.journal("20260102-000000-aaaa"));
+        make(state.journal("20260102-000000-bbbb"));
+        assert_eq!(found(Some("20260102")).as_deref(), Some("20260102-000000-bbbb"));
+        std::fs::create_dir_all(state.path().join("rehearsal/runs")).unwrap();
+        let rehearsal = state.rehearsal().unwrap();
+        make(rehearsal.journal("20260101-000000-aaaa"));
+        assert_eq!(found(None).as_deref(), Some("20260102-000000-bbbb"));
+        make(rehearsal.journal("20260103-000000-aaaa"));
+        assert_eq!(found(None).as_deref(), Some("20260103-000000-aaaa"));
+        assert_eq!(state.find(Some("20260101")).unwrap().0.path(), rehearsal.path());
+        assert_eq!(found(Some("x")), None);
+    }
 
     proptest! {
         #[test]

@@ -48,6 +48,21 @@ pub struct RecordedWaiver {
     pub waivers: Vec<Waiving>,
 }
 
+/// What a record is held against.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms<'a> {
+    /// The layer's digest as it is now.
+    pub digest: &'a str,
+    /// The hosts that must have been looked at.
+    pub hosts: &'a [String],
+    /// The site's waivers that have not ended.
+    pub waivers: &'a [Waiving],
+    /// Milliseconds since the epoch.
+    pub now_ms: u64,
+    /// Days after which a proof is too old.
+    pub max_age_days: u32,
+}
+
 /// What a record is worth now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordState {
@@ -129,26 +144,17 @@ impl Records {
         self.store(&path, &joined(record, last))
     }
 
-    /// What the last record of a layer and kind is worth for these hosts, against the layer's digest
-    /// of now.
+    /// What the last record of a layer and kind is worth now.
     ///
     /// # Errors
     /// When the file exists and cannot be read.
-    pub fn state(
-        &self,
-        layer: &str,
-        kind: TestKind,
-        digest: &str,
-        hosts: &[String],
-        now_ms: u64,
-        max_age_days: u32,
-    ) -> io::Result<RecordState> {
+    pub fn state(&self, layer: &str, kind: TestKind, terms: Terms<'_>) -> io::Result<RecordState> {
         Ok(match self.stored(&self.path(layer, kind))? {
             Stored::Missing => RecordState::Missing,
             Stored::Forged => {
                 RecordState::Forged("the record was changed, copied or damaged".to_owned())
             }
-            Stored::Genuine(record) => worth(record, digest, hosts, now_ms, max_age_days),
+            Stored::Genuine(record) => worth(record, terms),
         })
     }
 
@@ -190,8 +196,16 @@ impl Records {
     }
 
     fn sign<T: Serialize>(&self, content: &T) -> io::Result<String> {
+        self.keyed_digest(&serde_json::to_vec(content)?)
+    }
+
+    /// A digest that nobody can make, or try values against, without this site's key.
+    ///
+    /// # Errors
+    /// When the key cannot be used.
+    pub fn keyed_digest(&self, content: &[u8]) -> io::Result<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).map_err(io::Error::other)?;
-        mac.update(&serde_json::to_vec(content)?);
+        mac.update(content);
         Ok(mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
@@ -222,19 +236,19 @@ fn joined(new: &GateRecord, last: Option<GateRecord>) -> GateRecord {
 }
 
 /// What a genuine record is worth.
-fn worth(
-    record: GateRecord,
-    digest: &str,
-    hosts: &[String],
-    now_ms: u64,
-    max_age_days: u32,
-) -> RecordState {
+fn worth(record: GateRecord, terms: Terms<'_>) -> RecordState {
+    let Terms { digest, hosts, waivers, now_ms, max_age_days } = terms;
     if !record.verdict.is_green() {
         return RecordState::Red(record);
     }
     let today = day_of(now_ms);
     if let Some(over) = record.waived.iter().find(|waived| waived.until < today) {
         let why = format!("the waiver of its red test {} ended on {}", over.test, over.until);
+        return RecordState::Stale(record, why);
+    }
+    let gone = |waived: &&RecordedWaiver| !waived.waivers.iter().all(|one| stands(one, waivers));
+    if let Some(gone) = record.waived.iter().find(gone) {
+        let why = format!("a waiver of its red test {} is gone or was changed", gone.test);
         return RecordState::Stale(record, why);
     }
     if record.digest != digest {
@@ -250,6 +264,16 @@ fn worth(
         return RecordState::Stale(record, format!("it is {age_days} days old"));
     }
     RecordState::Green(record)
+}
+
+/// True while a recorded waiver is one of the site's, word for word. What an old record does not say
+/// is not compared.
+fn stands(recorded: &Waiving, waivers: &[Waiving]) -> bool {
+    let comparable = |of_site: &Waiving| match recorded.covers.is_empty() {
+        true => Waiving { covers: String::new(), ..of_site.clone() },
+        false => of_site.clone(),
+    };
+    waivers.iter().any(|of_site| comparable(of_site) == *recorded)
 }
 
 /// The day of a moment in UTC, as `2026-12-31`.
@@ -278,27 +302,76 @@ mod tests {
         }
     }
 
+    fn terms<'a>(digest: &'a str, hosts: &'a [String], now_ms: u64) -> Terms<'a> {
+        Terms { digest, hosts, waivers: &[], now_ms, max_age_days: 30 }
+    }
+
+    fn waiving(covers: &str, until: &str) -> Waiving {
+        let until = until.to_owned();
+        Waiving { covers: covers.into(), reason: "r".into(), until, by: "b".into() }
+    }
+
+    /// A record that is green with these waivers of its test `clock`.
+    fn waived(waivers: &[Waiving]) -> GateRecord {
+        let of = |waiver: &Waiving| {
+            let (until, waivers) = (waiver.until.clone(), vec![waiver.clone()]);
+            RecordedWaiver { test: "clock".into(), until, waivers }
+        };
+        let waived = waivers.iter().map(of).collect();
+        GateRecord { verdict: GateVerdict::GreenWithWaivers, waived, ..record() }
+    }
+
     #[test]
     fn green_with_waivers_counts_until_the_first_one_ends_and_never_hides_itself() {
         let day = |day: u64| day * 86_400_000;
-        let waived = |until: &str| {
-            let waivers = Vec::new();
-            RecordedWaiver { test: "clock".into(), until: until.into(), waivers }
-        };
-        let with = GateRecord {
-            verdict: GateVerdict::GreenWithWaivers,
-            waived: vec![waived("1970-01-05"), waived("1970-01-03")],
-            ..record()
-        };
+        let waivers = [waiving("test clock", "1970-01-05"), waiving("host h", "1970-01-03")];
+        let with = waived(&waivers);
         let hosts = ["h".to_owned()];
-        let state = |now| worth(with.clone(), "d", &hosts, now, 30);
+        let state =
+            |now| worth(with.clone(), Terms { waivers: &waivers, ..terms("d", &hosts, now) });
         assert!(matches!(state(day(2)), RecordState::Green(_)));
-        assert!(matches!(state(day(3)), RecordState::Stale(_, why) if why.contains("clock")));
+        assert!(matches!(state(day(3)), RecordState::Stale(_, why) if why.contains("ended on")));
         let other = GateRecord { hosts: vec!["i".into()], ..record() };
         let both = joined(&other, Some(with));
         assert_eq!((both.verdict, both.waived.len()), (GateVerdict::GreenWithWaivers, 2));
         // A record without waivers reads as before, so that its signature holds.
         assert!(!serde_json::to_string(&record()).unwrap().contains("waived"));
+    }
+
+    #[test]
+    fn a_waiver_that_is_taken_back_or_changed_takes_the_record_with_it() {
+        let (clock, host) = (waiving("test clock", "1970-01-05"), waiving("host h", "1970-01-05"));
+        let hosts = ["h".to_owned()];
+        let green = |record: &GateRecord, site: &[Waiving]| {
+            let terms = Terms { waivers: site, ..terms("d", &hosts, 1_000) };
+            match worth(record.clone(), terms) {
+                RecordState::Green(_) => true,
+                RecordState::Stale(_, why) => {
+                    assert!(why.contains("red test clock is gone or was changed"), "{why}");
+                    false
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        let both = waived(&[clock.clone(), host.clone()]);
+        assert!(green(&both, &[host.clone(), waiving("test other", "1970-01-09"), clock.clone()]));
+        assert!(!green(&both, std::slice::from_ref(&clock)));
+        assert!(!green(&both, &[]));
+        for changed in [
+            Waiving { until: "1970-01-06".into(), ..clock.clone() },
+            Waiving { reason: "another".into(), ..clock.clone() },
+            Waiving { by: "another".into(), ..clock.clone() },
+            Waiving { covers: "test clock, host h".into(), ..clock.clone() },
+        ] {
+            assert!(!green(&waived(std::slice::from_ref(&clock)), &[changed]));
+        }
+        // What a record of before does not say is not compared; the rest is.
+        let old = waived(&[Waiving { covers: String::new(), ..clock.clone() }]);
+        assert!(!serde_json::to_string(&old).unwrap().contains("covers"));
+        assert!(green(&old, &[clock]));
+        assert!(!green(&old, &[Waiving { by: "another".into(), ..host }]));
+        // Nothing was waived: the site's waivers are of no account.
+        assert!(green(&record(), &[]));
     }
 
     #[test]
@@ -308,7 +381,7 @@ mod tests {
         let records = Records::open(folder.path()).unwrap();
         let hosts = ["h".to_owned()];
         let state = |digest: &str, now| {
-            records.state("base", TestKind::Diag, digest, &hosts, now, 30).unwrap()
+            records.state("base", TestKind::Diag, terms(digest, &hosts, now)).unwrap()
         };
         assert_eq!(state("d", 2_000), RecordState::Missing);
         records.write(&record()).unwrap();
@@ -324,11 +397,11 @@ mod tests {
     #[test]
     fn a_part_of_the_hosts_is_not_the_layer() {
         let both = ["h".to_owned(), "i".to_owned()];
-        assert!(matches!(worth(record(), "d", &both, 2_000, 30), RecordState::Stale(..)));
+        assert!(matches!(worth(record(), terms("d", &both, 2_000)), RecordState::Stale(..)));
         let other = GateRecord { hosts: vec!["i".into()], at_ms: 5_000, ..record() };
         let union = joined(&other, Some(record()));
         assert_eq!((union.hosts.len(), union.at_ms), (2, 1_000));
-        assert!(matches!(worth(union, "d", &both, 6_000, 30), RecordState::Green(_)));
+        assert!(matches!(worth(union, terms("d", &both, 6_000)), RecordState::Green(_)));
         let red = GateRecord { verdict: GateVerdict::Red, ..record() };
         assert_eq!(joined(&other, Some(red)).verdict, GateVerdict::Red);
         let changed = GateRecord { digest: "e".into(), ..other };
@@ -342,17 +415,20 @@ mod tests {
         let without = GateRecord { out: vec!["i".into()], at_ms: 5_000, ..record() };
         let kept = joined(&without, Some(whole));
         assert_eq!(kept.hosts, ["h"]);
-        assert!(matches!(worth(kept.clone(), "d", &both[..1], 6_000, 30), RecordState::Green(_)));
-        assert!(matches!(worth(kept.clone(), "d", &both, 6_000, 30), RecordState::Stale(..)));
+        assert!(matches!(
+            worth(kept.clone(), terms("d", &both[..1], 6_000)),
+            RecordState::Green(_)
+        ));
+        assert!(matches!(worth(kept.clone(), terms("d", &both, 6_000)), RecordState::Stale(..)));
         // Back in service and looked at by itself.
         let back = GateRecord { hosts: vec!["i".into()], at_ms: 7_000, ..record() };
         let whole = joined(&back, Some(kept));
-        assert!(matches!(worth(whole, "d", &both, 8_000, 30), RecordState::Green(_)));
+        assert!(matches!(worth(whole, terms("d", &both, 8_000)), RecordState::Green(_)));
     }
 
     #[test]
     fn red_is_red_whatever_its_digest() {
         let red = GateRecord { verdict: GateVerdict::Red, ..record() };
-        assert!(matches!(worth(red, "x", &[], 0, 1), RecordState::Red(_)));
+        assert!(matches!(worth(red, terms("x", &[], 0)), RecordState::Red(_)));
     }
 }

@@ -17,8 +17,8 @@ const CONVERGED: &str = "converged";
 /// Follows a run for the hosts that it sees to be as wanted.
 #[derive(Debug, Default)]
 pub(super) struct Wanted {
-    /// The hosts of the layer in hand.
-    layer: Option<(String, Vec<String>)>,
+    /// The hosts of each layer in hand.
+    layers: BTreeMap<String, Vec<String>>,
     seen: BTreeMap<(String, String), u64>,
 }
 
@@ -28,7 +28,7 @@ impl Wanted {
     pub(super) fn event(&mut self, kind: &EventKind, at_ms: u64) {
         match kind {
             EventKind::LayerStarted { layer, hosts } => {
-                self.layer = Some((layer.clone(), hosts.clone()));
+                self.layers.insert(layer.clone(), hosts.clone());
             }
             EventKind::HostFinished {
                 host,
@@ -40,12 +40,8 @@ impl Wanted {
             EventKind::TestFinished { layer, test, verdict: Verdict::Pass, .. }
                 if test == CONVERGED =>
             {
-                let hosts = match self.layer.take() {
-                    Some((of, hosts)) if of == *layer => hosts,
-                    _ => return,
-                };
-                for host in &hosts {
-                    self.see(layer, host, at_ms);
+                for host in self.layers.remove(layer).unwrap_or_default() {
+                    self.see(layer, &host, at_ms);
                 }
             }
             EventKind::LayerAudited { layer, audited } => {
@@ -103,7 +99,7 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Audited, Drifted};
+    use crate::event::{Audited, Drifted, TestKind};
 
     fn finished(host: &str, changed: u32) -> EventKind {
         EventKind::HostFinished {
@@ -151,5 +147,32 @@ mod tests {
         wanted.event(&finished("b", 0), 2);
         wanted.write(&mut database, "older").unwrap();
         assert_eq!(rows(&database), both);
+    }
+
+    #[test]
+    fn layers_that_are_in_hand_together_are_kept_apart() {
+        let started = |layer: &str, host: &str| EventKind::LayerStarted {
+            layer: layer.into(),
+            hosts: vec![host.into()],
+        };
+        let converged = |layer: &str| EventKind::TestFinished {
+            layer: layer.into(),
+            test: CONVERGED.into(),
+            kind: TestKind::Diag,
+            verdict: Verdict::Pass,
+            expected: String::new(),
+            found: Vec::new(),
+            measured: Vec::new(),
+            waived: Vec::new(),
+            took_ms: 1,
+        };
+        let mut wanted = Wanted::default();
+        wanted.event(&started("db", "a"), 1);
+        wanted.event(&started("redis", "b"), 2);
+        wanted.event(&converged("db"), 3);
+        wanted.event(&converged("redis"), 4);
+        let seen: Vec<(&str, &str, u64)> =
+            wanted.seen.iter().map(|((layer, host), at)| (&**layer, &**host, *at)).collect();
+        assert_eq!(seen, [("db", "a", 3), ("redis", "b", 4)]);
     }
 }

@@ -5,7 +5,7 @@ use super::error::Result;
 use super::release::Release;
 use super::repository::{self, Repository};
 use super::rootfs::{self, RootFilesystem};
-use super::spec::LabHost;
+use super::spec::{LabHost, LabSpec};
 
 /// The root filesystems of a lab; the default release is always among them, since balancers are of
 /// it.
@@ -52,9 +52,10 @@ pub(super) struct Grounds {
 
 impl Grounds {
     /// Adds to each root filesystem the packages that its hosts must be able to install.
-    pub(super) fn ensure(bases: Bases, packages: &[String]) -> Result<Self> {
+    pub(super) fn ensure(bases: Bases, spec: &LabSpec) -> Result<Self> {
         let ground = |base: RootFilesystem| {
-            repository::ensure(&base, packages).map(|packages| Ground { base, packages })
+            let packages = repository::ensure(&base, &spec.packages_of(base.release))?;
+            Ok(Ground { base, packages })
         };
         let default = ground(bases.default)?;
         Ok(Self { default, others: bases.others.into_iter().map(ground).collect::<Result<_>>()? })

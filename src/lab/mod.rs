@@ -14,6 +14,8 @@
 //!
 //! The code blocks; work on several hosts runs on threads.
 
+pub mod cache;
+
 mod balancer;
 mod cgroup;
 mod command;

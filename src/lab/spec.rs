@@ -1,6 +1,6 @@
 //! What a lab consists of, and the checks that need no machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -34,8 +34,12 @@ pub struct LabSpec {
     pub balancers: Vec<LabBalancer>,
     /// The private network that hosts and balancers share.
     pub private_net: Ipv4Net,
-    /// The Debian packages that hosts must be able to install, without their dependencies.
+    /// The Debian packages that hosts of every release must be able to install, without their
+    /// dependencies.
     pub packages: Vec<String>,
+    /// Further ones, which only hosts of these releases install.
+    #[serde(default)]
+    pub release_packages: BTreeMap<Release, Vec<String>>,
 }
 
 /// One host.
@@ -138,7 +142,7 @@ impl LabSpec {
         if self.host(&self.operator).is_none() {
             return invalid(format!("the operator host {} is not a host", self.operator));
         }
-        for package in &self.packages {
+        for package in self.packages.iter().chain(self.release_packages.values().flatten()) {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.=:~".contains(&byte);
             if !package.starts_with(|first: char| first.is_ascii_alphanumeric())
                 || !package.bytes().all(fits)
@@ -147,6 +151,13 @@ impl LabSpec {
             }
         }
         Ok(())
+    }
+
+    /// The packages that hosts of a release must be able to install.
+    #[must_use]
+    pub fn packages_of(&self, release: Release) -> Vec<String> {
+        let own = self.release_packages.get(&release).into_iter().flatten();
+        self.packages.iter().chain(own).cloned().collect()
     }
 
     /// The host of this name.
@@ -216,6 +227,7 @@ mod tests {
             balancers: Vec::new(),
             private_net: Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 16),
             packages: vec!["chrony".to_owned(), "libstdc++6".to_owned()],
+            release_packages: BTreeMap::from([(Release::Trixie, vec!["docker-cli".to_owned()])]),
         }
     }
 
@@ -223,6 +235,13 @@ mod tests {
         let mut spec = spec();
         change(&mut spec);
         spec.validate().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn each_release_has_its_own_packages_besides() {
+        let spec = spec();
+        assert_eq!(spec.packages_of(Release::Bookworm), ["chrony", "libstdc++6"]);
+        assert_eq!(spec.packages_of(Release::Trixie), ["chrony", "libstdc++6", "docker-cli"]);
     }
 
     #[test]
@@ -243,6 +262,10 @@ mod tests {
         );
         assert!(refusal(|s| s.operator = "x".into()).contains("not a host"));
         assert!(refusal(|s| s.packages.push("-o=x".into())).contains("package name"));
+        let other = |s: &mut LabSpec| {
+            s.release_packages.insert(Release::Trixie, vec!["-o=x".into()]);
+        };
+        assert!(refusal(other).contains("package name"));
     }
 
     #[test]

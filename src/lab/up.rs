@@ -142,7 +142,7 @@ pub(super) fn up(
         Ok(installed)
     })?;
     let bases = clock.phase("root filesystem", || Bases::ensure(&wanted))?;
-    let grounds = clock.phase("packages", || Grounds::ensure(bases, &spec.packages))?;
+    let grounds = clock.phase("packages", || Grounds::ensure(bases, spec))?;
     for text in grounds.news() {
         progress(Progress::Note(text));
     }

@@ -1,13 +1,14 @@
 //! Resolves a whole site with sample facts, before any host is asked.
 
 use super::resolve::{HostScope, Resolver};
-use super::samples::sample_facts;
+use super::samples::{sample_facts, samples_by_release};
 use super::{HostPlan, SecretLookup, StepFilter};
 use crate::diag::{Diagnostics, Source};
 use crate::resource::{Batch, Mode, Resource};
 use crate::secrets::Secret;
-use crate::site::Site;
-use std::collections::BTreeSet;
+use crate::site::{Host, Site};
+use crate::wire::Facts;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -42,20 +43,28 @@ pub fn uses_secrets(site: &Site) -> bool {
     secret
 }
 
-/// Every package that a host of the site installs, sorted.
-pub fn packages_of(site: &Site) -> Vec<String> {
-    let mut packages = BTreeSet::new();
+/// Every package that a host of the site installs, by the code name of the release that it would run.
+pub fn packages_of(site: &Site) -> BTreeMap<String, BTreeSet<String>> {
+    let mut packages: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(site, Arc::new(AnySecret), &mut problems);
-    each_plan(site, &resolver, &mut problems, |plan| {
-        for item in plan.batches.iter().chain(&plan.members).flat_map(|batch| &batch.work.items) {
-            if let Resource::Package(package) = &item.resource {
-                packages.extend(package.names.iter().cloned());
+    for host in site.hosts.values() {
+        for (release, machines) in samples_by_release(site, host) {
+            let here = packages.entry(release).or_default();
+            for facts in &machines {
+                let _all = layers_of(site, &resolver, host, facts, &mut problems, &mut |plan| {
+                    let batches = plan.batches.iter().chain(&plan.members);
+                    for item in batches.flat_map(|batch| &batch.work.items) {
+                        if let Resource::Package(package) = &item.resource {
+                            here.extend(package.names.iter().cloned());
+                        }
+                    }
+                    ControlFlow::Continue(())
+                });
             }
         }
-        ControlFlow::Continue(())
-    });
-    packages.into_iter().collect()
+    }
+    packages
 }
 
 /// Walks over every layer of every host until `look` breaks off.
@@ -67,16 +76,27 @@ fn each_plan(
 ) {
     for host in site.hosts.values() {
         for facts in sample_facts(site, host) {
-            let mut scope = HostScope::new(host, &facts);
-            for layer in &site.config.layers {
-                let plan =
-                    resolver.layer(&mut scope, layer, &StepFilter::ALL, Mode::Check, problems);
-                if look(&plan).is_break() {
-                    return;
-                }
+            if layers_of(site, resolver, host, &facts, problems, &mut look).is_break() {
+                return;
             }
         }
     }
+}
+
+/// Walks over every layer of one host with these facts.
+fn layers_of(
+    site: &Site,
+    resolver: &Resolver<'_>,
+    host: &Host,
+    facts: &Facts,
+    problems: &mut Diagnostics,
+    look: &mut impl FnMut(&HostPlan) -> ControlFlow<()>,
+) -> ControlFlow<()> {
+    let mut scope = HostScope::new(host, facts);
+    for layer in &site.config.layers {
+        look(&resolver.layer(&mut scope, layer, &StepFilter::ALL, Mode::Check, problems))?;
+    }
+    ControlFlow::Continue(())
 }
 
 fn has_secret(plan: &HostPlan) -> bool {
@@ -122,6 +142,16 @@ mod tests {
             assert!(!problems.has_errors(), "{problems:?}");
             assert_eq!(uses_secrets(&site), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_package_of_one_release_is_asked_of_no_other() {
+        let packages = packages_of(&own_site());
+        let of = |release: &str| &packages[release];
+        assert!(of("bookworm").contains("docker.io") && of("trixie").contains("docker.io"));
+        let only: Vec<&String> = of("trixie").difference(of("bookworm")).collect();
+        assert_eq!(only, ["docker-cli"]);
+        assert!(of("bookworm").is_subset(of("trixie")));
     }
 
     #[test]

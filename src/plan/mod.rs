@@ -5,6 +5,7 @@
 //! secrets, and an install resolves again with the facts that hosts sent in their greeting.
 
 mod aggregate;
+mod asked;
 mod check;
 mod context;
 mod digest;
@@ -21,6 +22,7 @@ mod steps;
 mod variables;
 
 pub use aggregate::{OpenPort, firewall as open_ports};
+pub use asked::Asked;
 pub use check::{check, packages_of, uses_secrets};
 pub use context::SecretLookup;
 pub use digest::layer_digest;

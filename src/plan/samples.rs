@@ -3,6 +3,7 @@
 
 use crate::site::{Host, Site};
 use crate::wire::{Facts, Interface};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A small machine with Debian 12 and a large one with Debian 13, each as this host would describe
@@ -12,6 +13,21 @@ pub fn sample_facts(site: &Site, host: &Host) -> [Facts; 2] {
     let large = facts(site, host, "aarch64", 64, 512 << 30, ("enp1s0", "enp7s0"));
     let newer = Facts { os_version: "13".to_owned(), os_codename: "trixie".to_owned(), ..large };
     [small, newer]
+}
+
+/// Both machines with each of the two releases, by the release's code name.
+pub fn samples_by_release(site: &Site, host: &Host) -> BTreeMap<String, [Facts; 2]> {
+    let samples = sample_facts(site, host);
+    let of = |release: &Facts| {
+        let (version, name) = (release.os_version.clone(), release.os_codename.clone());
+        let machines = samples.clone().map(|machine| Facts {
+            os_version: version.clone(),
+            os_codename: name.clone(),
+            ..machine
+        });
+        (name, machines)
+    };
+    samples.iter().map(of).collect()
 }
 
 fn facts(

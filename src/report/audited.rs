@@ -57,7 +57,12 @@ mod tests {
 
     #[test]
     fn each_place_says_what_differs_and_since_when() {
-        let waiving = Waiving { reason: "r".into(), until: "2026-12-31".into(), by: "b".into() };
+        let waiving = Waiving {
+            covers: "test converged".into(),
+            reason: "r".into(),
+            until: "2026-12-31".into(),
+            by: "b".into(),
+        };
         let drifted = vec![
             Drifted {
                 place: "db-01".into(),

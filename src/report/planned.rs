@@ -2,6 +2,7 @@
 
 use crate::event::{ChangeText, Consumer, Event, EventKind, StepOutcome};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,8 @@ pub struct Collected {
     pub rehearsal: bool,
     /// What an install would do, in an order that does not depend on which host was faster.
     pub planned: Vec<Planned>,
+    /// The credentials files that were read for it, each with a digest of its content.
+    pub credentials: BTreeMap<String, String>,
 }
 
 /// Gathers what would be done.
@@ -41,6 +44,14 @@ impl Gathered {
         collected.planned.sort();
         Some(collected)
     }
+
+    /// Adds which credentials files were read, each with a digest of its content.
+    pub fn read_credentials(&self, credentials: BTreeMap<String, String>) {
+        let mut collected = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(collected) = collected.as_mut() {
+            collected.credentials = credentials;
+        }
+    }
 }
 
 impl Consumer for Gathered {
@@ -49,7 +60,8 @@ impl Consumer for Gathered {
         let planned = match &event.kind {
             EventKind::RunStarted { site, rehearsal, .. } => {
                 let (site, rehearsal) = (site.clone(), *rehearsal);
-                *collected = Some(Collected { site, rehearsal, planned: Vec::new() });
+                let (planned, credentials) = (Vec::new(), BTreeMap::new());
+                *collected = Some(Collected { site, rehearsal, planned, credentials });
                 return Ok(());
             }
             EventKind::StepFinished { step, outcome: StepOutcome::Changed { changes }, .. } => {
@@ -76,14 +88,26 @@ impl Consumer for Gathered {
     }
 }
 
-/// How two plans differ: lines that begin with `+` for what is new and `-` for what is gone.
-pub fn difference(then: &[Planned], now: &[Planned]) -> Vec<String> {
+/// How two plans differ: lines that begin with `+` for what is new, `-` for what is gone, and `~` for
+/// credentials files that are not the same any more. A secret step's change has no content, so that
+/// another value shows in the file that it comes from only.
+pub fn difference(then: &Collected, now: &Collected) -> Vec<String> {
     let line = |sign: char, planned: &Planned| {
         format!("{sign} {}  {}  {}", planned.layer, planned.place, planned.what)
     };
-    let gone = then.iter().filter(|planned| !now.contains(planned));
-    let new = now.iter().filter(|planned| !then.contains(planned));
-    gone.map(|planned| line('-', planned)).chain(new.map(|planned| line('+', planned))).collect()
+    let gone = then.planned.iter().filter(|planned| !now.planned.contains(planned));
+    let new = now.planned.iter().filter(|planned| !then.planned.contains(planned));
+    let files: BTreeSet<&String> = then.credentials.keys().chain(now.credentials.keys()).collect();
+    let secrets = files.into_iter().filter_map(|file| {
+        match (then.credentials.get(file), now.credentials.get(file)) {
+            (Some(then), Some(now)) if then == now => None,
+            (Some(_), Some(_)) => Some(format!("~ {file} was changed since the plan was made")),
+            (Some(_), None) => Some(format!("~ {file} is not read any more")),
+            _ => Some(format!("~ {file} was not read for the plan")),
+        }
+    });
+    let gone = gone.map(|planned| line('-', planned));
+    gone.chain(new.map(|planned| line('+', planned))).chain(secrets).collect()
 }
 
 #[cfg(test)]
@@ -105,15 +129,42 @@ mod tests {
         }
     }
 
+    fn collected(planned: &[Planned], credentials: &[(&str, &str)]) -> Collected {
+        let text = |(file, digest): &(&str, &str)| ((*file).to_owned(), (*digest).to_owned());
+        Collected {
+            site: "s".to_owned(),
+            rehearsal: false,
+            planned: planned.to_vec(),
+            credentials: credentials.iter().map(text).collect(),
+        }
+    }
+
     #[test]
     fn another_change_of_the_same_step_is_another_plan() {
-        let then = [planned("a", "0644"), planned("b", "0644")];
+        let then = collected(&[planned("a", "0644"), planned("b", "0644")], &[]);
         assert_eq!(difference(&then, &then), Vec::<String>::new());
-        let now = [planned("a", "0644"), planned("b", "0640")];
+        let now = collected(&[planned("a", "0644"), planned("b", "0640")], &[]);
         assert_eq!(
             difference(&then, &now),
             ["- base  b  base › limits", "+ base  b  base › limits"]
         );
-        assert_eq!(difference(&then, &then[..1]), ["- base  b  base › limits"]);
+        let less = collected(&then.planned[..1], &[]);
+        assert_eq!(difference(&then, &less), ["- base  b  base › limits"]);
+    }
+
+    #[test]
+    fn the_same_changes_with_another_secret_are_another_plan() {
+        let same = [planned("a", "0644")];
+        let then = collected(&same, &[("credentials/a.env.age", "1"), ("credentials/b.env", "1")]);
+        assert_eq!(difference(&then, &then), Vec::<String>::new());
+        let now = collected(&same, &[("credentials/a.env.age", "2"), ("credentials/c.env", "1")]);
+        assert_eq!(
+            difference(&then, &now),
+            [
+                "~ credentials/a.env.age was changed since the plan was made",
+                "~ credentials/b.env is not read any more",
+                "~ credentials/c.env was not read for the plan",
+            ]
+        );
     }
 }

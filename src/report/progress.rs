@@ -3,7 +3,7 @@
 //! One owner draws everything. Nothing is drawn in the first quarter second, so that a run with
 //! nothing to do leaves only its summary.
 
-use super::line::line_of;
+use super::beside::Lines;
 use super::style::Palette;
 use crate::event::{Consumer, Event, EventKind, StepId};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,8 +19,7 @@ pub struct Progress {
     bars: MultiProgress,
     overall: ProgressBar,
     hosts: HashMap<String, ProgressBar>,
-    palette: Palette,
-    verbose: bool,
+    lines: Lines,
 }
 
 impl Progress {
@@ -30,7 +29,7 @@ impl Progress {
         let overall = bars.add(ProgressBar::new(0));
         overall.set_style(style("{spinner} {msg}  {pos}/{len} hosts  {elapsed}"));
         overall.enable_steady_tick(Duration::from_millis(250));
-        Self { bars, overall, hosts: HashMap::new(), palette, verbose }
+        Self { bars, overall, hosts: HashMap::new(), lines: Lines::new(palette, verbose) }
     }
 
     fn show(&mut self, step: &StepId, text: String) {
@@ -55,11 +54,17 @@ fn style(template: &str) -> ProgressStyle {
 
 impl Consumer for Progress {
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        let first = self.lines.beside.none_converges();
+        let line = self.lines.line(event);
         match &event.kind {
-            EventKind::LayerStarted { layer, hosts } => {
-                self.overall.set_length(hosts.len() as u64);
-                self.overall.set_position(0);
-                self.overall.set_message(format!("layer {layer}"));
+            EventKind::LayerStarted { hosts, .. } => {
+                // The hosts of layers that are in hand together are counted together.
+                if first {
+                    self.overall.set_length(0);
+                    self.overall.set_position(0);
+                }
+                self.overall.inc_length(hosts.len() as u64);
+                self.overall.set_message(self.lines.beside.text());
             }
             EventKind::StepStarted { step } => {
                 self.show(step, format!("{} › {}", step.role, step.step));
@@ -75,16 +80,20 @@ impl Consumer for Progress {
                     self.bars.remove(&bar);
                 }
             }
-            EventKind::GateStarted { layer, .. } => {
-                self.overall.set_message(format!("gate {layer}"));
+            EventKind::GateStarted { .. } | EventKind::TestStarted { .. } => {
+                self.overall.set_message(self.lines.beside.text());
             }
-            EventKind::TestStarted { layer, test } => {
-                self.overall.set_message(format!("gate {layer}: {test}"));
+            EventKind::LayerFinished { .. } | EventKind::GateFinished { .. } => {
+                let text = self.lines.beside.text();
+                // Between a layer and its gate the last word stays.
+                if !text.is_empty() {
+                    self.overall.set_message(text);
+                }
             }
             EventKind::RunFinished { .. } => self.overall.finish_and_clear(),
             _ => {}
         }
-        if let Some(line) = line_of(event, &self.palette, self.verbose) {
+        if let Some(line) = line {
             return self.bars.suspend(|| writeln!(io::stderr(), "{line}"));
         }
         Ok(())

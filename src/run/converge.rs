@@ -190,6 +190,7 @@ async fn again(
 ) -> Again {
     let in_hand = heard.in_hand(batch);
     let lost = Lost {
+        session: Arc::clone(&line.session),
         reason: error.to_string().trim_start_matches(&format!("{host}: ")).to_owned(),
         step: in_hand.map(|(name, _)| format!("{} › {name}", batch.role)),
         step_may_take: Duration::from_millis(in_hand.map_or(0, |(_, limit)| u64::from(limit))),

@@ -205,12 +205,12 @@ impl Supply<'_> {
             }
             attempt += 1;
             let lost = Lost {
+                session,
                 reason: problem.to_string(),
                 step: Some(format!("image {}", source.image())),
                 step_may_take: Duration::ZERO,
             };
             let Self { site, connection, events, stop, .. } = self;
-            drop(session);
             self.fleet
                 .renew(site, host, connection, lost, events, stop)
                 .await

@@ -4,13 +4,13 @@ use super::Exit;
 use super::continuation::Continuation;
 use super::ending::{AGAIN, Ending};
 use super::layer::{LayerWork, Worked};
+use super::layers::{self, Place};
 use super::meet::meet;
-use super::order::blocked_by;
 use super::underway::Underway;
 use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
 use crate::fleet::{Connection, Events, Stop};
 use crate::gate;
-use crate::history::{RecordState, Records};
+use crate::history::{RecordState, Records, Terms};
 use crate::plan::{SecretLookup, StepFilter, layer_digest};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
@@ -81,44 +81,13 @@ pub async fn install(request: &Request<'_>, events: &Events, stop: &Stop) -> (Ex
     if let Some(step) = request.steps.start_at() {
         note_start(request, step, events);
     }
-    let mut failed: BTreeSet<&str> = BTreeSet::new();
-    let mut over = false;
-    for layer in &request.layers {
-        if over || stop.wished() {
-            ending.not_begun(&layer.name);
-            continue;
-        }
-        if let Some(below) = blocked_by(request.site, layer, &failed) {
-            let why = format!("it requires `{below}`, which is not green");
-            ending.skipped(&layer.name, &why);
-            events.emit(EventKind::LayerSkipped { layer: layer.name.clone(), why });
-            failed.insert(&layer.name);
-            continue;
-        }
-        let Some(hosts) = ending.hosts_of_next(layer, request, events).await else { break };
-        if hosts.is_empty() {
-            continue;
-        }
-        let end = one_layer(&run, layer, &hosts).await;
-        let looking_on = request.mode == Mode::Check && end.exit == Exit::Differences;
-        if end.exit != Exit::Done && !looking_on {
-            failed.insert(&layer.name);
-            over = !request.keep_going || ends_the_run(end.exit);
-        }
-        ending.layer(&layer.name, end);
-    }
+    layers::work(&run, &mut ending).await;
     run.fleet.close().await;
     let again = match request.mode {
         Mode::Apply => "`strata resume` goes on",
         Mode::Check => AGAIN,
     };
     ending.finish("everything is as wanted", again, events).await
-}
-
-/// True for what no other layer is begun after, whatever was asked for: a fault that may still be in
-/// the fleet, a record that could not be kept, and the operator's wish.
-const fn ends_the_run(exit: Exit) -> bool {
-    matches!(exit, Exit::NotHealed | Exit::Internal | Exit::Interrupted)
 }
 
 /// Says where a run begins that does not begin at the beginning.
@@ -179,10 +148,16 @@ fn record_state(
 ) -> RecordState {
     let hosts = hosts_of(request.site, layer, selected);
     let digest = layer_digest(request.site, layer);
-    let max_age = request.site.config.gate.max_age_days;
+    let terms = Terms {
+        digest: &digest,
+        hosts: &hosts,
+        waivers: &gate::standing(&request.site.waivers),
+        now_ms: now_ms(),
+        max_age_days: request.site.config.gate.max_age_days,
+    };
     request
         .records
-        .state(&layer.name, kind, &digest, &hosts, now_ms(), max_age)
+        .state(&layer.name, kind, terms)
         .unwrap_or_else(|error| RecordState::Forged(format!("its record cannot be read: {error}")))
 }
 
@@ -212,7 +187,13 @@ impl LayerEnd {
     }
 }
 
-async fn one_layer(run: &Underway<'_>, layer: &Layer, hosts: &[String]) -> LayerEnd {
+/// Brings a layer to its end: converged on these hosts, and proved.
+pub(super) async fn one_layer(
+    run: &Underway<'_>,
+    layer: &Layer,
+    hosts: &[String],
+    place: &Place<'_>,
+) -> LayerEnd {
     let Underway { request, events, stop, .. } = run;
     let start = Instant::now();
     events.emit(EventKind::LayerStarted { layer: layer.name.clone(), hosts: hosts.to_vec() });
@@ -257,6 +238,9 @@ async fn one_layer(run: &Underway<'_>, layer: &Layer, hosts: &[String]) -> Layer
         return LayerEnd::of(Exit::Done, String::new());
     }
     let kinds = kinds_to_run(request, layer, formed);
+    if let Err(end) = wait_for_the_rest(run, layer, place, &kinds).await {
+        return end;
+    }
     let (exit, reason) = prove(run, layer, hosts, kinds).await;
     if exit == Exit::Done {
         note_unproved(request, layer, events);
@@ -280,6 +264,37 @@ fn kinds_to_run(request: &Request<'_>, layer: &Layer, just_formed: bool) -> Vec<
         }
     }
     kinds
+}
+
+/// Waits until nothing else is in hand where a gate injects faults or measures. Faults reach further
+/// than the hosts that they are injected into, and figures taken beside other work are not the
+/// site's.
+async fn wait_for_the_rest(
+    run: &Underway<'_>,
+    layer: &Layer,
+    place: &Place<'_>,
+    kinds: &[TestKind],
+) -> Result<(), LayerEnd> {
+    if kinds.iter().all(|kind| *kind == TestKind::Diag) {
+        return Ok(());
+    }
+    let name = &layer.name;
+    let told = || {
+        let text = format!(
+            "  gate of {name} waits for the other layers in hand: it injects faults or measures"
+        );
+        run.events.emit(EventKind::Note { text });
+    };
+    let unproved = |exit, why: &str| {
+        let reason = format!("layer `{name}` is converged; its gate was not run{why}");
+        LayerEnd::of(exit, reason)
+    };
+    tokio::select! {
+        alone = place.alone(told) => alone.map_err(|exit| {
+            unproved(exit, ": the gate of another layer left the fleet in doubt")
+        }),
+        () = run.stop.soon() => Err(unproved(Exit::stopped(run.stop), "")),
+    }
 }
 
 /// Says which kinds of tests have no proof that counts, and the command that gives one.
@@ -314,7 +329,7 @@ pub(super) async fn prove(
     hosts: &[String],
     kinds: Vec<TestKind>,
 ) -> (Exit, String) {
-    let Underway { request, resolver, fleet, events, stop } = run;
+    let Underway { request, resolver, fleet, events, stop, .. } = run;
     let context = gate::Context {
         site: request.site,
         layer,

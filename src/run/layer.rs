@@ -198,6 +198,8 @@ impl LayerWork<'_> {
     /// From the connection to the last handler; no host waits for another.
     async fn one_host(&self, name: &str) -> (Exit, Tally) {
         let site = self.run.request.site;
+        // Layers that are in hand together share the limit of hosts at work. It is never closed.
+        let _place = self.run.places.acquire().await;
         if self.run.stop.wished() && self.run.fleet.session(name).is_none() {
             return self.stopped(name);
         }

@@ -1,8 +1,8 @@
 //! The scheduler: connects to hosts, converges layers, runs gates, and emits events.
 //!
 //! All hosts of a layer are at work at the same time and no step waits for another host: barriers
-//! stand only between layers, and where the site says that hosts take turns. A host that fails,
-//! hangs or is lost never stops the others.
+//! stand only between layers that share hosts or require one another, and where the site says that
+//! hosts take turns. A host that fails, hangs or is lost never stops the others.
 
 mod adopt;
 mod audit;
@@ -16,6 +16,7 @@ mod exit;
 mod images;
 mod install;
 mod layer;
+mod layers;
 mod meet;
 mod order;
 mod prepare;
@@ -33,5 +34,6 @@ use converge::Tally;
 pub use exit::Exit;
 pub use images::{Supplied, Supply, archives_of, exit_of, locks_of};
 pub use install::{GateChoice, Request, hosts_of, install};
+pub use order::Order;
 pub use reboot::reboot;
 pub use verify::verify;

@@ -5,12 +5,15 @@ use crate::diag::Diagnostics;
 use crate::fleet::{Events, Fleet, Stop};
 use crate::plan::Resolver;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A run that has begun.
 pub(super) struct Underway<'a> {
     pub(super) request: &'a Request<'a>,
     pub(super) resolver: Resolver<'a>,
     pub(super) fleet: Fleet,
+    /// A place for each host that may be at work, of whatever layer.
+    pub(super) places: Semaphore,
     pub(super) events: &'a Events,
     pub(super) stop: &'a Stop,
 }
@@ -31,7 +34,8 @@ impl<'a> Underway<'a> {
         // What is wrong in a template was reported when the site was read.
         let mut problems = Diagnostics::new();
         let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-        Ok(Self { request, resolver, fleet: Fleet::default(), events, stop })
+        let places = Semaphore::new(request.connection.parallel.max(1));
+        Ok(Self { request, resolver, fleet: Fleet::default(), places, events, stop })
     }
 
     /// Connects hosts that are not connected yet.

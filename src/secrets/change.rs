@@ -56,7 +56,7 @@ fn declaration<'a>(
     Err(one(Diagnostic::error(codes::UNKNOWN_NAME, message).hint(hint)))
 }
 
-fn check_brick(declared: &Declared, brick: &str) -> Result<(), Diagnostics> {
+pub(super) fn check_brick(declared: &Declared, brick: &str) -> Result<(), Diagnostics> {
     if declared.bricks().iter().any(|known| known == brick) {
         return Ok(());
     }

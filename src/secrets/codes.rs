@@ -58,6 +58,12 @@ codes! {
     INPUT = "E0457", "No usable value was given";
     CHANGED_MEANWHILE = "E0458", "The file was changed meanwhile";
     ONLY_OWN_READER = "E0459", "Only this host's own identity could open a backup";
+    READERS_STALE = "E0460", "A file is encrypted to other readers than the recipients file names";
+    RECOVERY_MISSING = "E0461", "No recovery key is among the readers";
+    RECOVERY_HERE = "E0462", "The recovery key lies on this host";
+    VALUE_SHARED = "E0463", "Two secrets have the same value";
+    COMPARED = "E0464", "What secrets are compared with cannot be read";
+    ROTATION = "E0465", "A secret cannot be rotated";
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::files::{self, Guard};
 use super::manifest::Manifest;
 use super::name::is_brick_name;
 use super::secret::Secret;
+use super::stale;
 use crate::diag::{Diagnostic, Diagnostics};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -57,6 +58,11 @@ impl Present {
     /// manifest tells the names.
     pub fn find(site_root: &Path, declared: &Declared) -> (Self, Diagnostics) {
         let directory = Directory::new(site_root);
+        directory
+            .settled(|| Self::find_once(&directory, declared), |(_, found)| !found.has_errors())
+    }
+
+    fn find_once(directory: &Directory, declared: &Declared) -> (Self, Diagnostics) {
         let mut problems = Diagnostics::new();
         let mut present = Self::default();
         let manifest = directory.manifest().unwrap_or_else(|problem| {
@@ -96,6 +102,7 @@ impl Present {
             unique(&mut problems, &present, &brick, &names);
             present.bricks.insert(brick, (form, names));
         }
+        problems.extend(stale::warnings(directory, &manifest));
         (present, problems)
     }
 }
@@ -137,6 +144,23 @@ pub(super) struct Directory {
 impl Directory {
     pub(super) fn new(site_root: &Path) -> Self {
         Self { path: site_root.join(DIRECTORY) }
+    }
+
+    /// What `read` finds, read again while the whole directory was replaced under its hands.
+    pub(super) fn settled<T>(&self, read: impl Fn() -> T, good: impl Fn(&T) -> bool) -> T {
+        use std::os::unix::fs::MetadataExt as _;
+        let which = || std::fs::metadata(&self.path).map(|facts| (facts.dev(), facts.ino())).ok();
+        let mut before = which();
+        // Every further one would need another `rekey` in between.
+        for _ in 0..5 {
+            let found = read();
+            let after = which();
+            if good(&found) || after == before {
+                return found;
+            }
+            before = after;
+        }
+        read()
     }
 
     pub(super) fn at(&self, name: &str) -> (PathBuf, PathBuf) {

@@ -201,10 +201,32 @@ impl EnvDocument {
         Some(Secret::new(changed))
     }
 
+    /// The text without the line of `name`.
+    pub fn without(&self, name: &str) -> Secret<String> {
+        let text = self.text.expose();
+        let mut changed = String::with_capacity(text.len());
+        for line in text.split_inclusive('\n') {
+            let bare = line.trim_end_matches(['\n', '\r']);
+            let unmarked = bare.strip_prefix('\u{feff}').unwrap_or(bare);
+            let is_it = matches!(
+                split_line(unmarked), Ok(Some(parts)) if &unmarked[parts.name.clone()] == name
+            );
+            if !is_it {
+                changed.push_str(line);
+            }
+        }
+        Secret::new(changed)
+    }
+
     /// Checks the values against their declarations.
     pub fn check(&self, declared: &[&Declaration]) -> Diagnostics {
         let mut problems = Diagnostics::new();
         for entry in &self.entries {
+            // The value before of a secret that is being rotated.
+            let current = super::rotate::current_of(&entry.name);
+            if current.is_some_and(|name| declared.iter().any(|d| d.name == name)) {
+                continue;
+            }
             let Some(declaration) = declared.iter().find(|d| d.name == entry.name) else {
                 let shown = is_showable(&entry.name);
                 let message = match shown {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What part of a temporary file's name tells it from others.
-const TEMPORARY: &str = ".strata-tmp-";
+pub(super) const TEMPORARY: &str = ".strata-tmp-";
 
 /// What a file must be before its content is believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,12 +109,14 @@ impl Replacement {
         let handle = rustix::fs::open(&temporary, flags, Mode::from_raw_mode(mode))
             .map_err(|error| access("write", shown, error.into()))?;
         let replacement = Self { temporary, target: target.to_owned(), committed: false };
+        done();
         let mut file = File::from(handle);
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
             .map_err(|error| access("write", shown, error.into()))?;
         file.write_all(bytes)
             .and_then(|()| file.sync_all())
             .map_err(|error| access("write", shown, error))?;
+        done();
         let written = std::fs::read(&replacement.temporary)
             .map_err(|error| access("read back", shown, error))?;
         if written != bytes {
@@ -128,6 +130,7 @@ impl Replacement {
         std::fs::rename(&self.temporary, &self.target)
             .map_err(|error| access("replace", shown, error))?;
         self.committed = true;
+        done();
         sync_directory(&self.target).map_err(|error| access("replace", shown, error))
     }
 
@@ -156,6 +159,29 @@ impl Drop for Replacement {
     }
 }
 
+/// Operations on files to do before the process kills itself; 0 for never.
+#[cfg(debug_assertions)]
+static DIES_AFTER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+
+/// Kills the process, as `kill -9` does, once this many operations on files of secrets are done:
+/// only so can a test end a command between any two of them. Not in what is released.
+#[cfg(debug_assertions)]
+pub fn dies_after(operations: Option<u32>) {
+    DIES_AFTER.store(operations.unwrap_or(0), std::sync::atomic::Ordering::Relaxed);
+}
+
+/// An operation on a file was done.
+pub(super) fn done() {
+    #[cfg(debug_assertions)]
+    if DIES_AFTER.load(std::sync::atomic::Ordering::Relaxed) > 0
+        && DIES_AFTER.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) == 1
+    {
+        // It cannot fail, and there would be nobody to tell.
+        let _ =
+            rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
 fn sync_directory(file: &Path) -> std::io::Result<()> {
     match file.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
@@ -178,10 +204,12 @@ impl Lock {
         shown: &Path,
         deadline: Instant,
     ) -> Result<Self, Diagnostic> {
-        let handle = File::open(directory).map_err(|error| access("open", shown, error))?;
-        loop {
+        let handle = loop {
+            let handle = File::open(directory).map_err(|error| access("open", shown, error))?;
             match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
+                // While this waited, `rekey` may have put another directory under the name.
+                Ok(()) if names(directory, &handle) => break handle,
+                Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -194,7 +222,8 @@ impl Lock {
                 }
                 Err(error) => return Err(access("lock", shown, error.into())),
             }
-        }
+        };
+        super::exchange::clean(directory).map_err(|error| access("clean", shown, error))?;
         let entries = std::fs::read_dir(directory).map_err(|error| access("list", shown, error))?;
         for entry in entries {
             let entry = entry.map_err(|error| access("list", shown, error))?;
@@ -207,6 +236,13 @@ impl Lock {
         }
         Ok(Self(handle))
     }
+}
+
+/// True when the path leads to this open directory.
+fn names(path: &Path, handle: &File) -> bool {
+    let same =
+        |a: std::fs::Metadata, b: std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    handle.metadata().ok().zip(std::fs::metadata(path).ok()).is_some_and(|(a, b)| same(a, b))
 }
 
 #[cfg(test)]

@@ -1,18 +1,16 @@
-//! Who can read (the identity file) and who may read (the recipients file).
-//!
-//! An identity is never asked for a passphrase: a key that has one is refused with a clear text
-//! instead of being passed over without a word.
+//! Who can read: the identity file, in any of the forms that the age program takes. One that a
+//! passphrase protects is unlocked by [`super::unlock`], once a run.
 
 use super::codes;
 use super::files::{self, Guard, Replacement};
 use super::secret::Secret;
-use crate::diag::{Diagnostic, Diagnostics, Source};
+use super::unlock;
+use crate::diag::Diagnostic;
 use age::secrecy::ExposeSecret;
-use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The first line of a binary age file.
 const AGE_HEADER: &str = "age-encryption.org/v1";
@@ -43,7 +41,8 @@ impl Key {
 }
 
 /// The keys of the operator's identity file.
-pub(super) struct Identity(Vec<Key>);
+#[derive(Clone)]
+pub(super) struct Identity(Arc<Vec<Key>>);
 
 impl std::fmt::Debug for Identity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -87,23 +86,34 @@ impl Identity {
         if bytes.starts_with(AGE_HEADER.as_bytes())
             || begin.starts_with("-----BEGIN AGE ENCRYPTED FILE-----")
         {
-            return Err(passphrase(path, "decrypt it with `age -d` into a file of mode 0600"));
+            return unlock::once(bytes, path, |passphrase| {
+                let clear = match unlock::open_sealed(bytes, path, passphrase)? {
+                    Some(clear) => clear,
+                    None => return Ok(None),
+                };
+                let text = std::str::from_utf8(clear.expose()).unwrap_or_default();
+                Self::lines(text, path).map(Some)
+            });
         }
         if begin.starts_with("-----BEGIN ") {
             let key = age::ssh::Identity::from_buffer(begin.as_bytes(), None)
                 .map_err(|_| format(path, "is not an OpenSSH private key that can be read"))?;
             return match key {
-                age::ssh::Identity::Unencrypted(_) => Ok(Self(vec![Key::Ssh(key)])),
-                age::ssh::Identity::Encrypted(_) => Err(passphrase(
-                    path,
-                    "make a copy without one (`ssh-keygen -p`), or let `strata secrets init` make \
-                     an identity of its own and have a reader add it",
-                )),
+                age::ssh::Identity::Unencrypted(_) => Ok(Self::of(vec![Key::Ssh(key)])),
+                age::ssh::Identity::Encrypted(locked) => unlock::once(bytes, path, |passphrase| {
+                    let key = locked.decrypt(unlock::for_age(passphrase)).ok();
+                    Ok(key.map(|key| Self::of(vec![Key::Ssh(key.into())])))
+                }),
                 age::ssh::Identity::Unsupported(_) => {
                     Err(format(path, "is an SSH key of a kind that cannot decrypt"))
                 }
             };
         }
+        Self::lines(text, path)
+    }
+
+    /// The identities that stand in clear lines.
+    fn lines(text: &str, path: &Path) -> Result<Self, Diagnostic> {
         let mut keys = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -126,11 +136,33 @@ impl Identity {
         if keys.is_empty() {
             return Err(format(path, "holds no identity"));
         }
-        Ok(Self(keys))
+        Ok(Self::of(keys))
+    }
+
+    fn of(keys: Vec<Key>) -> Self {
+        Self(Arc::new(keys))
     }
 
     /// Makes a new identity where there is none.
     pub(super) fn create(path: &Path) -> Result<Self, Diagnostic> {
+        Self::make(path, "The identity that opens this operator's secrets. Keep a copy offline.")
+    }
+
+    /// The recovery identity that lies beside this operator's one: a key of last resort, to be moved
+    /// off this host. Made where there is none.
+    pub(super) fn recovery(own: &Path) -> Result<Self, Diagnostic> {
+        let path = recovery_path(own);
+        match Self::load(&path) {
+            Err(problem) if problem.code == codes::IDENTITY_MISSING => Self::make(
+                &path,
+                "A recovery key: it opens the secrets when every other identity is lost.\n\
+                 # Keep it offline, and not on this host.",
+            ),
+            found => found,
+        }
+    }
+
+    fn make(path: &Path, what: &str) -> Result<Self, Diagnostic> {
         let directory = path.parent().unwrap_or(Path::new("."));
         std::fs::DirBuilder::new()
             .recursive(true)
@@ -139,7 +171,7 @@ impl Identity {
             .map_err(|error| files::access("create", directory, error))?;
         let key = age::x25519::Identity::generate();
         let text = Secret::new(format!(
-            "# The identity that opens this operator's secrets. Keep a copy offline.\n# public key: {}\n{}\n",
+            "# {what}\n# public key: {}\n{}\n",
             key.to_public(),
             key.to_string().expose_secret(),
         ));
@@ -199,6 +231,11 @@ impl Identity {
     }
 }
 
+/// Where the recovery key lies until it is moved away.
+pub(super) fn recovery_path(own: &Path) -> PathBuf {
+    own.with_file_name("recovery.txt")
+}
+
 fn missing(path: &Path) -> Diagnostic {
     Diagnostic::error(
         codes::IDENTITY_MISSING,
@@ -215,146 +252,10 @@ fn mode(path: &Path, fault: &str, wanted: &str) -> Diagnostic {
         .hint(format!("`chmod {wanted} {}`, and make it this user's own", path.display()))
 }
 
-fn passphrase(path: &Path, hint: &str) -> Diagnostic {
-    Diagnostic::error(
-        codes::IDENTITY_PASSPHRASE,
-        format!("{} is protected by a passphrase, which is never asked for", path.display()),
-    )
-    .hint(hint)
-}
-
 fn format(path: &Path, what: &str) -> Diagnostic {
     Diagnostic::error(codes::IDENTITY_FORMAT, format!("{} {what}", path.display())).hint(
         "an identity is a line AGE-SECRET-KEY-1…, or the OpenSSH private key of an ed25519 or RSA pair",
     )
-}
-
-enum Reader {
-    Native(age::x25519::Recipient),
-    Ssh(age::ssh::Recipient),
-}
-
-/// Those who may read the secrets of a site.
-pub(super) struct Recipients(Vec<(String, Reader)>);
-
-impl std::fmt::Debug for Recipients {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(line, _)| line)).finish()
-    }
-}
-
-impl Recipients {
-    /// Reads a recipients file: one `age1…`, `ssh-ed25519 …` or `ssh-rsa …` a line, and comments.
-    pub(super) fn parse(text: &str, shown: &Path) -> (Self, Diagnostics) {
-        let mut problems = Diagnostics::new();
-        let source = Source::new(shown, without_secret_keys(text));
-        let mut readers: Vec<(String, Reader)> = Vec::new();
-        let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            let bare = line.trim_end();
-            let span = source.span(start..start + bare.len());
-            start += line.len();
-            let wanted = bare.trim();
-            if wanted.is_empty() || wanted.starts_with('#') {
-                continue;
-            }
-            if is_secret_key(wanted) {
-                problems.push(
-                    Diagnostic::error(codes::SECRET_KEY_EXPOSED, "a secret key stands here")
-                        .at(span, "this file is public")
-                        .hint(
-                            "remove it here and from the history, make a new identity, and \
-                               change every secret that it could read",
-                        ),
-                );
-                continue;
-            }
-            let reader = if wanted.starts_with("ssh-") {
-                wanted.parse().ok().map(Reader::Ssh)
-            } else {
-                wanted.parse().ok().map(Reader::Native)
-            };
-            let Some(reader) = reader else {
-                problems.push(
-                    Diagnostic::error(codes::RECIPIENTS, "this is no recipient")
-                        .at(span, "age1…, ssh-ed25519 … or ssh-rsa …")
-                        .hint(
-                            "a reader's line is printed by `age-keygen -y`, or is the .pub file \
-                               of an SSH key",
-                        ),
-                );
-                continue;
-            };
-            let name = match &reader {
-                Reader::Native(key) => key.to_string(),
-                Reader::Ssh(key) => key.to_string(),
-            };
-            if readers.iter().any(|(other, _)| *other == name) {
-                problems.push(
-                    Diagnostic::warning(codes::RECIPIENTS, "this recipient stands twice")
-                        .at(span, "again here"),
-                );
-                continue;
-            }
-            readers.push((name, reader));
-        }
-        (Self(readers), problems)
-    }
-
-    /// Adds others; who stands in both counts once.
-    pub(super) fn join(&mut self, others: Self) {
-        let new = others.0.into_iter().filter(|(name, _)| !self.0.iter().any(|(n, _)| n == name));
-        let new: Vec<_> = new.collect();
-        self.0.extend(new);
-    }
-
-    /// The lines that name them.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(|(name, _)| name.as_str())
-    }
-
-    /// Their keys.
-    pub(super) fn each(&self) -> impl Iterator<Item = &dyn age::Recipient> {
-        self.0.iter().map(|(_, reader)| match reader {
-            Reader::Native(key) => key as &dyn age::Recipient,
-            Reader::Ssh(key) => key as &dyn age::Recipient,
-        })
-    }
-
-    /// True when nobody may read.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// True when one of the identity's keys may read.
-    pub(super) fn hold(&self, identity: &Identity) -> bool {
-        let own = identity.recipients();
-        self.0.iter().any(|(name, _)| own.contains(name))
-    }
-
-    /// A digest of the set, independent of order and comments.
-    pub(super) fn digest(&self) -> String {
-        let names: BTreeSet<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
-        let mut hash = Sha256::new();
-        for name in names {
-            hash.update(name.as_bytes());
-            hash.update(b"\n");
-        }
-        hex(&hash.finalize())
-    }
-
-    /// Encrypts a text to all of them.
-    pub(super) fn encrypt(&self, clear: &[u8]) -> Result<Vec<u8>, String> {
-        let encryptor = age::Encryptor::with_recipients(self.each()).map_err(|e| plain(&e))?;
-        let mut sealed = Vec::new();
-        let armored =
-            age::armor::ArmoredWriter::wrap_output(&mut sealed, age::armor::Format::AsciiArmor)
-                .map_err(|e| plain(&e))?;
-        let mut writer = encryptor.wrap_output(armored).map_err(|e| plain(&e))?;
-        writer.write_all(clear).map_err(|e| plain(&e))?;
-        writer.finish().and_then(|armored| armored.finish()).map_err(|e| plain(&e))?;
-        Ok(sealed)
-    }
 }
 
 /// An error's text without the invisible direction marks of localised messages.
@@ -365,29 +266,4 @@ pub(super) fn plain(error: &dyn std::fmt::Display) -> String {
 /// Bytes as lower case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn is_secret_key(line: &str) -> bool {
-    let upper = line.to_ascii_uppercase();
-    upper.contains("AGE-SECRET-KEY-")
-        || upper.contains("PRIVATE KEY")
-        || upper.contains("AGE-PLUGIN-")
-}
-
-/// The text with asterisks in place of every line that is no recipient and no comment: it may be a
-/// secret key or a part of one.
-fn without_secret_keys(text: &str) -> String {
-    text.split_inclusive('\n')
-        .map(|line| {
-            let bare = line.trim_end();
-            let shown = bare.trim_start();
-            let public = shown.starts_with("ssh-")
-                || shown.starts_with("age1")
-                || (shown.starts_with('#') && !is_secret_key(shown));
-            match public {
-                true => line.to_owned(),
-                false => "*".repeat(bare.len()) + &line[bare.len()..],
-            }
-        })
-        .collect()
 }

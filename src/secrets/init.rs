@@ -7,7 +7,7 @@ use super::document::{EnvDocument, violation_diagnostic};
 use super::identity::Identity;
 use super::rules::Alphabet;
 use super::secret::Secret;
-use super::store::{Brick, SecretStore};
+use super::store::{Brick, NewReaders, SecretStore};
 use crate::diag::{Diagnostic, Diagnostics};
 use std::path::Path;
 
@@ -18,6 +18,8 @@ pub struct InitReport {
     pub identity_created: bool,
     /// The identity was added to the recipients.
     pub recipient_added: bool,
+    /// A recovery key was made: where it lies until it is moved away.
+    pub recovery_created: Option<std::path::PathBuf>,
     /// The bricks in which something is declared.
     pub bricks: Vec<InitBrick>,
     /// What only the operator can give.
@@ -70,13 +72,14 @@ pub fn init(site_root: &Path, identity_path: &Path) -> Result<InitReport, Diagno
     if identity_created {
         store.set_identity(Identity::create(identity_path).map_err(one)?);
     }
-    let recipient_added = match encrypts || identity_created {
-        true => store.ensure_recipient(&lock)?,
-        false => false,
+    let new = match encrypts || identity_created {
+        true => store.ensure_recipients(&lock)?,
+        false => NewReaders::default(),
     };
     let mut report = InitReport {
         identity_created,
-        recipient_added,
+        recipient_added: new.own,
+        recovery_created: new.recovery,
         bricks: Vec::new(),
         missing: Vec::new(),
         warnings,
@@ -103,39 +106,18 @@ fn fill(
             kept += 1;
             continue;
         }
-        let value = match make(declaration) {
-            Ok(Some(value)) => value,
-            Ok(None) => {
-                report.missing.push(declaration.clone());
-                continue;
-            }
-            Err(error) => {
-                problems.push(Diagnostic::error(
-                    codes::FILE_ACCESS,
-                    format!("cannot generate {}: {error}", declaration.name),
-                ));
-                continue;
-            }
-        };
-        for violation in declaration.rules.check(value.expose()) {
-            problems.push(
-                violation_diagnostic(&declaration.name, &violation)
-                    .at(declaration.span.clone(), "made as declared here"),
-            );
+        if declaration.origin == Origin::Supplied {
+            report.missing.push(declaration.clone());
+            continue;
         }
+        let Some(value) = made_as_declared(declaration, &mut problems) else { continue };
         match document.with_value(&declaration.name, &value) {
             Some(text) => {
                 let shown = Path::new(super::directory::DIRECTORY).join(format!("{brick}.env"));
                 document = EnvDocument::parse(&shown, text.expose().as_bytes()).0;
                 made.push(declaration.name.clone());
             }
-            None => problems.push(
-                Diagnostic::error(
-                    codes::VALUE_UNWRITABLE,
-                    format!("the value of {} cannot be written", declaration.name),
-                )
-                .at(declaration.span.clone(), "made as declared here"),
-            ),
+            None => problems.push(unwritable(declaration)),
         }
     }
     if problems.has_errors() {
@@ -149,6 +131,39 @@ fn fill(
     }
     report.bricks.push(InitBrick { brick: brick.to_owned(), form, made, kept });
     Ok(())
+}
+
+/// A new value that keeps the rules of its declaration; `None` when there is none, which is a
+/// problem unless only the operator has it.
+pub(super) fn made_as_declared(
+    declaration: &Declaration,
+    problems: &mut Diagnostics,
+) -> Option<Secret<String>> {
+    let value = match make(declaration) {
+        Ok(value) => value?,
+        Err(error) => {
+            problems.push(Diagnostic::error(
+                codes::FILE_ACCESS,
+                format!("cannot generate {}: {error}", declaration.name),
+            ));
+            return None;
+        }
+    };
+    for violation in declaration.rules.check(value.expose()) {
+        problems.push(
+            violation_diagnostic(&declaration.name, &violation)
+                .at(declaration.span.clone(), "made as declared here"),
+        );
+    }
+    Some(value)
+}
+
+pub(super) fn unwritable(declaration: &Declaration) -> Diagnostic {
+    Diagnostic::error(
+        codes::VALUE_UNWRITABLE,
+        format!("the value of {} cannot be written", declaration.name),
+    )
+    .at(declaration.span.clone(), "made as declared here")
 }
 
 /// A new value; `None` when only the operator has it.

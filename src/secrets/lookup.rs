@@ -1,5 +1,6 @@
 //! Loaded secrets by name, as templates use them: `secrets.REDIS_PASSWORD`.
 
+use super::directory::{DIRECTORY, Form};
 use super::secret::Secret;
 use std::collections::BTreeMap;
 
@@ -7,6 +8,18 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     values: BTreeMap<String, Loaded>,
+    files: BTreeMap<String, CredentialsFile>,
+}
+
+/// The file of a brick as it was loaded.
+#[derive(Debug, Clone)]
+pub struct CredentialsFile {
+    /// How its secrets are kept.
+    pub form: Form,
+    /// Its path, from the site's root.
+    pub path: String,
+    /// Its bytes; clear in the plain form.
+    pub bytes: Secret<Vec<u8>>,
 }
 
 /// One loaded value.
@@ -23,7 +36,7 @@ pub struct Loaded {
 impl Secrets {
     /// No secrets.
     pub const fn new() -> Self {
-        Self { values: BTreeMap::new() }
+        Self { values: BTreeMap::new(), files: BTreeMap::new() }
     }
 
     /// Adds a value; gives back the brick that already holds the name, if one does.
@@ -33,6 +46,17 @@ impl Secrets {
         }
         self.values.insert(name.to_owned(), loaded);
         Ok(())
+    }
+
+    /// Keeps the file that a brick was loaded from.
+    pub fn keep_file(&mut self, brick: &str, form: Form, bytes: Secret<Vec<u8>>) {
+        let path = format!("{DIRECTORY}/{}", form.file(brick));
+        self.files.insert(brick.to_owned(), CredentialsFile { form, path, bytes });
+    }
+
+    /// The file that a name's value was loaded from.
+    pub fn file_of(&self, name: &str) -> Option<&CredentialsFile> {
+        self.files.get(&self.values.get(name)?.brick)
     }
 
     /// The value of a name.

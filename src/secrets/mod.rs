@@ -10,11 +10,14 @@
 
 mod annotation;
 mod change;
+mod check;
 pub mod codes;
 mod declaration;
+mod diff;
 mod directory;
 mod document;
 mod encodings;
+mod exchange;
 mod files;
 mod identity;
 mod init;
@@ -22,21 +25,32 @@ mod lookup;
 mod manifest;
 mod name;
 mod prompt;
+mod readers;
 mod redact;
+mod rekey;
+mod rotate;
 mod rules;
 mod sealed;
 mod secret;
+mod stale;
 mod store;
+mod unlock;
 
 pub use change::{Change, Editing, LONGEST_INPUT, check_name, edit, set, value_of_input};
+pub use check::{CheckReport, check, fails};
 pub use declaration::{DIRECTORY as DECLARATIONS_DIRECTORY, Declaration, Declared, Origin};
+pub use diff::{Became, Differences, diff};
 pub use directory::{DIRECTORY, Form, Present};
 pub use document::{Entry, EnvDocument, violation_diagnostic};
+#[cfg(debug_assertions)]
+pub use files::dies_after;
 pub use init::{InitBrick, InitReport, State, init, states};
-pub use lookup::{Loaded, Secrets};
+pub use lookup::{CredentialsFile, Loaded, Secrets};
 pub use name::{is_brick_name, is_secret_name};
 pub use prompt::read_hidden;
 pub use redact::{Redactor, SharedRedactor, StreamRedactor};
+pub use rekey::{NewSet, RekeyReport, rekey};
+pub use rotate::{finish, previous_of, rotate};
 pub use rules::{Alphabet, Excluded, Rules, SHORTEST_MASKED, Violation};
 pub use sealed::{Opener, SealTo, wants_passphrase};
 pub use secret::{REDACTED, Secret};

@@ -3,7 +3,8 @@
 
 use super::codes;
 use super::directory::{DIRECTORY, RECIPIENTS};
-use super::identity::{Identity, Recipients};
+use super::identity::{Identity, recovery_path};
+use super::readers::Recipients;
 use super::secret::Secret;
 use crate::diag::{Diagnostic, Diagnostics};
 use age::secrecy::SecretString;
@@ -54,8 +55,14 @@ impl SealTo {
             return Err(problems);
         }
         readers.join(others);
-        let own = Identity::load(own).map(|own| own.recipients()).unwrap_or_default();
-        if readers.names().all(|name| own.iter().any(|mine| mine == name)) {
+        // A recovery key that was not moved away yet would be lost with the host just the same.
+        let lost = [own.to_owned(), recovery_path(own)];
+        let own: Vec<String> = lost
+            .iter()
+            .filter_map(|path| Identity::load(path).ok())
+            .flat_map(|identity| identity.recipients())
+            .collect();
+        if readers.lines().all(|name| own.iter().any(|mine| mine == name)) {
             return Err(one(Diagnostic::error(
                 codes::ONLY_OWN_READER,
                 "nobody but this host itself could open it: its identity would be lost together with the host",
@@ -85,7 +92,7 @@ impl SealTo {
     /// Who can open it, for people.
     pub fn described(&self) -> Vec<String> {
         match &self.0 {
-            To::Readers(readers) => readers.names().map(ToOwned::to_owned).collect(),
+            To::Readers(readers) => readers.lines().map(ToOwned::to_owned).collect(),
             To::Passphrase(_) => vec!["the passphrase".to_owned()],
         }
     }

@@ -12,12 +12,14 @@ use super::directory::{
 };
 use super::document::EnvDocument;
 use super::files::{self, Guard, Lock, Replacement};
-use super::identity::{Identity, Recipients};
+use super::identity::{Identity, recovery_path};
 use super::lookup::{Loaded, Secrets};
 use super::manifest::{HashKey, Manifest, Record};
+use super::readers::{self, Recipients};
 use super::secret::Secret;
+use super::stale::Difference;
 use crate::diag::{Diagnostic, Diagnostics, Severity};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One brick's content as it was read.
 #[derive(Debug)]
@@ -34,6 +36,16 @@ pub struct SecretStore {
     pub(super) declared: Declared,
     pub(super) directory: Directory,
     identity: Option<Identity>,
+    identity_path: PathBuf,
+}
+
+/// What was added to the recipients file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NewReaders {
+    /// The identity itself.
+    pub(super) own: bool,
+    /// A recovery key, whose identity lies here.
+    pub(super) recovery: Option<PathBuf>,
 }
 
 impl SecretStore {
@@ -55,7 +67,10 @@ impl SecretStore {
         };
         match problems.has_errors() {
             true => Err(problems),
-            false => Ok(Self { declared, directory, identity }),
+            false => {
+                let identity_path = identity_path.to_owned();
+                Ok(Self { declared, directory, identity, identity_path })
+            }
         }
     }
 
@@ -66,6 +81,10 @@ impl SecretStore {
 
     /// Reads every secret. Warnings come with the values; any error gives none.
     pub fn load(&self) -> Result<(Secrets, Diagnostics), Diagnostics> {
+        self.directory.settled(|| self.load_once(), Result::is_ok)
+    }
+
+    fn load_once(&self) -> Result<(Secrets, Diagnostics), Diagnostics> {
         let mut problems = Diagnostics::new();
         let mut secrets = Secrets::new();
         for (brick, form) in self.directory.bricks(&mut problems) {
@@ -83,6 +102,7 @@ impl SecretStore {
                     problems.push(loaded_twice(&entry.name, &first, &brick));
                 }
             }
+            secrets.keep_file(&brick, form, content.bytes);
         }
         match problems.has_errors() {
             true => Err(problems),
@@ -165,9 +185,9 @@ impl SecretStore {
         };
         let key = self.key()?.ok_or_else(|| self.no_key())?;
         let found = key.record(brick, sealed, record.recipients.clone(), document);
-        match found == *record {
+        match record.is(&found) {
             true => Ok(()),
-            false => Err(replaced(brick, "its values")),
+            false => Err(replaced(brick, "its values or its readers")),
         }
     }
 
@@ -211,7 +231,7 @@ impl SecretStore {
             .hint("the manifest cannot be believed without it: restore it from version control")
     }
 
-    fn key(&self) -> Result<Option<HashKey>, Diagnostic> {
+    pub(super) fn key(&self) -> Result<Option<HashKey>, Diagnostic> {
         let (path, shown) = self.directory.at(MANIFEST_KEY);
         let Some(sealed) = files::read(&path, &shown, Guard::Public)? else {
             return Ok(None);
@@ -267,50 +287,67 @@ impl SecretStore {
         Err(problems)
     }
 
-    /// Adds the identity to the recipients file where nothing is encrypted yet. True when added.
-    pub(super) fn ensure_recipient(&self, _lock: &Lock) -> Result<bool, Diagnostics> {
-        let one = |problem: Diagnostic| {
-            let mut problems = Diagnostics::new();
-            problems.push(problem);
-            problems
-        };
+    /// Adds the identity, and a recovery key where there is none, to the recipients file of a site in
+    /// which nothing is encrypted yet.
+    pub(super) fn ensure_recipients(&self, _lock: &Lock) -> Result<NewReaders, Diagnostics> {
         let (path, shown) = self.directory.at(RECIPIENTS);
         let existing = self.directory.read_text(RECIPIENTS).map_err(one)?;
+        let mut new = NewReaders::default();
+        let mut has_recovery = false;
         let mut text = match existing {
             Some((text, _)) => {
                 let (recipients, problems) = Recipients::parse(&text, &shown);
                 if problems.has_errors() {
                     return Err(problems);
                 }
-                if recipients.hold(self.identity().map_err(one)?) {
-                    return Ok(false);
+                has_recovery = !recipients.recovery().is_empty();
+                new.own = !recipients.hold(self.identity().map_err(one)?);
+                match (self.has_encrypted(), new.own) {
+                    (true, true) => return Err(one(self.not_a_recipient())),
+                    (true, false) => return Ok(new),
+                    (false, _) => text,
                 }
-                if self.has_encrypted() {
-                    return Err(one(self.not_a_recipient()));
-                }
-                text
             }
             None if self.has_encrypted() => {
                 return Err(self.recipients().err().unwrap_or_default());
             }
-            None => "# Who can read the secrets of this site: one age1… or ssh-ed25519 … a line.\n\
-                     # Have one recovery key here whose identity is kept offline.\n"
-                .to_owned(),
+            None => {
+                new.own = true;
+                "# Who can read the secrets of this site, a key a line: age1…, ssh-ed25519 … or ssh-rsa …\n\
+                 # `#: reader NAME` above a key says whose it is, `#: recovery NAME` that it is kept offline.\n"
+                    .to_owned()
+            }
         };
-        if !text.ends_with('\n') {
-            text.push('\n');
+        if new.own || !has_recovery {
+            if !text.ends_with('\n') && !text.is_empty() {
+                text.push('\n');
+            }
+            if new.own {
+                let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+                let name = readers::usable_name(&host).unwrap_or_else(|| "operator".to_owned());
+                for line in self.identity().map_err(one)?.recipients() {
+                    text.push_str(&readers::entry(&name, false, &line));
+                }
+            }
+            if !has_recovery {
+                text.push_str(&self.recovery_entry().map_err(one)?);
+                new.recovery = Some(recovery_path(&self.identity_path));
+            }
+            Replacement::write(&path, &shown, text.as_bytes(), 0o644)
+                .and_then(|file| file.commit(&shown))
+                .map_err(one)?;
         }
-        for line in self.identity().map_err(one)?.recipients() {
-            text.push_str(&line);
-            text.push('\n');
-        }
-        Replacement::write(&path, &shown, text.as_bytes(), 0o644)
-            .and_then(|file| file.commit(&shown))
-            .map_err(one)?;
-        Ok(true)
+        Ok(new)
     }
 
-    fn not_a_recipient(&self) -> Diagnostic {
+    /// The lines of a recovery key for the recipients file; its identity is made where there is none.
+    pub(super) fn recovery_entry(&self) -> Result<String, Diagnostic> {
+        let recovery = Identity::recovery(&self.identity_path)?;
+        let lines = recovery.recipients();
+        Ok(lines.iter().map(|line| readers::entry("recovery key", true, line)).collect())
+    }
+
+    pub(super) fn not_a_recipient(&self) -> Diagnostic {
         let own = self.identity.as_ref().map(Identity::recipients).unwrap_or_default();
         Diagnostic::error(
             codes::NOT_A_RECIPIENT,
@@ -322,7 +359,7 @@ impl SecretStore {
         ))
     }
 
-    fn seal(
+    pub(super) fn seal(
         &self,
         clear: &[u8],
         shown: &Path,
@@ -353,11 +390,6 @@ impl SecretStore {
         before: Option<&Brick>,
         text: &Secret<String>,
     ) -> Result<(), Diagnostics> {
-        let one = |problem: Diagnostic| {
-            let mut problems = Diagnostics::new();
-            problems.push(problem);
-            problems
-        };
         let (path, shown) = self.directory.at(&form.file(brick));
         let (document, mut problems) = EnvDocument::parse(&shown, text.expose().as_bytes());
         problems.extend(document.check(&self.declared.of(brick)));
@@ -393,12 +425,23 @@ impl SecretStore {
             let sealed = self.seal(text.expose().as_bytes(), &shown, &recipients)?;
             let key = self.ensure_key(&recipients)?;
             let manifest = self.directory.manifest()?;
+            // Readers change for all files at once or for none: that is what `rekey` is for.
+            let difference = Difference::of(&manifest, &recipients);
+            if let Some(difference) = difference {
+                let what = "is not the one that the files are encrypted to";
+                return Err(Diagnostic::error(
+                    codes::READERS_STALE,
+                    format!("the set of readers in {DIRECTORY}/{RECIPIENTS} {what}: {difference}"),
+                )
+                .hint("nothing was written; `strata secrets rekey` encrypts all files to it at once, or restore the file"));
+            }
             let new = key.record(brick, &sealed, recipients.digest(), &document);
             let kept = now.as_ref().and_then(|now| manifest.of_content(brick, now.expose()));
             let file = Replacement::write(&path, &shown, &sealed, 0o644)?;
-            self.write_manifest(&manifest.during(kept, &new))?;
+            let set = recipients.digest();
+            self.write_manifest(&manifest.during(kept, &new).naming(&set, recipients.names()))?;
             file.commit(&shown)?;
-            self.write_manifest(&manifest.after(&new))
+            self.write_manifest(&manifest.after(&new).naming(&set, recipients.names()))
         };
         seal_and_commit().map_err(one)
     }
@@ -410,11 +453,12 @@ impl SecretStore {
         brick: &str,
         content: &Brick,
     ) -> Result<(), Diagnostic> {
-        let recipients = self.recipients().map_or_else(|_| String::new(), |r| r.digest());
+        let manifest = self.directory.manifest()?;
         let key = self.key()?.ok_or_else(|| self.no_key())?;
-        let record: Record =
-            key.record(brick, content.bytes.expose(), recipients, &content.document);
-        self.write_manifest(&self.directory.manifest()?.after(&record))
+        // Whom a file of unknown origin is encrypted to, nobody knows: `rekey` settles it.
+        let nobody = String::new();
+        let record: Record = key.record(brick, content.bytes.expose(), nobody, &content.document);
+        self.write_manifest(&manifest.after(&record))
     }
 
     fn ensure_key(&self, recipients: &Recipients) -> Result<HashKey, Diagnostic> {
@@ -425,13 +469,10 @@ impl SecretStore {
             return Err(self.no_key());
         }
         let (path, shown) = self.directory.at(MANIFEST_KEY);
-        let mut key = Secret::new(vec![0_u8; 32]);
-        getrandom::fill(key.expose_mut()).map_err(|error| {
-            files::access("write", &shown, std::io::Error::other(error.to_string()))
-        })?;
-        let sealed = self.seal(key.expose(), &shown, recipients)?;
+        let key = HashKey::random().map_err(|error| files::access("write", &shown, error))?;
+        let sealed = self.seal(key.0.expose(), &shown, recipients)?;
         Replacement::write(&path, &shown, &sealed, 0o644)?.commit(&shown)?;
-        Ok(HashKey(key))
+        Ok(key)
     }
 
     fn write_manifest(&self, manifest: &Manifest) -> Result<(), Diagnostic> {
@@ -441,4 +482,10 @@ impl SecretStore {
             .map_err(|error| files::access("write", &shown, std::io::Error::other(error)))?;
         Replacement::write(&path, &shown, text.as_bytes(), 0o644)?.commit(&shown)
     }
+}
+
+fn one(problem: Diagnostic) -> Diagnostics {
+    let mut problems = Diagnostics::new();
+    problems.push(problem);
+    problems
 }

@@ -2,6 +2,7 @@
 
 use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
+use super::report::{self, ReportSettings};
 use super::rolling::{self, Rolling};
 use super::ssh::{self, SshSettings};
 use super::tree;
@@ -31,6 +32,8 @@ pub struct Config {
     pub gate: GateSettings,
     /// Who is told of what runs come to.
     pub notify: Option<NotifySettings>,
+    /// What is written after each run.
+    pub report: ReportSettings,
     /// Variables for every host.
     pub vars: Variables,
     /// Layers, lowest first.
@@ -42,6 +45,8 @@ pub struct Config {
 pub struct RunSettings {
     /// Hosts at work at the same time.
     pub parallel: u32,
+    /// Layers in hand at the same time, where they share no host and none requires another.
+    pub parallel_layers: u32,
     /// Seconds that one step may take unless it says otherwise.
     pub step_timeout: u32,
     /// Seconds for which a host's lock is waited for when another run holds it; 0: not at all.
@@ -108,6 +113,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let history_node = top.node("history");
     let gate_node = top.node("gate");
     let notify_node = top.node("notify");
+    let report_node = top.node("report");
     let vars_node = top.node("vars");
     let layer_nodes = top.tables("layer");
     if layer_nodes.is_empty() {
@@ -122,16 +128,26 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         admin: networks(admin, problems),
         extra_columns: extra_columns.into_iter().map(|(text, _)| text.to_owned()).collect(),
         ssh: ssh_node.map(|node| ssh::read(source, node, problems)).unwrap_or_default(),
-        run: RunSettings { parallel: 256, step_timeout: 600, lock_wait: 20, deadline: None },
+        run: RunSettings {
+            parallel: 256,
+            parallel_layers: 1,
+            step_timeout: 600,
+            lock_wait: 20,
+            deadline: None,
+        },
         history: HistorySettings { keep_runs: 500 },
         gate: GateSettings { max_age_days: 30, allow_full: false },
         notify: notify_node.and_then(|node| notify::read(source, node, problems)),
+        report: report_node.map(|node| report::read(source, node, problems)).unwrap_or_default(),
         vars: Variables::new(),
         layers: Vec::new(),
     };
     if let Some(mut table) = run_node.and_then(|node| TableReader::of(source, node, problems)) {
         if let Some(parallel) = table.integer("parallel", 1..=10_000) {
             config.run.parallel = u32::try_from(parallel).unwrap_or(256);
+        }
+        if let Some(layers) = table.integer("parallel_layers", 1..=1_000) {
+            config.run.parallel_layers = u32::try_from(layers).unwrap_or(1);
         }
         seconds(&mut table, "step_timeout", &mut config.run.step_timeout);
         if let Some(wait) = table.integer("lock_wait", 0..=86_400) {

@@ -15,6 +15,7 @@ pub mod inventory;
 pub mod lab_hosts;
 pub mod notify;
 pub mod out;
+pub mod report;
 pub mod role;
 pub mod rolling;
 pub mod ssh;

@@ -392,6 +392,21 @@ pub fn replace(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replace(from, to)).unwrap();
 }
 
+/// Gives a site a role of this text, with a gate that only looks at names, and a layer of its own
+/// that places it on all hosts.
+pub fn add_layer(site: &Path, name: &str, role_text: &str) {
+    let role = site.join("roles").join(name);
+    fs::create_dir(&role).unwrap();
+    fs::write(role.join("role.toml"), role_text).unwrap();
+    fs::write(role.join("gate.toml"), "[[test]]\nname = \"names\"\n").unwrap();
+    append(
+        &site.join("strata.toml"),
+        &format!(
+            "\n[[layer]]\nname  = \"{name}\"\nplace = [{{ role = \"{name}\", on = \"all\" }}]\n"
+        ),
+    );
+}
+
 /// Appends text to a file.
 pub fn append(path: &Path, text: &str) {
     fs::write(path, fs::read_to_string(path).unwrap() + text).unwrap();

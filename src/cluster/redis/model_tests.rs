@@ -39,7 +39,7 @@ fn nobody_begins_beside_a_master_that_was_elected_meanwhile() {
 /// The master's data is gone, one replica is behind, and the run is cut off before the other one is
 /// started: the Sentinels may not elect the one that is behind.
 #[test]
-fn nobody_is_elected_while_who_has_most_is_asleep() {
+fn nobody_is_elected_before_who_has_most_is_there() {
     ends_whole(&[
         Event::Run(3),
         Event::Run(5),

@@ -59,6 +59,8 @@ pub struct Account {
     pub phantoms: BTreeSet<String>,
     /// The longest time without an acknowledgement.
     pub outage: Duration,
+    /// When that began, since the writer's start.
+    pub outage_began: Duration,
 }
 
 /// The value of a write: it names its key, so that a value under a wrong key is seen.
@@ -81,17 +83,18 @@ impl Journal {
             .min()
     }
 
-    /// The longest time without an acknowledgement, from the first one until `end`. Without any
-    /// acknowledgement all of it.
-    pub fn outage(&self, end: Duration) -> Duration {
+    /// The longest time without an acknowledgement, from the first one until `end`, and when it
+    /// began. Without any acknowledgement all of it.
+    pub fn outage(&self, end: Duration) -> (Duration, Duration) {
         let mut acks: Vec<Duration> =
             self.writes.iter().filter(|write| is_acked(write)).map(|write| write.ended).collect();
         if acks.is_empty() {
-            return end;
+            return (Duration::ZERO, end);
         }
         acks.sort_unstable();
         acks.push(end.max(acks[acks.len() - 1]));
-        acks.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        let gaps = acks.windows(2).map(|pair| (pair[0], pair[1] - pair[0]));
+        gaps.max_by_key(|(_, gap)| *gap).unwrap_or_default()
     }
 
     /// Holds what was written against what can be read: all keys with the prefix, with their
@@ -102,7 +105,8 @@ impl Journal {
         readable: &BTreeMap<String, String>,
         end: Duration,
     ) -> Account {
-        let mut account = Account { outage: self.outage(end), ..Account::default() };
+        let (outage_began, outage) = self.outage(end);
+        let mut account = Account { outage, outage_began, ..Account::default() };
         let mut possible: BTreeMap<String, String> = BTreeMap::new();
         for write in &self.writes {
             account.attempted += 1;
@@ -179,15 +183,15 @@ mod tests {
         assert_eq!(account.confirmed_lost, [4].into());
         let phantoms: BTreeSet<String> = [key(PREFIX, 3), key(PREFIX, 9)].into();
         assert_eq!(account.phantoms, phantoms);
-        assert_eq!(account.outage, ms(500));
+        assert_eq!((account.outage_began, account.outage), (ms(20), ms(500)));
         assert_eq!(journal.first_ack_after(ms(15)), Some(ms(520)));
     }
 
     #[test]
     fn an_outage_that_lasts_until_the_end_counts() {
         let journal = journal(vec![write(0, 0, 10, Outcome::Acked(1))]);
-        assert_eq!(journal.outage(ms(9_000)), ms(8_990));
-        assert_eq!(Journal::default().outage(ms(9_000)), ms(9_000));
+        assert_eq!(journal.outage(ms(9_000)), (ms(10), ms(8_990)));
+        assert_eq!(Journal::default().outage(ms(9_000)), (ms(0), ms(9_000)));
     }
 
     #[test]
@@ -256,7 +260,7 @@ mod tests {
                 write(id as u64, at, at, Outcome::Acked(1))
             }).collect();
             let longest = gaps[1..].iter().copied().chain([tail]).max().unwrap_or_default();
-            prop_assert_eq!(journal(writes).outage(ms(at + tail)), ms(longest));
+            prop_assert_eq!(journal(writes).outage(ms(at + tail)).1, ms(longest));
         }
     }
 }

@@ -47,14 +47,15 @@ fn default_within() -> u64 {
 
 /// One master, all others its replicas, in step.
 pub async fn roles(surroundings: Surroundings<'_>, bounds: Roles) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
     let expected = format!(
-        "one master, {} replicas online, one history, lag at most {} s, equal offsets",
+        "one master, {} replicas online, one history, lag at most {} s, equal offsets{}",
         cluster.members.len() - 1,
-        bounds.max_lag
+        bounds.max_lag,
+        cluster.without()
     );
     // Writes and the replicas' acknowledgements move offsets between two looks.
     let mut wrong = Vec::new();
@@ -71,12 +72,13 @@ pub async fn roles(surroundings: Surroundings<'_>, bounds: Roles) -> Finding {
 
 /// All Sentinels agree and are many enough.
 pub async fn sentinels(surroundings: Surroundings<'_>, bounds: Sentinels) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
     let expected = format!(
-        "every Sentinel knows the same master, {others} replicas and {others} others, none down, one epoch, a quorum",
+        "every Sentinel knows the same master, {others} replicas and {others} others, none down, one epoch, a quorum{}",
+        cluster.without(),
         others = cluster.members.len() - 1
     );
     let found = probe::wait_until(Duration::from_secs(bounds.within), || async {

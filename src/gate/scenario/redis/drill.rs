@@ -342,7 +342,8 @@ pub async fn drill(
     drop(sampler);
     match probe::wait_until(limits.restored, || readable(&cluster, &names.writes)).await {
         Ok(read) => {
-            judge(&journal.account(&names.writes, &read, end), limits, &mut wrong, &mut figures)
+            let account = journal.account(&names.writes, &read, end);
+            judge(&account, limits, broken.map(|broken| broken.1), &mut wrong, &mut figures);
         }
         Err(why) => wrong.push(format!("what was written could not be read back: {why}")),
     }
@@ -372,6 +373,7 @@ impl Keys {
 fn judge(
     account: &Account,
     limits: Limits,
+    broken: Option<Duration>,
     wrong: &mut Vec<String>,
     figures: &mut Vec<Measurement>,
 ) {
@@ -400,6 +402,11 @@ fn judge(
     }
     let outage = account.outage.as_secs_f64();
     figures.push(Measurement::new(SUBJECT, "outage", outage, "s"));
+    // Below nought when a write was already waiting for its answer.
+    figures.extend(broken.map(|broken| {
+        let after = account.outage_began.as_secs_f64() - broken.as_secs_f64();
+        Measurement::new(SUBJECT, "outage began after", after, "s")
+    }));
     // Fewer than a thousand writes a second: exact in a float.
     let counts = [
         ("attempted", account.attempted),

@@ -55,7 +55,7 @@ fn default_age() -> u64 {
 /// Through each HAProxy and the balancer: the very master that the Sentinels name, for reading and
 /// writing.
 pub async fn paths(surroundings: Surroundings<'_>, bounds: Paths) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
@@ -143,7 +143,7 @@ async fn through(client: &Client, run_id: &str, key: &str) -> Result<(), String>
 
 /// The updater runs, succeeds, and wrote the literal text with the live master.
 pub async fn follows(surroundings: Surroundings<'_>, bounds: Follows) -> Finding {
-    let cluster = match Cluster::of(&surroundings) {
+    let cluster = match Cluster::in_service(&surroundings) {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };

@@ -47,6 +47,8 @@ pub struct Cluster<'a> {
     pub surroundings: &'a Surroundings<'a>,
     /// Members in the inventory's order.
     pub members: Vec<Host>,
+    /// Addresses of members that are out of service: the others may know them still.
+    pub absent: Vec<Ipv4Addr>,
     /// HAProxies in the inventory's order.
     pub proxies: Vec<Host>,
     /// The operator host.
@@ -82,8 +84,8 @@ impl<'a> Cluster<'a> {
         Err(Box::new(Finding::not_run(why)))
     }
 
-    /// As [`Self::of`], without the hosts that are out of service: for tests that look at each host
-    /// by itself.
+    /// As [`Self::of`], without the hosts that are out of service: for tests that only look. Tests
+    /// that take something away need the whole cluster.
     ///
     /// # Errors
     /// The finding of a test that cannot be run, with the reason.
@@ -101,19 +103,19 @@ impl<'a> Cluster<'a> {
                 _ => Err(not_run(format!("{name} is not connected"))),
             }
         };
-        let of_role = |role: &str| -> Result<Vec<Host>, Box<Finding>> {
-            let mut names: Vec<&String> = context
-                .layer
-                .place
-                .iter()
-                .filter(|placement| placement.role == role)
-                .filter_map(|placement| site.groups.get(&placement.group))
-                .flat_map(|group| &group.hosts)
-                .filter(|host| !site.out.contains_key(*host))
-                .collect();
+        let placed = |role: &str| -> Vec<&String> {
+            let places = context.layer.place.iter().filter(|placement| placement.role == role);
+            let groups = places.filter_map(|placement| site.groups.get(&placement.group));
+            let mut names: Vec<&String> = groups.flat_map(|group| &group.hosts).collect();
             names.dedup();
-            names.into_iter().map(|name| host(name)).collect()
+            names
         };
+        let of_role = |role: &str| -> Result<Vec<Host>, Box<Finding>> {
+            let here = placed(role).into_iter().filter(|host| !site.out.contains_key(*host));
+            here.map(|name| host(name)).collect()
+        };
+        let absent = placed(ROLE).into_iter().filter(|host| site.out.contains_key(*host));
+        let absent = absent.filter_map(|name| Some(site.hosts.get(name)?.address)).collect();
         let members = of_role(ROLE)?;
         if members.is_empty() {
             return Err(not_run(format!("the layer places the role {ROLE} nowhere")));
@@ -143,7 +145,16 @@ impl<'a> Cluster<'a> {
             data: text("data", "/opt/keybuzz"),
             password,
             members,
+            absent,
         })
+    }
+
+    /// What an expectation adds while members are out of service.
+    pub fn without(&self) -> String {
+        match self.absent.len() {
+            0 => String::new(),
+            count => format!("; {count} out of service"),
+        }
     }
 
     /// A member by its address.

@@ -43,7 +43,8 @@ pub struct Sentinel {
     pub quorum: Quorum,
 }
 
-/// Asks every member, all at once.
+/// Asks every member, all at once. What they know of members out of service is left out: neither its
+/// presence nor its absence is a mistake.
 pub async fn look(cluster: &Cluster<'_>) -> Vec<Member> {
     join_all(cluster.members.iter().map(|member| one(cluster, member))).await
 }
@@ -57,7 +58,16 @@ async fn one(cluster: &Cluster<'_>, member: &Host) -> Member {
         let client = cluster.sentinel(member).await?;
         sentinel(&client, &cluster.name).await.map_err(|error| error.to_string())
     };
-    let (server, sentinel) = futures::join!(server, sentinel);
+    let (mut server, mut sentinel) = futures::join!(server, sentinel);
+    let absent: Vec<String> = cluster.absent.iter().map(ToString::to_string).collect();
+    if let Ok(server) = &mut server {
+        server.replication.replicas.retain(|replica| !absent.contains(&replica.endpoint.host));
+    }
+    if let Ok(sentinel) = &mut sentinel {
+        for known in [&mut sentinel.replicas, &mut sentinel.others] {
+            known.retain(|instance| !absent.contains(&instance.endpoint.host));
+        }
+    }
     Member { name: member.name.clone(), address: member.address.to_string(), server, sentinel }
 }
 

@@ -1,0 +1,256 @@
+//! Reports of a recorded run: what programs read is read here by real parsers, and what an operator
+//! gets wrong is told.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use strata::event::{Event, Measurement};
+use strata::report::{Document, Drifting, Figure, Metrics, Proof, junit, prometheus};
+
+const RUN: &str = "20261121-190812-ldtj";
+const JOURNAL: &str = include_str!("reports/journal.jsonl");
+
+fn document() -> Document {
+    let events: Vec<Event> =
+        JOURNAL.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Document::of(RUN, &events)
+}
+
+fn metrics() -> Metrics {
+    let document = document();
+    let mut figures = Vec::new();
+    for layer in &document.layers {
+        for test in layer.gate.iter().flat_map(|gate| &gate.tests) {
+            for measurement in &test.measured {
+                let (layer, test) = (layer.name.clone(), test.name.clone());
+                figures.push(Figure { layer, test, measurement: measurement.clone() });
+            }
+        }
+    }
+    let strange = Measurement::new("a \"b\"\nc\\d", "e", f64::INFINITY, "ms");
+    figures.push(Figure { layer: "base".into(), test: "t".into(), measurement: strange });
+    Metrics {
+        site: "keybuzz".into(),
+        runs: vec![document],
+        proofs: vec![
+            Proof {
+                layer: "redis".into(),
+                kind: "diag",
+                green: false,
+                waived: true,
+                at_ms: Some(1_795_288_396_584),
+            },
+            Proof {
+                layer: "redis".into(),
+                kind: "failover",
+                green: false,
+                waived: false,
+                at_ms: None,
+            },
+        ],
+        drift: vec![Drifting { layer: "base".into(), differences: 2, at_ms: 1_795_288_000_000 }],
+        figures,
+    }
+}
+
+#[test]
+fn junit_is_as_expected_and_a_parser_agrees() {
+    let text = junit(&document()).unwrap();
+    insta::assert_snapshot!(text);
+    let xml = roxmltree::Document::parse(&text).unwrap();
+    let suites: Vec<_> = xml.root_element().children().filter(|node| node.is_element()).collect();
+    let mut red = 0;
+    for suite in suites {
+        let count = |name| suite.descendants().filter(|node| node.has_tag_name(name)).count();
+        let said = |name| suite.attribute(name).unwrap_or("0").parse::<usize>().unwrap();
+        assert_eq!(said("tests"), count("testcase"));
+        assert_eq!(said("failures"), count("failure"));
+        assert_eq!(said("errors"), count("error"));
+        red += count("failure") + count("error");
+    }
+    assert_eq!(red, 5, "the run, a host, a host, a test that failed and one that was not run");
+}
+
+/// Prometheus' own parser and linter.
+fn promtool(text: &str) -> Output {
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    promtool.wait_with_output().unwrap()
+}
+
+#[test]
+fn metrics_are_as_expected_and_prometheus_reads_them() {
+    let text = prometheus(&metrics());
+    insta::assert_snapshot!(text);
+    let said = promtool(&text);
+    assert!(said.status.success(), "{said:?}");
+    // It would not read what is wrong.
+    let wrong = text.replacen("\\\"", "\"", 1);
+    assert!(wrong != text && !promtool(&wrong).status.success());
+}
+
+/// A copy of the site at the repository root, with one run.
+struct Site(tempfile::TempDir);
+
+impl Site {
+    fn new() -> Self {
+        let copy = tempfile::tempdir().unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for part in [
+            "strata.toml",
+            "versions.yaml",
+            "inventory",
+            "roles",
+            "templates",
+            "credentials.example",
+        ] {
+            copy_all(&root.join(part), &copy.path().join(part));
+        }
+        let runs = copy.path().join(".strata/runs");
+        fs::create_dir_all(&runs).unwrap();
+        fs::write(runs.join(format!("{RUN}.jsonl")), JOURNAL).unwrap();
+        Self(copy)
+    }
+
+    fn strata(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_strata"))
+            .args(["--site", "."])
+            .args(arguments)
+            .current_dir(self.0.path())
+            .env("NO_COLOR", "1")
+            .env("HOME", self.0.path())
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.0.path().join(file)).unwrap()
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::copy(from, to).unwrap();
+        return;
+    }
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        copy_all(&entry.path(), &to.join(entry.file_name()));
+    }
+}
+
+#[test]
+fn every_format_comes_from_the_command_line() {
+    let site = Site::new();
+    let (code, out, err) = site.strata(&["report"]);
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "strata-20261121-190812-ldtj.html\n", ""));
+    let page = site.read("strata-20261121-190812-ldtj.html");
+    assert!(page.starts_with("<!DOCTYPE html>") && page.contains("redis-kill-master"));
+    // Its own report is replaced.
+    assert_eq!(site.strata(&["report", "last"]).0, 0);
+
+    let (code, out, _) = site.strata(&["report", "20261121", "--format", "junit"]);
+    assert_eq!((code, out.trim_end()), (0, junit(&document()).unwrap().trim_end()));
+
+    let (code, out, _) = site.strata(&["report", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &json["schema"], &json["run"]), (0, &1.into(), &RUN.into()));
+
+    let (code, _, err) = site.strata(&["report", "--format", "prometheus", "-o", "strata.prom"]);
+    assert_eq!(code, 0, "{err}");
+    let text = site.read("strata.prom");
+    let said = promtool(&text);
+    assert!(said.status.success(), "{said:?}");
+    for line in [
+        "strata_run_exit_code{site=\"keybuzz\",command=\"install\"} 3\n",
+        "strata_proof_green{site=\"keybuzz\",layer=\"redis\",kind=\"failover\"} 0\n",
+        "figure=\"outage\"} 8.318\n",
+    ] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+}
+
+#[test]
+fn a_site_gets_its_reports_after_each_run() {
+    let site = Site::new();
+    let settings = site.0.path().join("strata.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    let wanted = "[report]\nprometheus = \"strata.prom\"\njunit = \"last.xml\"\nhtml = \"no/such/place.html\"\n\n[vars]";
+    let changed = text.replacen("[vars]", wanted, 1).replacen(
+        "connect_timeout = 10 ",
+        "connect_timeout = 1 ",
+        1,
+    );
+    assert_eq!(changed.matches("connect_timeout = 1 ").count(), 1);
+    fs::write(&settings, changed).unwrap();
+    assert_eq!(site.strata(&["secrets", "init"]).0, 0);
+
+    // Nobody is at the host's address, and no key of it is pinned.
+    let (code, _, err) = site.strata(&["run", "--host", "db-01", "--", "true"]);
+    assert_eq!(code, 5, "{err}");
+    assert!(!site.0.path().join("last.xml").exists(), "a program on hosts is no result");
+    let text = site.read("strata.prom");
+    assert!(promtool(&text).status.success(), "{text}");
+    for line in ["command=\"run\"} 5\n", "command=\"install\"} 3\n"] {
+        assert!(text.contains(&format!("strata_run_exit_code{{site=\"keybuzz\",{line}")), "{text}");
+    }
+
+    let (code, _, err) = site.strata(&["verify", "--layer", "base", "--host", "db-01"]);
+    assert!(err.contains("warning: the report ./no/such/place.html was not written"), "{err}");
+    let junit = site.read("last.xml");
+    let xml = roxmltree::Document::parse(&junit).unwrap();
+    let failure = xml.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+    assert_eq!(failure.attribute("type"), Some(format!("exit code {code}").as_str()), "{junit}");
+    let text = site.read("strata.prom");
+    assert!(text.contains(&format!("command=\"verify\"}} {code}\n")), "{text}");
+}
+
+#[test]
+fn what_cannot_be_reported_is_told() {
+    let site = Site::new();
+    fs::write(site.0.path().join("notes.txt"), "mine\n").unwrap();
+    let empty = Site::new();
+    fs::remove_dir_all(empty.0.path().join(".strata")).unwrap();
+    let mut said = String::new();
+    let mut note = |site: &Site, words: &[&str]| {
+        let (code, out, err) = site.strata(words);
+        said.push_str(&format!("$ strata {}\nexit code: {code}\n{out}{err}---\n", words.join(" ")));
+    };
+    note(&empty, &["report"]);
+    note(&site, &["report", "20251231"]);
+    note(&site, &["report", "--format", "pdf"]);
+    note(&site, &["report", "-o", "notes.txt"]);
+    note(&site, &["report", "-o", "inventory"]);
+    note(&site, &["report", "-o", "no/such/directory/report.html"]);
+    note(&site, &["report", "--format", "junit", "-o", "strata.toml"]);
+    insta::assert_snapshot!(said);
+    assert_eq!(site.read("notes.txt"), "mine\n");
+}
+
+#[test]
+fn a_rehearsal_has_a_report_and_no_metrics() {
+    let site = Site::new();
+    let rehearsal = site.0.path().join(".strata/rehearsal");
+    fs::create_dir_all(&rehearsal).unwrap();
+    fs::rename(site.0.path().join(".strata/runs"), rehearsal.join("runs")).unwrap();
+    let (code, out, err) = site.strata(&["report", "2026", "-o", "-"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("<!DOCTYPE html>"));
+    let (code, _, err) = site.strata(&["report", "2026", "--format", "prometheus"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("is a rehearsal"), "{err}");
+    let (code, out, _) = site.strata(&["show", "2026"]);
+    assert!(code == 0 && out.contains("gate redis"), "{out}");
+}
