@@ -169,6 +169,15 @@ cases! {
     version_latest: |s| { s.replace("versions.yaml", "redis:7.2.5-alpine", "redis:latest"); };
     version_unquoted: |s| { s.replace("versions.yaml", "\"haproxy:2.8.5\"", "haproxy:2.8.5"); };
     version_twice: |s| { s.edit("versions.yaml", |t| t.to_owned() + "haproxy_image: \"haproxy:2.8.6\"\n"); };
+    image_lock_malformed: |s| {
+        s.write("images.lock.yaml", b"redis_image:\n  ref: \"redis:latest\"\n  digset: \"sha256:1\"\n  id: \"sha256:1\"\n  digest: sha256:1\nhaproxy_image:\n  from: \"a/b:1\"\n");
+    };
+    image_lock_of_another_image: |s| {
+        let id = "a".repeat(64);
+        let entry = |pin: &str, image: &str| format!("{pin}:\n  ref: \"{image}\"\n  id: \"sha256:{id}\"\n");
+        let text = [entry("redis_image", "redis:7.2.4-alpine"), entry("gone_image", "a:1")].concat();
+        s.write("images.lock.yaml", text.as_bytes());
+    };
     step_without_resource: |s| { s.replace(BASE, "hostname = { name = \"{{ host.name }}\" }", ""); };
     step_with_two_resources: |s| { s.replace(BASE, "timezone = { name", "hostname = { name = \"x\" }\ntimezone = { name"); };
     step_unknown_resource: |s| { s.replace(BASE, "package = {", "pakage = {"); };

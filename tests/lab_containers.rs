@@ -14,8 +14,9 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use strata::image::{HostImages, Standing, SupplyProblem, load, preflight};
+use strata::image::{
+    HostImages, Locks, SentBytes, Source, Standing, SupplyProblem, bring, open, preflight,
+};
 use strata::ssh::{AgentSession, ConnectOptions, Target};
 use support::{Bench, OPERATOR, SITE, Said, append};
 
@@ -214,27 +215,29 @@ fn images_reach_hosts_without_a_registry() {
             let session = Arc::new(AgentSession::connect(&target, &options).await.unwrap());
             wanted.push(HostImages { session, images: vec![IMAGE.to_owned()] });
         }
-        let found = preflight(&wanted, Path::new(IMAGES)).await;
+        let found = preflight(&wanted, Path::new(IMAGES), &Locks::new()).await;
         assert_eq!(found.problems(), []);
         let to_load: Vec<_> =
             found.to_load().map(|(host, bundle)| (host.to_owned(), Arc::clone(bundle))).collect();
         assert_eq!(to_load.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>(), HOSTS);
         let loads = wanted.iter().zip(&to_load).map(|(host, (_, bundle))| async move {
-            let seen = Arc::new(AtomicU64::new(0));
-            let told = Arc::clone(&seen);
-            let sent = Arc::new(move |bytes| told.store(bytes, Ordering::Relaxed));
-            let loaded = load(&host.session, bundle, sent).await.unwrap();
-            assert_eq!(seen.load(Ordering::Relaxed), bundle.size, "progress ends at the end");
-            assert_eq!(loaded.id, bundle.id);
+            let cache = Path::new("/var/tmp/strata-probe-layers");
+            let parcel = Source::Archive(Arc::new(open(bundle, cache).unwrap()));
+            let sent = SentBytes::default();
+            let brought = bring(&host.session, &parcel, &sent).await.unwrap();
+            assert_eq!(brought.id, bundle.id);
+            assert!(sent.get() > 0);
             println!(
                 "figure: {} bytes of image on {} in {:?}",
-                loaded.bytes, loaded.host, loaded.took
+                sent.get(),
+                brought.host,
+                brought.took
             );
         });
         futures::future::join_all(loads).await;
 
         wanted[0].images.push("strata.probe/other:1".to_owned());
-        let found = preflight(&wanted, Path::new(IMAGES)).await;
+        let found = preflight(&wanted, Path::new(IMAGES), &Locks::new()).await;
         for host in HOSTS {
             let id = found.id(IMAGE).unwrap().to_owned();
             assert_eq!(found.hosts[host][IMAGE], Standing::Present(id));

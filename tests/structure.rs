@@ -24,7 +24,7 @@ const USES: &[(&str, &[&str])] = &[
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
     ("ssh", &["resource", "secrets", "wire"]),
-    ("image", &["ssh"]),
+    ("image", &["ssh", "wire"]),
     ("lab", &[]),
     ("report", &["event"]),
     ("history", &["event"]),
@@ -71,14 +71,15 @@ const USES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "backup", "cluster", "diag", "event", "fleet", "gate", "history", "lab", "plan",
-            "report", "resource", "run", "secrets", "site", "ssh", "wire",
+            "backup", "cluster", "diag", "event", "fleet", "gate", "history", "image", "lab",
+            "plan", "report", "resource", "run", "secrets", "site", "ssh", "wire",
         ],
     ),
 ];
 
 /// Files beside `cli` and `report` that print, with the reason.
 const PRINTS: &[(&str, &str)] = &[
+    ("src/agent/blobs.rs", "its standard output says that its socket is there"),
     ("src/agent/serve.rs", "the agent's standard error is the only place left when a session ends"),
     ("src/agent/command_line.rs", "the agent's own verbs, for a person on the host"),
     ("src/lab/supervise.rs", "a detached process whose standard error is its log file"),

@@ -1,5 +1,6 @@
 //! The agent's verbs. The controller uses `serve`; the others are for a person on the host.
 
+use super::blobs;
 use super::paths::HostPaths;
 use super::probe;
 use super::serve::{MakeConverge, Prove, serve};
@@ -20,6 +21,7 @@ const USAGE: &str = "usage: strata-agent serve [--root DIR] [--digest SHA256]
        strata-agent undo PATH
        strata-agent revert ID
        strata-agent park
+       strata-agent blobs SOCKET
        ";
 
 /// Runs a verb. `arguments` come without the program's name.
@@ -46,6 +48,10 @@ pub fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
         ["undo", path] => done(undo(Path::new("/"), path)),
         ["revert", id] => done(revert(Path::new("/"), id)),
         ["park"] => park(),
+        ["blobs", socket] => match blobs::run(Path::new(socket)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => fail(&message),
+        },
         ["probe", words @ ..] => match probe::run(words) {
             Ok(text) => {
                 print!("{text}");

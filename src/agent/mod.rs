@@ -5,6 +5,7 @@
 //! a thread of their own, so that nothing waits for anything it does not need.
 
 mod batch;
+mod blobs;
 mod command_line;
 mod exec;
 mod facts;

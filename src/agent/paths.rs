@@ -34,6 +34,11 @@ impl HostPaths {
         self.state().join("once")
     }
 
+    /// Layers of images on their way to the container engine, by digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.state().join("blobs")
+    }
+
     /// State that a reboot clears.
     pub fn run(&self) -> PathBuf {
         self.root.join("run/strata")

@@ -91,6 +91,8 @@ pub enum Command {
     Report(super::report::ReportArguments),
     /// List and show hosts, pin their keys
     Hosts(super::hosts::HostsArguments),
+    /// Lock images to digests, show where they are, bring them to hosts
+    Images(super::images::ImagesArguments),
     /// Make, set, edit and list secrets
     Secrets(super::secrets::SecretsArgs),
     /// Back the whole site up, and restore it on a rebuilt operator host

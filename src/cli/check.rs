@@ -46,11 +46,24 @@ pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
             ),
             _ => tell!("{found}; no host was touched"),
         }
+        if let Some(site) = site.as_ref().filter(|s| errors == 0 && s.image_locks.is_none()) {
+            tell_unlocked(site);
+        }
         if let Some(text) = site.as_ref().filter(|_| errors == 0).and_then(together) {
             tell!("{text}");
         }
     }
     if errors > 0 || (arguments.strict && warnings > 0) { Exit::InvalidInput } else { Exit::Done }
+}
+
+/// A site without a lock of its images may get other ones tomorrow.
+fn tell_unlocked(site: &Site) {
+    let hosts: Vec<String> = site.hosts.keys().cloned().collect();
+    let pins: Vec<String> =
+        plan::image_pins(site, &[], &hosts).into_iter().map(|(pin, _)| pin).collect();
+    if site.profile == Profile::Production && !pins.is_empty() {
+        tell!("not locked to a digest: {} (`strata images lock`)", pins.join(", "));
+    }
 }
 
 /// Which layers are in hand at the same time, where the site allows it.
@@ -83,6 +96,7 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     sudo::check(&site, &declared, problems);
     let secrets = Arc::new(Placeholders(declared));
     plan::check(&site, secrets.clone(), problems);
+    plan::check_image_locks(&site, problems);
     cluster::check(&site, secrets, problems);
     Some(site)
 }

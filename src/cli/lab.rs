@@ -1,6 +1,6 @@
 //! `strata lab`: the inventory's hosts on this machine.
 
-use super::images::{self, Images};
+use super::lab_images::{self, Images};
 use super::output::{out, tell};
 use super::rehearse::SITE_ON_OPERATOR;
 use super::{Exit, Settings, check};
@@ -270,7 +270,7 @@ pub fn up(
 ) -> Result<UpReport, crate::lab::LabError> {
     let palette = settings.palette;
     let verbose = settings.verbose;
-    let Images { images, missing } = images::of_site(site, layers, &hosts)?;
+    let Images { images, missing } = lab_images::of_site(site, layers, &hosts)?;
     for reference in missing {
         tell!(
             "lab  no description of {reference} in inventory/lab/images: steps that need it will fail"

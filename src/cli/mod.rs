@@ -16,8 +16,10 @@ mod hosts_out;
 mod hosts_rebuild;
 mod hosts_show;
 mod images;
+mod images_lock;
 mod install;
 mod lab;
+mod lab_images;
 mod log;
 mod man;
 mod new;
@@ -109,6 +111,7 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Show(arguments) => history::show(arguments, settings),
         Command::Report(arguments) => report::run(arguments, settings),
         Command::Hosts(arguments) => hosts::run(arguments, settings),
+        Command::Images(arguments) => images::run(arguments, settings),
         Command::Site(arguments) => site::run(arguments, settings),
         Command::Secrets(arguments) => secrets::command(arguments, settings),
         Command::Undo(arguments) => undo::run(arguments, settings),

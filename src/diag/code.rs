@@ -98,6 +98,12 @@ codes! {
     VERSION_UNPINNED = "E0602";
     /// A pin that upstream no longer serves.
     VERSION_GONE = "E0603";
+    /// The lock file of images is malformed.
+    IMAGE_LOCK = "E0604";
+    /// An image is locked that is not the pin's.
+    IMAGE_LOCK_STALE = "E0605";
+    /// An image is not locked.
+    IMAGE_UNLOCKED = "E0606";
     /// A setting of `strata.toml` is wrong.
     SETTING = "E0701";
     /// A selection names something that is not there.

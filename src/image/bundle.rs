@@ -23,6 +23,10 @@ pub struct Bundle {
     pub path: PathBuf,
     /// Its size in bytes.
     pub size: u64,
+    /// The configuration, whose digest the id is.
+    pub(super) config: Vec<u8>,
+    /// Paths of the layers in the archive, the lowest first.
+    pub(super) layers: Vec<String>,
 }
 
 /// Why an archive cannot be used.
@@ -118,7 +122,8 @@ pub fn find(directory: &Path, image: &str) -> Result<Option<Bundle>, BundleError
     match held.iter().find(|held| held.tags.iter().any(|tag| tag == image)) {
         Some(held) => {
             let (image, id) = (image.to_owned(), held.id.clone());
-            Ok(Some(Bundle { image, id, path, size }))
+            let (config, layers) = (held.config.clone(), held.layers.clone());
+            Ok(Some(Bundle { image, id, path, size, config, layers }))
         }
         None => Err(BundleError::OtherImage {
             path,
@@ -133,6 +138,8 @@ pub fn find(directory: &Path, image: &str) -> Result<Option<Bundle>, BundleError
 struct Held {
     id: String,
     tags: Vec<String>,
+    config: Vec<u8>,
+    layers: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +148,8 @@ struct Entry {
     config: String,
     #[serde(rename = "RepoTags")]
     tags: Option<Vec<String>>,
+    #[serde(rename = "Layers")]
+    layers: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -160,7 +169,7 @@ impl From<io::Error> for Why {
 /// archive which begins with its documents costs no more than these.
 fn read(from: impl Read) -> Result<Vec<Held>, Why> {
     let mut manifest: Option<Vec<Entry>> = None;
-    let mut digests: HashMap<String, String> = HashMap::new();
+    let mut digests: HashMap<String, (String, Vec<u8>)> = HashMap::new();
     let mut archive = tar::Archive::new(from);
     for entry in archive.entries()? {
         let mut entry = entry?;
@@ -177,7 +186,7 @@ fn read(from: impl Read) -> Result<Vec<Held>, Why> {
         } else {
             let digest = Sha256::digest(&bytes);
             let hex = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            digests.insert(name, hex);
+            digests.insert(name, (hex, bytes));
         }
         let known = |entry: &Entry| digests.contains_key(&entry.config);
         if manifest.as_ref().is_some_and(|entries| entries.iter().all(known)) {
@@ -188,7 +197,7 @@ fn read(from: impl Read) -> Result<Vec<Held>, Why> {
     entries
         .into_iter()
         .map(|entry| {
-            let Some(hex) = digests.get(&entry.config) else {
+            let Some((hex, config)) = digests.get(&entry.config) else {
                 return Err(Why::Content(format!("it lacks the configuration {}", entry.config)));
             };
             let name = entry.config.rsplit('/').next().unwrap_or_default();
@@ -198,7 +207,12 @@ fn read(from: impl Read) -> Result<Vec<Held>, Why> {
                     entry.config
                 )));
             }
-            Ok(Held { id: format!("sha256:{hex}"), tags: entry.tags.unwrap_or_default() })
+            Ok(Held {
+                id: format!("sha256:{hex}"),
+                tags: entry.tags.unwrap_or_default(),
+                config: config.clone(),
+                layers: entry.layers.unwrap_or_default(),
+            })
         })
         .collect()
 }

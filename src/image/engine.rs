@@ -1,19 +1,15 @@
 //! The container engine of a host, asked from here through the host's session.
 
-use super::bundle::Bundle;
 use crate::ssh::{AgentSession, OpenError};
-use futures::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Limited, StreamBody};
-use hyper::body::{Bytes, Frame};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
 /// Where the engine listens on a host.
@@ -25,17 +21,14 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How long the engine may take for what costs it no work.
 const QUICK: Duration = Duration::from_secs(60);
 
-/// How long an archive may take from its first byte to the engine's last word.
-const LOAD: Duration = Duration::from_secs(3600);
+/// How long a registry may take to answer the engine.
+const REGISTRY: Duration = Duration::from_secs(90);
+
+/// How long an image may take from the registry to the host.
+const PULL: Duration = Duration::from_secs(3600);
 
 /// Bytes of an answer that are read at most.
 const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
-
-/// Bytes of an archive that are sent at once.
-const PIECE: usize = 128 * 1024;
-
-/// Is told how many bytes of an archive were sent so far.
-pub type Sent = Arc<dyn Fn(u64) + Send + Sync>;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -69,14 +62,6 @@ pub enum EngineError {
         /// In its own words.
         reason: String,
     },
-    /// The archive could not be read any further.
-    #[error("the archive {path} cannot be read: {reason}")]
-    Archive {
-        /// The archive.
-        path: String,
-        /// Why.
-        reason: String,
-    },
 }
 
 /// The container engine of one host.
@@ -84,10 +69,43 @@ pub struct Engine<'a> {
     session: &'a AgentSession,
 }
 
+/// An image that a host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub id: String,
+    /// Digests of the manifests with which it came from registries.
+    pub digests: Vec<String>,
+    /// Its layers, the lowest first, by the digests of their content.
+    pub layers: Vec<String>,
+}
+
 #[derive(Deserialize)]
 struct Inspected {
     #[serde(rename = "Id")]
     id: String,
+    #[serde(rename = "RepoDigests")]
+    digests: Option<Vec<String>>,
+    #[serde(rename = "RootFS")]
+    root: Option<RootFs>,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(rename = "Layers")]
+    layers: Option<Vec<String>>,
+}
+
+impl From<Inspected> for Found {
+    fn from(inspected: Inspected) -> Self {
+        let digests = inspected.digests.unwrap_or_default();
+        let digest = |name: String| name.rsplit_once('@').map(|(_, digest)| digest.to_owned());
+        Self {
+            id: inspected.id,
+            digests: digests.into_iter().filter_map(digest).collect(),
+            layers: inspected.root.and_then(|root| root.layers).unwrap_or_default(),
+        }
+    }
 }
 
 impl<'a> Engine<'a> {
@@ -96,20 +114,76 @@ impl<'a> Engine<'a> {
         Self { session }
     }
 
-    /// The id of an image; `None` where the host does not have it.
+    /// An image by its name or id; `None` where the host does not have it.
     ///
     /// # Errors
     /// When the engine cannot be asked.
-    pub async fn image_id(&self, name: &str) -> Result<Option<String>, EngineError> {
+    pub async fn find(&self, name: &str) -> Result<Option<Found>, EngineError> {
         let path = format!("/images/{name}/json");
         let (status, body) = self.ask(Method::GET, &path, empty(), QUICK).await?;
         if status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
         self.succeeded(status, &body)?;
-        let inspected: Inspected = serde_json::from_slice(&body)
-            .map_err(|error| self.broken(format!("its answer cannot be read: {error}")))?;
-        Ok(Some(inspected.id))
+        self.read::<Inspected>(&body).map(|inspected| Some(inspected.into()))
+    }
+
+    /// The layers of every image of the host.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn layers(&self) -> Result<Vec<Vec<String>>, EngineError> {
+        #[derive(Deserialize)]
+        struct Listed {
+            #[serde(rename = "Id")]
+            id: String,
+        }
+        let (status, body) = self.ask(Method::GET, "/images/json", empty(), QUICK).await?;
+        self.succeeded(status, &body)?;
+        let mut layers = Vec::new();
+        for image in self.read::<Vec<Listed>>(&body)? {
+            layers.extend(self.find(&image.id).await?.map(|found| found.layers));
+        }
+        Ok(layers)
+    }
+
+    /// What a registry says that a name with tag or digest stands for: the digest of its manifest, or
+    /// the refusal in the engine's words. The engine asks, with its mirrors, proxies and
+    /// certificates.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked.
+    pub async fn in_registry(&self, name: &str) -> Result<Result<String, String>, EngineError> {
+        #[derive(Deserialize)]
+        struct Distribution {
+            #[serde(rename = "Descriptor")]
+            descriptor: Descriptor,
+        }
+        #[derive(Deserialize)]
+        struct Descriptor {
+            digest: String,
+        }
+        let path = format!("/distribution/{name}/json");
+        let (status, body) = self.ask(Method::GET, &path, empty(), REGISTRY).await?;
+        match self.succeeded(status, &body) {
+            Ok(()) => Ok(Ok(self.read::<Distribution>(&body)?.descriptor.digest)),
+            Err(EngineError::Refused { reason, .. }) => Ok(Err(reason)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Pulls an image by its digest.
+    ///
+    /// # Errors
+    /// When the engine cannot be asked, or the registry refuses.
+    pub async fn pull(&self, repository: &str, digest: &str) -> Result<(), EngineError> {
+        let path = format!("/images/create?fromImage={repository}&tag={digest}");
+        let (status, answer) = self.ask(Method::POST, &path, empty(), PULL).await?;
+        self.succeeded(status, &answer)?;
+        match refusal(&answer) {
+            Some(reason) => Err(EngineError::Refused { host: self.session.host().into(), reason }),
+            None => Ok(()),
+        }
     }
 
     /// Gives an image that the host has another name.
@@ -120,37 +194,6 @@ impl<'a> Engine<'a> {
         let path = format!("/images/{image}/tag?repo={repository}&tag={tag}");
         let (status, body) = self.ask(Method::POST, &path, empty(), QUICK).await?;
         self.succeeded(status, &body)
-    }
-
-    /// Sends an archive.
-    ///
-    /// # Errors
-    /// When the archive cannot be read, the conversation breaks, or the engine refuses.
-    pub async fn load(&self, bundle: &Bundle, sent: Sent) -> Result<(), EngineError> {
-        let unreadable = |error: io::Error| EngineError::Archive {
-            path: bundle.path.display().to_string(),
-            reason: error.to_string(),
-        };
-        let file = tokio::fs::File::open(&bundle.path).await.map_err(unreadable)?;
-        let pieces =
-            stream::try_unfold((file, 0_u64, sent), |(mut file, before, sent)| async move {
-                let mut piece = vec![0; PIECE];
-                let count = file.read(&mut piece).await?;
-                if count == 0 {
-                    return Ok(None);
-                }
-                piece.truncate(count);
-                let total = before + count as u64;
-                sent(total);
-                Ok(Some((Frame::data(Bytes::from(piece)), (file, total, sent))))
-            });
-        let body = StreamBody::new(pieces).boxed_unsync();
-        let (status, answer) = self.ask(Method::POST, "/images/load?quiet=1", body, LOAD).await?;
-        self.succeeded(status, &answer)?;
-        match refusal(&answer) {
-            Some(reason) => Err(EngineError::Refused { host: self.session.host().into(), reason }),
-            None => Ok(()),
-        }
     }
 
     /// One request on a connection of its own, which ends with the answer.
@@ -169,7 +212,6 @@ impl<'a> Engine<'a> {
                 .uri(path)
                 .header("Host", "docker")
                 .header("Connection", "close")
-                .header("Content-Type", "application/x-tar")
                 .body(body)?;
             let answer = async {
                 let response = sender.send_request(request).await?;
@@ -210,6 +252,11 @@ impl<'a> Engine<'a> {
         Err(EngineError::Refused { host: self.session.host().to_owned(), reason })
     }
 
+    fn read<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, EngineError> {
+        serde_json::from_slice(body)
+            .map_err(|error| self.broken(format!("its answer cannot be read: {error}")))
+    }
+
     fn broken(&self, reason: String) -> EngineError {
         EngineError::Broken { host: self.session.host().to_owned(), reason }
     }
@@ -231,7 +278,7 @@ fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
     text
 }
 
-/// What went wrong with a load that began well: the engine says so in its progress messages, one
+/// What went wrong with a pull that began well: the engine says so in its progress messages, one
 /// JSON object a line.
 fn refusal(answer: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
@@ -249,9 +296,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_load_that_fails_halfway_is_seen() {
+    fn a_pull_that_fails_halfway_is_seen() {
         for (answer, reason) in [
-            (&b"{\"stream\":\"Loaded image: a:1\\n\"}\n"[..], None),
+            (&b"{\"stream\":\"Pulling from a\\n\"}\n"[..], None),
             (b"", None),
             (b"not json", None),
             (

@@ -1,14 +1,25 @@
-//! Images for hosts that reach no registry: archives in a directory of the site (as `docker save`
-//! makes them), brought to the hosts' container engines through strata's own sessions.
+//! Images for hosts: from archives in a directory of the site (as `docker save` makes them),
+//! brought layer by layer through strata's own sessions, or from registries, by digest.
 //!
 //! [`preflight`] says for every host and image what is to be done, before anything changes
-//! anywhere; [`load`] does it. What counts is an image's id, the digest of its configuration:
-//! every host must hold the same one under a name, and it must be that of the archive.
+//! anywhere; [`bring`] does it. The order of the sources is that of X1: what the host has, an
+//! archive, the image's own registry, an alias. An image is what its digests say: the id, digest of
+//! its configuration, by which archives and engines know it, and the digest of its manifest, by which
+//! registries do.
 
 mod bundle;
+mod delivery;
 mod engine;
+mod layers;
+mod registry;
 mod supply;
 
 pub use bundle::{Bundle, BundleError, file_names, find};
-pub use engine::{Engine, EngineError, Sent};
-pub use supply::{HostImages, Loaded, Preflight, Standing, SupplyProblem, load, preflight};
+pub use delivery::{DeliveryError, SentBytes};
+pub use engine::{Engine, EngineError, Found};
+pub use layers::{Parcel, open};
+pub use registry::{explain, repository, tag};
+pub use supply::{
+    Brought, HostImages, Locked, Locks, Preflight, Pull, Source, Standing, SupplyProblem, bring,
+    preflight,
+};

@@ -1,7 +1,10 @@
-//! Which host needs which image, and bringing it there.
+//! Which host needs which image, where it comes from, and bringing it there.
 
 use super::bundle::{Bundle, BundleError, file_names, find};
-use super::engine::{Engine, EngineError, Sent};
+use super::delivery::{DeliveryError, SentBytes, deliver};
+use super::engine::{Engine, EngineError, Found};
+use super::layers::Parcel;
+use super::registry::{explain, repository, tag};
 use crate::ssh::AgentSession;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,13 +21,63 @@ pub struct HostImages {
     pub images: Vec<String>,
 }
 
+/// What the site's lock says of an image.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Locked {
+    /// Another name under which a registry has it.
+    pub from: Option<String>,
+    /// Digest of its manifest.
+    pub digest: Option<String>,
+    /// Digest of its configuration.
+    pub id: Option<String>,
+}
+
+/// The locked images, by name.
+pub type Locks = BTreeMap<String, Locked>;
+
+impl Locked {
+    /// True when the lock stands for this image. Engines remember the manifests with which images
+    /// came from registries; what came from an archive has its id only.
+    pub fn is(&self, found: &Found) -> bool {
+        let by_id = self.id.as_ref() == Some(&found.id);
+        by_id || self.digest.as_ref().is_some_and(|digest| found.digests.contains(digest))
+    }
+
+    /// What is locked, in a word.
+    fn wanted(&self) -> &str {
+        self.id.as_deref().or(self.digest.as_deref()).unwrap_or("nothing")
+    }
+}
+
+/// How an image comes from a registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pull {
+    /// The name that it has to have.
+    pub image: String,
+    /// The repository that has it: its own or an alias's.
+    pub repository: String,
+    /// The locked digest of its manifest.
+    pub digest: String,
+    /// The locked id, where one is known.
+    pub id: Option<String>,
+}
+
 /// How an image stands on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It is there, with this id.
+    /// It is there, with this id, and nothing says that it should be another.
     Present(String),
+    /// Under its name another image is there than the locked one.
+    Other {
+        /// The id there.
+        found: String,
+        /// What is locked.
+        wanted: String,
+    },
     /// It is not there, and this archive has it.
     ToLoad(Arc<Bundle>),
+    /// It is not there, and a registry has it.
+    ToPull(Pull),
     /// It is not there, and cannot be brought: why.
     Missing(String),
 }
@@ -35,7 +88,9 @@ pub struct Preflight {
     /// By host and image.
     pub hosts: BTreeMap<String, BTreeMap<String, Standing>>,
     /// The archives, by image.
-    bundles: BTreeMap<String, Arc<Bundle>>,
+    pub bundles: BTreeMap<String, Arc<Bundle>>,
+    /// The lock.
+    locks: Locks,
     /// Archives that cannot be used.
     refused: Vec<BundleError>,
 }
@@ -67,6 +122,18 @@ pub enum SupplyProblem {
         /// The archive.
         archive: String,
     },
+    /// A host, or an archive, holds another image than the locked one under its name.
+    #[error("{place}: the image {image} is {found} there, and locked as {wanted}")]
+    NotTheLocked {
+        /// The host or the archive.
+        place: String,
+        /// The image.
+        image: String,
+        /// The id there.
+        found: String,
+        /// The locked digest.
+        wanted: String,
+    },
     /// Two hosts hold different images under one name.
     #[error("the image {image} is {id} on {host}, and {other_id} on {other}")]
     HostsDiffer {
@@ -84,19 +151,22 @@ pub enum SupplyProblem {
     /// An archive cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// The engine could not be asked, or refused the archive.
+    /// The engine could not be asked, or refused.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The engine took the archive, and the image is still not there, or is another one.
-    #[error("{host}: the archive was loaded, and the image {image} is {found}, wanted {wanted}")]
-    NotLoaded {
+    /// An archive did not reach the host's engine.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
+    /// The engine took the image, and it is still not there, or is another one.
+    #[error("{host}: the image {image} was brought, and is {found} there, wanted {wanted}")]
+    NotBrought {
         /// The host.
         host: String,
         /// The image.
         image: String,
         /// What is there now.
         found: String,
-        /// The id in the archive.
+        /// What was to be there.
         wanted: String,
     },
 }
@@ -112,17 +182,24 @@ impl SupplyProblem {
             Self::NotTheArchives { image, .. } | Self::HostsDiffer { image, .. } => format!(
                 "a tag means one image: give the new one a tag of its own, or remove the wrong one on the host (`docker rmi {image}`, after what uses it)"
             ),
+            Self::NotTheLocked { .. } => {
+                "`strata images status` shows where which one is; what is right decides `strata images lock --update`, or `docker rmi` on the host, or another archive".to_owned()
+            }
             Self::Bundle(error) => error.hint(),
             Self::Engine(_) => "see `journalctl -u docker` and `df` on the host".to_owned(),
-            Self::NotLoaded { .. } => {
+            Self::Delivery(_) => {
+                "the same command again goes on where it was; see also `df` and `journalctl -u docker` on the host".to_owned()
+            }
+            Self::NotBrought { .. } => {
                 "the host's engine may name images by their manifests: compare `docker image inspect` with the archive's".to_owned()
             }
         }
     }
 }
 
-/// Looks at all hosts at once, and at the archives in a directory. Changes nothing.
-pub async fn preflight(wanted: &[HostImages], directory: &Path) -> Preflight {
+/// Looks at all hosts at once, at the archives in a directory, and at registries where a host has
+/// nothing else. Changes nothing.
+pub async fn preflight(wanted: &[HostImages], directory: &Path, locks: &Locks) -> Preflight {
     let names: BTreeSet<String> =
         wanted.iter().flat_map(|host| host.images.iter().cloned()).collect();
     let archives = names.into_iter().map(|name| {
@@ -133,15 +210,8 @@ pub async fn preflight(wanted: &[HostImages], directory: &Path) -> Preflight {
             (name, found)
         }
     });
-    let looks = wanted.iter().flat_map(|host| {
-        host.images.iter().map(|image| async {
-            let id = Engine::new(&host.session).image_id(image).await;
-            (host.session.host().to_owned(), image.clone(), id)
-        })
-    });
-    let (archives, looks) = futures::future::join(join_all(archives), join_all(looks)).await;
-    let mut preflight = Preflight::default();
-    for (name, found) in archives {
+    let mut preflight = Preflight { locks: locks.clone(), ..Preflight::default() };
+    for (name, found) in join_all(archives).await {
         match found {
             Ok(Ok(Some(bundle))) => {
                 preflight.bundles.insert(name, Arc::new(bundle));
@@ -154,28 +224,73 @@ pub async fn preflight(wanted: &[HostImages], directory: &Path) -> Preflight {
             }),
         }
     }
-    for (host, image, found) in looks {
-        let standing = standing(&image, found, preflight.bundles.get(&image), directory);
+    let looks = wanted.iter().flat_map(|host| {
+        let bundles = &preflight.bundles;
+        host.images.iter().map(async |image| {
+            let engine = Engine::new(&host.session);
+            let locked = locks.get(image);
+            let standing = match (engine.find(image).await, bundles.get(image)) {
+                (Err(error), _) => Standing::Missing(error.to_string()),
+                (Ok(Some(found)), _) => present(found, locked),
+                (Ok(None), Some(bundle)) => Standing::ToLoad(Arc::clone(bundle)),
+                (Ok(None), None) => in_registry(&engine, image, locked, directory).await,
+            };
+            (host.session.host().to_owned(), image.clone(), standing)
+        })
+    });
+    let looks = join_all(looks).await;
+    for (host, image, standing) in looks {
         preflight.hosts.entry(host).or_default().insert(image, standing);
     }
     preflight
 }
 
-fn standing(
+fn present(found: Found, locked: Option<&Locked>) -> Standing {
+    match locked {
+        Some(locked) if !locked.is(&found) => {
+            Standing::Other { found: found.id, wanted: locked.wanted().to_owned() }
+        }
+        _ => Standing::Present(found.id),
+    }
+}
+
+/// Asks the registries that may have an image: its own, then the alias's. Only what is locked by a
+/// digest is taken from there: a tag may be another image on the next host.
+async fn in_registry(
+    engine: &Engine<'_>,
     image: &str,
-    found: Result<Option<String>, EngineError>,
-    bundle: Option<&Arc<Bundle>>,
+    locked: Option<&Locked>,
     directory: &Path,
 ) -> Standing {
-    match (found, bundle) {
-        (Ok(Some(id)), _) => Standing::Present(id),
-        (Ok(None), Some(bundle)) => Standing::ToLoad(Arc::clone(bundle)),
-        (Ok(None), None) => Standing::Missing(format!(
-            "no archive {} (nor .tar), and a registry was not asked",
-            directory.join(&file_names(image)[0]).display()
-        )),
-        (Err(error), _) => Standing::Missing(error.to_string()),
+    let archive = directory.join(&file_names(image)[0]);
+    let nowhere = format!("no archive {} (nor .tar)", archive.display());
+    let Some(locked) = locked else {
+        return Standing::Missing(format!(
+            "{nowhere}, and a registry was not asked: the image is not locked (`strata images lock`)"
+        ));
+    };
+    let Some(digest) = &locked.digest else {
+        return Standing::Missing(format!(
+            "{nowhere}, and a registry was not asked: the lock has no `digest` of it, only the id of an archive"
+        ));
+    };
+    let mut reasons = vec![nowhere];
+    for name in std::iter::once(image).chain(locked.from.as_deref()) {
+        let exact = format!("{}@{digest}", repository(name));
+        match engine.in_registry(&exact).await {
+            Ok(Ok(_)) => {
+                return Standing::ToPull(Pull {
+                    image: image.to_owned(),
+                    repository: repository(name).to_owned(),
+                    digest: digest.clone(),
+                    id: locked.id.clone(),
+                });
+            }
+            Ok(Err(words)) => reasons.push(explain(&exact, &words)),
+            Err(error) => reasons.push(error.to_string()),
+        }
     }
+    Standing::Missing(reasons.join("; "))
 }
 
 impl Preflight {
@@ -184,6 +299,17 @@ impl Preflight {
     pub fn problems(&self) -> Vec<SupplyProblem> {
         let mut problems: Vec<SupplyProblem> =
             self.refused.iter().cloned().map(SupplyProblem::Bundle).collect();
+        for (image, bundle) in &self.bundles {
+            let locked = self.locks.get(image).and_then(|locked| locked.id.as_ref());
+            if let Some(wanted) = locked.filter(|id| **id != bundle.id) {
+                problems.push(SupplyProblem::NotTheLocked {
+                    place: bundle.path.display().to_string(),
+                    image: image.clone(),
+                    found: bundle.id.clone(),
+                    wanted: wanted.clone(),
+                });
+            }
+        }
         let mut first: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
         for (host, images) in &self.hosts {
             for (image, standing) in images {
@@ -193,6 +319,16 @@ impl Preflight {
                         image: image.clone(),
                         reason: reason.clone(),
                     }),
+                    Standing::Other { found, wanted } => {
+                        problems.push(SupplyProblem::NotTheLocked {
+                            place: host.clone(),
+                            image: image.clone(),
+                            found: found.clone(),
+                            wanted: wanted.clone(),
+                        });
+                    }
+                    // What is locked was looked at where it is.
+                    Standing::Present(_) if self.locks.contains_key(image) => {}
                     Standing::Present(id) => {
                         let (other, other_id) = *first.entry(image).or_insert((host, id));
                         match self.bundles.get(image) {
@@ -215,14 +351,14 @@ impl Preflight {
                             _ => {}
                         }
                     }
-                    Standing::ToLoad(_) => {}
+                    Standing::ToLoad(_) | Standing::ToPull(_) => {}
                 }
             }
         }
         problems
     }
 
-    /// What is to be brought where.
+    /// What is to be loaded where.
     pub fn to_load(&self) -> impl Iterator<Item = (&str, &Arc<Bundle>)> {
         self.hosts.iter().flat_map(|(host, images)| {
             images.values().filter_map(move |standing| match standing {
@@ -232,7 +368,7 @@ impl Preflight {
         })
     }
 
-    /// The id that every host has, or will have, under a name.
+    /// The id that every host has, or will have, under a name, where one is known.
     pub fn id(&self, image: &str) -> Option<&str> {
         let held = || {
             self.hosts.values().find_map(|images| match images.get(image)? {
@@ -244,94 +380,93 @@ impl Preflight {
     }
 }
 
+/// Where an image is brought from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// An archive.
+    Archive(Arc<Parcel>),
+    /// A registry.
+    Registry(Pull),
+}
+
+impl Source {
+    /// The image.
+    pub fn image(&self) -> &str {
+        match self {
+            Self::Archive(parcel) => &parcel.bundle.image,
+            Self::Registry(pull) => &pull.image,
+        }
+    }
+}
+
 /// An image that was brought to a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
+pub struct Brought {
     /// The host.
     pub host: String,
     /// The image.
     pub image: String,
     /// Its id, looked up on the host afterwards.
     pub id: String,
-    /// Bytes sent.
-    pub bytes: u64,
     /// How long it took.
     pub took: Duration,
 }
 
-/// Brings an archive to a host and looks whether the image is there.
+/// Brings an image to a host and looks whether it is there. What strata itself sends is counted in
+/// `sent`; a registry's bytes are the engine's.
 ///
 /// # Errors
-/// When the archive cannot be sent, the engine refuses it, or the image is another one afterwards.
-pub async fn load(
+/// When it cannot be sent or pulled, the engine refuses it, or it is another one afterwards.
+pub async fn bring(
     session: &AgentSession,
-    bundle: &Bundle,
-    sent: Sent,
-) -> Result<Loaded, SupplyProblem> {
+    source: &Source,
+    sent: &SentBytes,
+) -> Result<Brought, SupplyProblem> {
     let (begin, engine) = (Instant::now(), Engine::new(session));
-    engine.load(bundle, sent).await?;
-    let found = engine.image_id(&bundle.image).await?;
-    let (host, image) = (session.host().to_owned(), bundle.image.clone());
-    match found {
-        Some(id) if id == bundle.id => {
-            Ok(Loaded { host, image, id, bytes: bundle.size, took: begin.elapsed() })
+    let image = source.image();
+    let not_brought = |found: Option<Found>, wanted: &str| SupplyProblem::NotBrought {
+        host: session.host().to_owned(),
+        image: image.to_owned(),
+        found: found.map_or_else(|| "not there".to_owned(), |found| found.id),
+        wanted: wanted.to_owned(),
+    };
+    let wanted = match source {
+        Source::Archive(parcel) => {
+            deliver(session, parcel, sent).await?;
+            parcel.bundle.id.clone()
         }
-        found => Err(SupplyProblem::NotLoaded {
-            host,
-            image,
-            found: found.unwrap_or_else(|| "not there".to_owned()),
-            wanted: bundle.id.clone(),
+        Source::Registry(pull) => {
+            engine.pull(&pull.repository, &pull.digest).await.map_err(|error| match error {
+                EngineError::Refused { host, reason } => {
+                    let reason = explain(&format!("{}@{}", pull.repository, pull.digest), &reason);
+                    EngineError::Refused { host, reason }
+                }
+                error => error,
+            })?;
+            let exact = format!("{}@{}", pull.repository, pull.digest);
+            let found = engine.find(&exact).await?;
+            let wanted = pull.id.as_deref().unwrap_or(&pull.digest);
+            let locked = Locked { id: pull.id.clone(), ..Locked::default() };
+            let right = |found: &Found| pull.id.is_none() || locked.is(found);
+            let Some(found) = found.clone().filter(right) else {
+                // It gets the name only when it is what the name means.
+                return Err(not_brought(found, wanted));
+            };
+            engine.tag(&found.id, repository(image), tag(image)).await?;
+            found.id
+        }
+    };
+    match engine.find(image).await? {
+        Some(found) if found.id == wanted => Ok(Brought {
+            host: session.host().to_owned(),
+            image: image.to_owned(),
+            id: found.id,
+            took: begin.elapsed(),
         }),
+        found => Err(not_brought(found, &wanted)),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bundle(id: &str) -> Arc<Bundle> {
-        let path = "/site/images/a_1.tar.gz".into();
-        Arc::new(Bundle { image: "a:1".into(), id: id.into(), path, size: 1 })
-    }
-
-    fn preflight(bundles: Option<&str>, hosts: &[(&str, Standing)]) -> Preflight {
-        let by_image = |standing: &Standing| [("a:1".to_owned(), standing.clone())].into();
-        Preflight {
-            hosts: hosts.iter().map(|(host, s)| ((*host).to_owned(), by_image(s))).collect(),
-            bundles: bundles.map(|id| ("a:1".to_owned(), bundle(id))).into_iter().collect(),
-            refused: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn all_hosts_hold_the_same_image_and_it_is_the_archives() {
-        let present = |id: &str| Standing::Present(id.to_owned());
-        let load = Standing::ToLoad(bundle("x"));
-        for (archive, hosts, problems) in [
-            (None, vec![("h1", present("x")), ("h2", present("x"))], 0),
-            (None, vec![("h1", present("x")), ("h2", present("y")), ("h3", present("y"))], 2),
-            (Some("x"), vec![("h1", present("x")), ("h2", load.clone())], 0),
-            (Some("x"), vec![("h1", present("y")), ("h2", load)], 1),
-            (None, vec![("h1", present("x")), ("h2", Standing::Missing("why".into()))], 1),
-        ] {
-            let found = preflight(archive, &hosts).problems();
-            assert_eq!(found.len(), problems, "{hosts:?}: {found:?}");
-            for problem in found {
-                assert!(problem.to_string().contains("a:1") && !problem.hint().is_empty());
-            }
-        }
-        let differing = preflight(None, &[("h1", present("x")), ("h2", present("y"))]).problems();
-        let text = differing[0].to_string();
-        for word in ["h1", "h2", "x", "y"] {
-            assert!(text.contains(word), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_missing_says_where_it_was_looked_for() {
-        let standing = standing("a:1", Ok(None), None, Path::new("/site/images"));
-        let Standing::Missing(reason) = standing else { panic!("it is missing") };
-        assert!(reason.contains("/site/images/a_1.tar.gz"), "{reason}");
-        assert!(reason.contains("registry was not asked"), "{reason}");
-    }
-}
+#[path = "supply_tests.rs"]
+mod tests;

@@ -27,7 +27,7 @@ pub use check::{check, packages_of, uses_secrets};
 pub use context::SecretLookup;
 pub use digest::layer_digest;
 pub use member::{ClusterFacts, MemberPlan};
-pub use pins::pins_of;
+pub use pins::{check_image_locks, image_pins, pins_of};
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};
 pub use samples::sample_facts;
 pub use selection::{

@@ -1,7 +1,11 @@
 //! Which pins the roles of a selection use.
 
+use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::site::{Role, Site};
 use std::collections::BTreeSet;
+
+/// How the keys of images end.
+const IMAGE_PIN: &str = "_image";
 
 /// The keys of `versions.yaml` that roles of these layers (all, if none is named) on these hosts
 /// speak of, in a step or in a template, sorted. It is a look at the text: a pin in a branch that
@@ -27,6 +31,38 @@ pub fn pins_of(site: &Site, layers: &[String], hosts: &[String]) -> BTreeSet<Str
         .collect();
     let used = |pin: &&String| texts.iter().any(|text| speaks_of(text, pin));
     site.versions.keys().filter(used).cloned().collect()
+}
+
+/// The pins of images that hosts of the site use, in the order of the versions file.
+pub fn image_pins(site: &Site, layers: &[String], hosts: &[String]) -> Vec<(String, String)> {
+    let used = pins_of(site, layers, hosts);
+    let images = site.versions.iter().filter(|(pin, _)| pin.ends_with(IMAGE_PIN));
+    images
+        .filter(|(pin, _)| used.contains(*pin))
+        .map(|(pin, version)| (pin.clone(), version.value.clone()))
+        .collect()
+}
+
+/// Once a site has a lock file, an image that it leaves out is worth a word.
+pub fn check_image_locks(site: &Site, problems: &mut Diagnostics) {
+    let Some(locks) = &site.image_locks else { return };
+    // An entry that cannot be read is an error of its own, and does not count as left out.
+    if problems.iter().any(|problem| problem.code == Code::IMAGE_LOCK) {
+        return;
+    }
+    let hosts: Vec<String> = site.hosts.keys().cloned().collect();
+    for (pin, image) in image_pins(site, &[], &hosts) {
+        if locks.contains_key(&pin) {
+            continue;
+        }
+        let warning = Diagnostic::warning(
+            Code::IMAGE_UNLOCKED,
+            format!("`{pin}` is not locked: `{image}` may be another image tomorrow"),
+        );
+        let span = site.versions.get(&pin).map(|version| version.span.clone());
+        let warning = span.map_or(warning.clone(), |span| warning.at(span, ""));
+        problems.push(warning.hint(format!("`strata images lock --pin {pin}`")));
+    }
 }
 
 /// A role's own text, and the templates that it names.

@@ -2,18 +2,15 @@
 //! every image can be had, and that no cluster forbids the run.
 
 use super::clusters;
+use super::images::Supply;
 use super::layer::LayerWork;
+use super::underway::Underway;
 use super::{Exit, Tally};
 use crate::diag::Diagnostics;
-use crate::event::EventKind;
-use crate::image::{self, HostImages};
+use crate::image::{HostImages, Preflight};
 use crate::plan::{HostPlan, StepFilter};
 use crate::resource::{Mode, Resource};
-use futures::future::join_all;
 use std::collections::BTreeSet;
-
-/// Archives of images stand here, below the site's directory (X1).
-const IMAGES: &str = "images";
 
 impl LayerWork<'_> {
     /// Looks at everything, then brings the images to the hosts. `Err` stops the layer before its
@@ -48,7 +45,7 @@ impl LayerWork<'_> {
             && steps.any(|step| matches!(step.kind.as_str(), "image" | "container"))
     }
 
-    async fn images(&self, hosts: &[String]) -> Result<image::Preflight, (Exit, String)> {
+    async fn images(&self, hosts: &[String]) -> Result<Preflight, (Exit, String)> {
         let wanted: Vec<HostImages> = hosts
             .iter()
             .filter_map(|name| {
@@ -64,53 +61,36 @@ impl LayerWork<'_> {
                 (!images.is_empty()).then_some(HostImages { session, images })
             })
             .collect();
-        let directory = self.run.request.site.root.join(IMAGES);
-        let preflight = image::preflight(&wanted, &directory).await;
-        let problems = preflight.problems();
-        if problems.is_empty() {
-            return Ok(preflight);
+        let supply = self.supply();
+        let preflight = supply.look(&wanted).await;
+        match supply.tell_problems(&preflight) {
+            0 => Ok(preflight),
+            count => Err((
+                Exit::Refused,
+                format!(
+                    "layer `{}`: {count} images cannot be had; nothing was changed",
+                    self.layer.name
+                ),
+            )),
         }
-        for problem in &problems {
-            let text = format!("  {problem}\n      hint: {}", problem.hint());
-            self.run.events.emit(EventKind::Note { text });
-        }
-        Err((
-            Exit::Refused,
-            format!(
-                "layer `{}`: {} images cannot be had; nothing was changed",
-                self.layer.name,
-                problems.len()
-            ),
-        ))
     }
 
-    async fn load(&self, preflight: &image::Preflight) -> Result<(), (Exit, String)> {
-        let loads = preflight.to_load().filter_map(|(host, bundle)| {
-            let session = self.run.fleet.session(host)?;
-            Some(async move { image::load(&session, bundle, std::sync::Arc::new(|_| {})).await })
-        });
-        let mut failed = 0;
-        for result in join_all(loads).await {
-            let text = match result {
-                Ok(loaded) => format!(
-                    "  {}  image {} loaded, {} MiB in {:.1} s",
-                    loaded.host,
-                    loaded.image,
-                    loaded.bytes >> 20,
-                    loaded.took.as_secs_f64()
-                ),
-                Err(problem) => {
-                    failed += 1;
-                    format!("  {problem}\n      hint: {}", problem.hint())
-                }
-            };
-            self.run.events.emit(EventKind::Note { text });
+    fn supply(&self) -> Supply<'_> {
+        let Underway { request, fleet, events, stop, .. } = self.run;
+        Supply { site: request.site, fleet, connection: &request.connection, events, stop }
+    }
+
+    async fn load(&self, preflight: &Preflight) -> Result<(), (Exit, String)> {
+        let supplied = self.supply().bring(preflight).await;
+        let failed = supplied.iter().filter(|one| one.result.is_err()).count();
+        if self.run.stop.wished() {
+            return Err((Exit::stopped(self.run.stop), String::new()));
         }
         if failed == 0 {
             return Ok(());
         }
         let layer = &self.layer.name;
-        Err((Exit::StepFailed, format!("layer `{layer}`: {failed} images could not be loaded")))
+        Err((Exit::StepFailed, format!("layer `{layer}`: {failed} images could not be brought")))
     }
 }
 

@@ -5,6 +5,7 @@ use super::config::{self, Config};
 use super::exceptions::{self, Excepted, Exceptions};
 use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
+use super::images_lock::{self, ImageLock};
 use super::inventory::{self, Host};
 use super::lab_hosts;
 use super::out::{self, Outs};
@@ -51,6 +52,9 @@ pub struct Site {
     pub gates: IndexMap<String, Vec<GateTest>>,
     /// Pins.
     pub versions: IndexMap<String, Version>,
+    /// What image pins were resolved to, by pin; `None` where the site has no lock file. An entry of
+    /// a pin that has changed since stays in: see [`Site::image_lock`].
+    pub image_locks: Option<IndexMap<String, ImageLock>>,
     /// Templates by their path below `templates/`.
     pub templates: IndexMap<String, Source>,
     /// What a rehearsal leaves out; empty in production.
@@ -86,6 +90,13 @@ impl Site {
         let versions = read(versions_path, problems)
             .map(|source| versions::read(&source, problems))
             .unwrap_or_default();
+        let locks_path = Path::new(versions_path).with_file_name(images_lock::FILE);
+        let locks_path = locks_path.to_string_lossy();
+        let image_locks = match root.join(&*locks_path).exists() {
+            true => read(&locks_path, problems)
+                .map(|source| images_lock::read(&source, &versions, problems)),
+            false => None,
+        };
         let exceptions = match profile {
             Profile::Production => Exceptions::default(),
             Profile::Rehearsal => read("inventory/lab/exceptions.toml", problems)
@@ -114,6 +125,7 @@ impl Site {
             roles: IndexMap::new(),
             gates: IndexMap::new(),
             versions,
+            image_locks,
             templates: read_templates(root, problems),
             exceptions,
             waivers: waivers.unwrap_or_default(),
@@ -133,6 +145,11 @@ impl Site {
     /// The layer of this name.
     pub fn layer(&self, name: &str) -> Option<&config::Layer> {
         self.config.layers.iter().find(|layer| layer.name == name)
+    }
+
+    /// What the lock says of an image; entries of other images than their pins say do not count.
+    pub fn image_lock(&self, image: &str) -> Option<&ImageLock> {
+        self.image_locks.iter().flatten().map(|(_, lock)| lock).find(|lock| lock.image == image)
     }
 
     /// Names of the groups that hold this host.

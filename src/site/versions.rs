@@ -93,7 +93,7 @@ fn entry(line: &str) -> Option<(&str, &str)> {
 }
 
 /// Why a pin is none, if so.
-fn unpinned(value: &str) -> Option<&'static str> {
+pub(super) fn unpinned(value: &str) -> Option<&'static str> {
     let tag = value.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
     if value == "latest" || tag.is_some_and(|tag| tag == "latest" || tag.starts_with("latest-")) {
         return Some("`latest` moves");

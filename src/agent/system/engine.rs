@@ -7,7 +7,7 @@ use crate::resource::{ENGINE_SOCKET, EngineRequest, EngineResponse, Failure};
 use rustix::io::Errno;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Largest answer that is read; the largest in use (a container's description) is some 20 KiB.
 const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
@@ -32,6 +32,47 @@ impl LocalSystem {
             ))
             .hint("see `journalctl -u docker` on the host")
         })
+    }
+}
+
+/// Gives the engine an archive of `size` bytes, which `write` writes, and waits for its answer.
+///
+/// # Errors
+/// When the engine cannot be reached or asked, or the archive cannot be written to its end and the
+/// engine does not say why.
+pub(in crate::agent) fn load_archive(
+    size: u64,
+    deadline: Duration,
+    write: impl FnOnce(&mut UnixStream) -> io::Result<()>,
+) -> Result<EngineResponse, String> {
+    let connected = UnixStream::connect(ENGINE_SOCKET);
+    let mut stream = connected.map_err(|error| not_there(&error).message)?;
+    let head = format!(
+        "POST /images/load?quiet=1 HTTP/1.1\r\nHost: docker\r\nUser-Agent: strata-agent\r\nConnection: close\r\nContent-Type: application/x-tar\r\nContent-Length: {size}\r\n\r\n"
+    );
+    let set = stream.set_write_timeout(Some(deadline));
+    let sent =
+        set.and_then(|()| stream.write_all(head.as_bytes())).and_then(|()| write(&mut stream));
+    // An engine that refuses closes before the end and says why.
+    stream.set_read_timeout(Some(deadline)).map_err(|error| error.to_string())?;
+    let mut reader = AnswerReader::default();
+    let mut buffer = [0; 16 * 1024];
+    let read = loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break reader.end(),
+            Ok(count) => match reader.push(&buffer[..count]) {
+                Ok(None) => {}
+                Ok(Some(response)) => break Ok(response),
+                Err(error) => break Err(error),
+            },
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    match (sent, read) {
+        (_, Ok(response)) => Ok(response),
+        (Err(error), Err(_)) => Err(error.to_string()),
+        (Ok(()), Err(error)) => Err(error),
     }
 }
 

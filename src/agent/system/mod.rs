@@ -13,6 +13,7 @@ mod units;
 mod write;
 
 pub use backup::{BACKUP_DIRECTORY, COPIES_KEPT, escape_path, undo};
+pub(super) use engine::load_archive;
 pub use guard::{GUARD_DIRECTORY, revert};
 
 use crate::resource::accounts::Accounts;
