@@ -4,14 +4,10 @@ use super::hosts_out::{as_json, in_words};
 use super::output::{out, tell};
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
-use crate::event::{TestKind, Verdict, now_ms};
-use crate::gate;
-use crate::history::{
-    Drift, GateRecord, Index, RecordState, Records, StateDir, Terms, read_journal,
-};
-use crate::plan::layer_digest;
+use crate::event::{TestKind, Verdict};
+use crate::history::{Drift, GateRecord, Index, RecordState, Records, StateDir, read_journal};
 use crate::report::{Lines, duration, moment, plural};
-use crate::run::hosts_of;
+use crate::run::proofs_of;
 use clap::Args;
 
 /// Arguments of `strata history`.
@@ -121,30 +117,12 @@ pub fn status(_: &StatusArguments, settings: &Settings) -> Exit {
         Err(error) => return failed("the state cannot be read", &error),
     };
     let mut exit = Exit::Done;
-    let waivers = gate::standing(&site.waivers);
     for layer in &site.config.layers {
-        let digest = layer_digest(&site, layer);
-        let here = site.hosts.keys().filter(|host| !site.out.contains_key(*host));
-        let all: Vec<String> = here.cloned().collect();
-        let hosts = hosts_of(&site, layer, &all);
-        let terms = Terms {
-            digest: &digest,
-            hosts: &hosts,
-            waivers: &waivers,
-            now_ms: now_ms(),
-            max_age_days: site.config.gate.max_age_days,
-        };
-        let state = |kind| {
-            records
-                .state(&layer.name, kind, terms)
-                .unwrap_or_else(|error| RecordState::Forged(error.to_string()))
-        };
-        let states: Vec<(TestKind, RecordState)> =
-            [TestKind::Diag, TestKind::Failover, TestKind::Perf]
-                .into_iter()
-                .filter(|kind| gate::has_tests(&site, layer, *kind))
-                .map(|kind| (kind, state(kind)))
-                .collect();
+        let unread = |error: std::io::Error| RecordState::Forged(error.to_string());
+        let states: Vec<(TestKind, RecordState)> = proofs_of(&site, &records, layer)
+            .into_iter()
+            .map(|(kind, state)| (kind, state.unwrap_or_else(unread)))
+            .collect();
         let proved = states
             .iter()
             .any(|(kind, s)| *kind == TestKind::Diag && matches!(s, RecordState::Green(_)));

@@ -5,14 +5,12 @@ use super::output::{out, tell};
 use super::report_file::write;
 use super::{Exit, Settings, check};
 use crate::diag::Diagnostics;
-use crate::event::{Event, TestKind, now_ms};
-use crate::gate;
-use crate::history::{Index, MeasuredThen, RecordState, Records, StateDir, Terms, read_journal};
-use crate::plan::layer_digest;
+use crate::event::Event;
+use crate::history::{Index, MeasuredThen, RecordState, Records, StateDir, read_journal};
 use crate::report::{
     Document, Drifting, Figure, Metrics, Past, PastFigure, Proof, html, junit, prometheus,
 };
-use crate::run::hosts_of;
+use crate::run::proofs_of;
 use crate::secrets::SharedRedactor;
 use crate::site::Site;
 use clap::{Args, ValueEnum};
@@ -187,23 +185,9 @@ fn metrics(state: &StateDir, site: &Site, only: Option<&str>) -> io::Result<Metr
             metrics.runs.push(Document::of(&summary.run, &events));
         }
     }
-    let here: Vec<String> =
-        site.hosts.keys().filter(|host| !site.out.contains_key(*host)).cloned().collect();
-    let waivers = gate::standing(&site.waivers);
     for layer in &site.config.layers {
-        let (digest, hosts) = (layer_digest(site, layer), hosts_of(site, layer, &here));
-        for kind in [TestKind::Diag, TestKind::Failover, TestKind::Perf] {
-            if !gate::has_tests(site, layer, kind) {
-                continue;
-            }
-            let terms = Terms {
-                digest: &digest,
-                hosts: &hosts,
-                waivers: &waivers,
-                now_ms: now_ms(),
-                max_age_days: site.config.gate.max_age_days,
-            };
-            let found = records.state(&layer.name, kind, terms)?;
+        for (kind, found) in proofs_of(site, &records, layer) {
+            let found = found?;
             let (green, record) = match &found {
                 RecordState::Green(record) => (true, Some(record)),
                 RecordState::Red(record) | RecordState::Stale(record, _) => (false, Some(record)),

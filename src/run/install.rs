@@ -6,12 +6,13 @@ use super::ending::{AGAIN, Ending};
 use super::layer::{LayerWork, Worked};
 use super::layers::{self, Place};
 use super::meet::meet;
+use super::proof::proof_of;
 use super::underway::Underway;
-use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms, now_ms};
+use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms};
 use crate::fleet::{Connection, Events, Stop};
 use crate::gate;
-use crate::history::{RecordState, Records, Terms};
-use crate::plan::{SecretLookup, StepFilter, layer_digest};
+use crate::history::{RecordState, Records};
+use crate::plan::{SecretLookup, StepFilter};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
 use std::collections::BTreeSet;
@@ -146,18 +147,7 @@ fn record_state(
     kind: TestKind,
     selected: &[String],
 ) -> RecordState {
-    let hosts = hosts_of(request.site, layer, selected);
-    let digest = layer_digest(request.site, layer);
-    let terms = Terms {
-        digest: &digest,
-        hosts: &hosts,
-        waivers: &gate::standing(&request.site.waivers),
-        now_ms: now_ms(),
-        max_age_days: request.site.config.gate.max_age_days,
-    };
-    request
-        .records
-        .state(&layer.name, kind, terms)
+    proof_of(request.site, &request.records, layer, kind, selected)
         .unwrap_or_else(|error| RecordState::Forged(format!("its record cannot be read: {error}")))
 }
 
