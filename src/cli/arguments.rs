@@ -107,6 +107,14 @@ pub enum Command {
     New(super::new::NewArguments),
     /// Remove what nothing needs any more on the operator host
     Gc(super::gc::GcArguments),
+    /// What needs no site.
+    #[command(flatten)]
+    Anywhere(Anywhere),
+}
+
+/// The commands that need no site, and can be asked anywhere.
+#[derive(Debug, Subcommand)]
+pub enum Anywhere {
     /// Show a kind of resource or a test of gates
     Docs(super::reference::DocsArguments),
     /// Say what a code means and what to do

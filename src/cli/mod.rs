@@ -48,7 +48,7 @@ mod work;
 pub use settings::Settings;
 
 use crate::run::Exit;
-use arguments::{Arguments, Command};
+use arguments::{Anywhere, Arguments, Command};
 use clap::Parser;
 use output::tell;
 use std::process::ExitCode;
@@ -65,8 +65,8 @@ pub fn main() -> ExitCode {
             return code.into();
         }
     };
-    if let Some(exit) = without_a_site(&arguments.command) {
-        return exit.into();
+    if let Command::Anywhere(command) = &arguments.command {
+        return anywhere(command).into();
     }
     let settings = match Settings::new(&arguments.global) {
         Ok(settings) => settings,
@@ -83,14 +83,12 @@ pub fn main() -> ExitCode {
     fault::contained(|| command(&arguments.command, &settings)).into()
 }
 
-/// Runs what needs no site, and can be asked anywhere.
-fn without_a_site(command: &Command) -> Option<Exit> {
+fn anywhere(command: &Anywhere) -> Exit {
     match command {
-        Command::Docs(arguments) => Some(reference::docs(arguments)),
-        Command::Explain(arguments) => Some(reference::explain(arguments)),
-        Command::Completions(arguments) => Some(complete::run(arguments)),
-        Command::Man(arguments) => Some(man::run(arguments)),
-        _ => None,
+        Anywhere::Docs(arguments) => reference::docs(arguments),
+        Anywhere::Explain(arguments) => reference::explain(arguments),
+        Anywhere::Completions(arguments) => complete::run(arguments),
+        Anywhere::Man(arguments) => man::run(arguments),
     }
 }
 
@@ -119,9 +117,6 @@ fn command(command: &Command, settings: &Settings) -> Exit {
         Command::Agent(arguments) => agent::run(arguments, settings),
         Command::New(arguments) => new::run(arguments, settings),
         Command::Gc(arguments) => gc::run(arguments, settings),
-        Command::Docs(arguments) => reference::docs(arguments),
-        Command::Explain(arguments) => reference::explain(arguments),
-        Command::Completions(arguments) => complete::run(arguments),
-        Command::Man(arguments) => man::run(arguments),
+        Command::Anywhere(command) => anywhere(command),
     }
 }
