@@ -4,8 +4,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "site/copy.rs"]
+mod copy;
+
+use copy::copy_site;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A copy of the site without the pins that upstream no longer serves, so that a case shows its
@@ -15,17 +18,7 @@ struct Damaged(tempfile::TempDir);
 impl Damaged {
     fn new() -> Self {
         let copy = tempfile::tempdir().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for part in [
-            "strata.toml",
-            "versions.yaml",
-            "inventory",
-            "roles",
-            "templates",
-            "credentials.example",
-        ] {
-            copy_all(&root.join(part), &copy.path().join(part));
-        }
+        copy_site(copy.path());
         let damaged = Self(copy);
         damaged.edit("versions.yaml", |text| {
             text.replace("minio/minio:RELEASE.2024-10-02T10-00Z", "minio/minio:RELEASE.1")
@@ -84,18 +77,6 @@ impl Damaged {
             text(&output.stdout),
             text(&output.stderr)
         )
-    }
-}
-
-fn copy_all(from: &Path, to: &PathBuf) {
-    if from.is_file() {
-        fs::copy(from, to).unwrap();
-        return;
-    }
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        copy_all(&entry.path(), &to.join(entry.file_name()));
     }
 }
 

@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "site/copy.rs"]
+mod copy;
+
+use copy::copy_site;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -30,13 +34,7 @@ fn said(output: &Output) -> String {
 /// The project's own site, with the files that a role needs.
 fn site() -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for part in
-        ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"]
-    {
-        let done = Command::new("cp").arg("-r").arg(root.join(part)).arg(copy.path()).status();
-        assert!(done.unwrap().success());
-    }
+    copy_site(copy.path());
     copy
 }
 

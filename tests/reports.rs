@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "site/copy.rs"]
+mod copy;
+
+use copy::copy_site;
 use std::fs;
 use std::io::Write as _;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use strata::event::{Event, Measurement};
 use strata::report::{Document, Drifting, Figure, Metrics, Proof, junit, prometheus};
@@ -104,17 +107,7 @@ struct Site(tempfile::TempDir);
 impl Site {
     fn new() -> Self {
         let copy = tempfile::tempdir().unwrap();
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        for part in [
-            "strata.toml",
-            "versions.yaml",
-            "inventory",
-            "roles",
-            "templates",
-            "credentials.example",
-        ] {
-            copy_all(&root.join(part), &copy.path().join(part));
-        }
+        copy_site(copy.path());
         let runs = copy.path().join(".strata/runs");
         fs::create_dir_all(&runs).unwrap();
         fs::write(runs.join(format!("{RUN}.jsonl")), JOURNAL).unwrap();
@@ -136,18 +129,6 @@ impl Site {
 
     fn read(&self, file: &str) -> String {
         fs::read_to_string(self.0.path().join(file)).unwrap()
-    }
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    if from.is_file() {
-        fs::copy(from, to).unwrap();
-        return;
-    }
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        copy_all(&entry.path(), &to.join(entry.file_name()));
     }
 }
 

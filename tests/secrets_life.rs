@@ -3,6 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]
 
+#[path = "site/copy.rs"]
+mod copy;
+
+use copy::copy_site;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
@@ -393,13 +397,7 @@ fn a_new_value_stands_beside_the_one_before_until_it_is_finished() {
     let site = Site { folder };
     fs::create_dir_all(site.root()).unwrap();
     fs::create_dir_all(site.home()).unwrap();
-    for part in
-        ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"]
-    {
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join(part);
-        let copied = Command::new("cp").arg("-r").arg(from).arg(site.root()).status().unwrap();
-        assert!(copied.success(), "{part}");
-    }
+    copy_site(&site.root());
     site.done(&["secrets", "init"]);
     let before = site.values();
     let said = site.done(&["secrets", "rotate", "--no-install", "redis"]);

@@ -123,6 +123,10 @@ impl LayerWork<'_> {
                 }
             }
         }
+        // Which of them ended first is chance; who reads the names expects the inventory's order.
+        let place = |host: &String| hosts.iter().position(|known| known == host);
+        all.stopped.sort_by_key(place);
+        all.not_started.sort_by_key(place);
         all
     }
 

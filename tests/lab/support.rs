@@ -7,10 +7,14 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+#[path = "../site/copy.rs"]
+mod copy;
+
+use copy::{PARTS, copy_site};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,9 +27,6 @@ pub const OPERATOR: &str = "install-01";
 pub const SITE: &str = "/opt/keybuzz-installer";
 /// Where the process id of the strata under test is written.
 const PID_FILE: &str = "/run/strata-under-test.pid";
-/// What makes up a site.
-const PARTS: [&str; 6] =
-    ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"];
 
 /// Tests of one program run one after another: a lab uses the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -415,23 +416,9 @@ pub fn append(path: &Path, text: &str) {
 /// A copy of the repository's site, changed by `edit`.
 fn site_copy(edit: impl FnOnce(&Path)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for part in PARTS {
-        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &folder.path().join(part));
-    }
+    copy_site(folder.path());
     edit(folder.path());
     folder
-}
-
-fn copy(from: &Path, to: &PathBuf) {
-    if from.is_dir() {
-        fs::create_dir(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            copy(&entry.path(), &to.join(entry.file_name()));
-        }
-    } else {
-        fs::copy(from, to).unwrap();
-    }
 }
 
 /// Numbers that a seed fixes: a failing moment can be tried again.
