@@ -53,6 +53,7 @@ const USES: &[(&str, &[&str])] = &[
             "diag",
             "event",
             "fleet",
+            "http_client",
             "plan",
             "redis_client",
             "resource",
