@@ -38,6 +38,7 @@ const USES: &[(&str, &[&str])] = &[
             "event",
             "fleet",
             "history",
+            "http_client",
             "plan",
             "redis_client",
             "resource",

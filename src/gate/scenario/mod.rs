@@ -5,6 +5,7 @@ mod clock;
 pub mod converged;
 mod disk;
 mod docker;
+mod etcd;
 mod names;
 mod network;
 mod ports;
@@ -115,6 +116,8 @@ scenarios! {
     "disk-sync", Perf, "small writes reach the disk of the data directory in time", disk::run, disk::Bounds;
     "throughput", Perf, "one TCP connection between neighbours is fast enough", throughput::run, throughput::Bounds;
     "steal", Perf, "the hypervisor does not take the processors away", processor::run, processor::Bounds;
+    "etcd-health", Diag, "etcd's members are all there, agree, and have room", etcd::health, etcd::Health;
+    "etcd-kill-leader", Failover, "the leader of etcd dies: another leads, and no confirmed write is lost", etcd::kill_leader, etcd::KillLeader;
     "redis-roles", Diag, "one master, every other member its replica, in step", redis::roles, redis::Roles;
     "redis-sentinels", Diag, "the Sentinels agree, and are enough for a failover", redis::sentinels, redis::Sentinels;
     "redis-auth", Diag, "a wrong password is refused, and none too", redis::auth, redis::Auth;
