@@ -26,6 +26,8 @@ pub mod gate;
 #[cfg(feature = "controller")]
 pub mod history;
 #[cfg(feature = "controller")]
+pub mod http_client;
+#[cfg(feature = "controller")]
 pub mod image;
 #[cfg(feature = "controller")]
 pub mod lab;
