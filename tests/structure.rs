@@ -20,7 +20,6 @@ const USES: &[(&str, &[&str])] = &[
     ("redis_client", &[]),
     ("http_client", &[]),
     ("event", &[]),
-    ("http_client", &[]),
     ("secrets", &["diag", "http_client"]),
     ("backup", &["diag", "secrets"]),
     ("site", &["diag", "resource"]),

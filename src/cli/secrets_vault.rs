@@ -3,6 +3,7 @@
 
 use super::secrets::{SecretsCommand, SecretsSettings, Streams, given_value, one, print, show};
 use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::report::plural;
 use crate::secrets::provider::{Provider as _, Vault};
 use crate::secrets::{self, Change, Declared, Origin, codes};
 use serde_json::json;
@@ -212,7 +213,7 @@ fn check(
                 })).collect::<Vec<_>>(),
             })
         ),
-        false => format!("{values} values that the site uses, at {}\n", vault.server),
+        false => format!("{} that the site uses, at {}\n", plural(values, "value"), vault.server),
     };
     print(streams, &text)?;
     Ok(if secrets::fails(&problems, strict) { 2 } else { 0 })

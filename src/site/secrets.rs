@@ -19,7 +19,7 @@ pub enum SecretsSettings {
     #[default]
     Age,
     /// A server that speaks the interface of HashiCorp Vault.
-    Vault(VaultSettings),
+    Vault(Box<VaultSettings>),
 }
 
 /// A Vault server and the way to its values (KB-H10).
@@ -145,7 +145,7 @@ pub fn read(source: &Source, node: &Node, problems: &mut Diagnostics) -> Secrets
     if problems.count(crate::diag::Severity::Error) > before {
         return SecretsSettings::Age;
     }
-    SecretsSettings::Vault(VaultSettings {
+    SecretsSettings::Vault(Box::new(VaultSettings {
         tls,
         host,
         port,
@@ -156,7 +156,7 @@ pub fn read(source: &Source, node: &Node, problems: &mut Diagnostics) -> Secrets
         ca_file,
         login,
         timeout: u32::try_from(timeout).unwrap_or(20),
-    })
+    }))
 }
 
 fn login(table: &mut TableReader<'_, '_>) -> Option<VaultLogin> {
