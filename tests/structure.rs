@@ -20,7 +20,7 @@ const USES: &[(&str, &[&str])] = &[
     ("redis_client", &[]),
     ("http_client", &[]),
     ("event", &[]),
-    ("secrets", &["diag"]),
+    ("secrets", &["diag", "http_client"]),
     ("backup", &["diag", "secrets"]),
     ("site", &["diag", "resource"]),
     ("plan", &["diag", "resource", "secrets", "site", "wire"]),
