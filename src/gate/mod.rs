@@ -8,6 +8,7 @@ mod baseline;
 mod bounds;
 mod check;
 mod drift;
+mod drill;
 mod fault;
 mod judge;
 mod probe;

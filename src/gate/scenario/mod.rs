@@ -128,7 +128,7 @@ scenarios! {
     "redis-isolated-master", Failover, "a master that nobody reaches stops taking writes", redis::isolated, redis::Isolated;
     "redis-no-quorum", Failover, "a minority of Sentinels makes nobody master", redis::no_quorum, redis::NoQuorum;
     "redis-hand-over", Failover, "a planned change of the master costs seconds and no write", redis::planned, redis::HandOver;
-    "haproxy-down", Failover, "one HAProxy is gone: the other and the balancer go on", redis::haproxy_down, redis::HaproxyDown;
+    "haproxy-down", Failover, "one HAProxy is gone: the other and the balancer go on", redis::haproxy_down, redis::ProxyDown;
     "sentinel-garbage", Failover, "Sentinels that give no sense change nothing", redis::garbage, redis::Garbage;
     "haproxy-quiet", Failover, "HAProxy does not reload while the master stays the same", redis::haproxy_quiet, redis::HaproxyQuiet;
     "redis-load", Perf, "throughput and latency of Redis, directly and through the clients' path", redis::load, redis::Load;

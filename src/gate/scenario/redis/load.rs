@@ -5,10 +5,11 @@
 //! could read it.
 
 use super::judge::master;
-use super::names::{CALL, Cluster, Host};
+use super::names::{CALL, Cluster};
 use super::seen::look;
 use crate::event::Measurement;
 use crate::gate::baseline::{Better, Figure};
+use crate::gate::drill::Host;
 use crate::gate::judge::Judge;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::redis_client::Client;
@@ -70,11 +71,11 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
-    if !here(&cluster.operator) {
+    if !here(&cluster.place.operator) {
         return Finding::not_run("load is dialled from the operator host: run strata there");
     }
     let members = look(&cluster).await;
-    let leader = match master(&members).map(|leader| cluster.member_at(&leader.address)) {
+    let leader = match master(&members).map(|leader| cluster.place.member_at(&leader.address)) {
         Ok(Some(leader)) => leader.clone(),
         Ok(None) => return Finding::not_run("the master is no member"),
         Err(why) => return Finding::not_run(why),
@@ -89,8 +90,10 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
     };
     let mut judge = Judge::new(&surroundings);
     let mut ways = vec![("direct".to_owned(), leader.address)];
-    ways.extend(cluster.proxies.iter().map(|proxy| (proxy.name.clone(), proxy.address)));
-    ways.extend(cluster.balancer().map(|address| ("balancer".to_owned(), address)));
+    ways.extend(cluster.place.proxies.iter().map(|proxy| (proxy.name.clone(), proxy.address)));
+    ways.extend(
+        cluster.place.balancer(cluster.port).map(|address| ("balancer".to_owned(), address)),
+    );
     for (word, command) in [("SET", Command::Set), ("GET", Command::Get)] {
         let mut direct = None;
         for (name, address) in &ways {
@@ -171,7 +174,7 @@ async fn delayed_fsyncs(cluster: &Cluster<'_>, leader: &Host) -> Result<u64, Str
 }
 
 fn key(cluster: &Cluster<'_>, client: u16) -> String {
-    format!("strata_gate:{}:load:{client}", cluster.surroundings.context.run)
+    format!("strata_gate:{}:load:{client}", cluster.place.surroundings.context.run)
 }
 
 async fn measure(
