@@ -26,11 +26,15 @@ pub mod gate;
 #[cfg(feature = "controller")]
 pub mod history;
 #[cfg(feature = "controller")]
+pub mod http_client;
+#[cfg(feature = "controller")]
 pub mod image;
 #[cfg(feature = "controller")]
 pub mod lab;
 #[cfg(feature = "controller")]
 pub mod plan;
+#[cfg(feature = "controller")]
+pub mod postgres_client;
 #[cfg(feature = "controller")]
 pub mod redis_client;
 #[cfg(feature = "controller")]

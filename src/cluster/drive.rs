@@ -1,7 +1,12 @@
 //! The loop that every driver runs in: look, decide, act, look again.
 
+use super::marker::Marker;
+use super::reach::Reach;
 use super::state::{Decision, Next, Refusal, State};
 use crate::fleet::Stop;
+use crate::site::Site;
+use crate::site::deserialize::TypeError;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
@@ -41,6 +46,51 @@ pub trait World {
     fn pause(&self, time: Duration) -> impl Future<Output = ()> {
         tokio::time::sleep(time)
     }
+}
+
+/// A driver: the loop's world, and what commands ask of a cluster beside it.
+pub trait Technology<'a>: World + Sized {
+    /// Its name in roles.
+    const NAME: &'static str;
+
+    /// `[cluster.settings]` of roles.
+    type Settings: DeserializeOwned;
+
+    /// The cluster of a role; `marker` is the one that a formation would leave.
+    fn new(reach: Reach<'a>, settings: Self::Settings, marker: Marker) -> Self;
+
+    /// Holds settings against each other and against the site.
+    ///
+    /// # Errors
+    /// What does not fit.
+    fn fits(_settings: &Self::Settings, _site: &Site) -> Result<(), TypeError> {
+        Ok(())
+    }
+
+    /// The host that leads, if one does and nothing speaks against it.
+    fn leader(&self, observation: &Self::Observation) -> Option<String>;
+
+    /// Why the cluster is not whole, so that no member may go away; none too where there is no
+    /// cluster as far as can be seen.
+    fn missing(
+        &self,
+        observation: &Self::Observation,
+        decision: &Decision<Self::Action>,
+    ) -> Option<String>;
+
+    /// Makes sure that a member does not lead, so that it may go away for a while. True when it
+    /// led.
+    ///
+    /// # Errors
+    /// Why it may not go: the cluster is not whole, or nobody could take over.
+    fn step_down(&self, host: &str) -> impl Future<Output = Result<bool, String>>;
+
+    /// Records a cluster that strata did not make: looked at, compared, marked; nothing of it is
+    /// changed. Gives what differs from the role.
+    ///
+    /// # Errors
+    /// Why it is not adopted: it is known already, or is not whole and healthy.
+    fn adopt(&self) -> impl Future<Output = Result<Vec<String>, String>>;
 }
 
 /// What the loop tells while it runs.

@@ -14,16 +14,18 @@ mod fleet_hosts;
 mod hosts;
 mod marker;
 mod member;
+mod reach;
 mod registry;
 mod state;
 
 pub mod redis;
 
 pub use around::Around;
-pub use drive::{Driven, Step, World, drive};
+pub use drive::{Driven, Step, Technology, World, drive};
 pub use fleet_hosts::FleetHosts;
 pub use hosts::{Applied, DialError, Hosts, Ran, Stream};
 pub use marker::{Formation, Marker, Record, Records, marker_path};
 pub use member::Members;
+pub use reach::{NoAnswer, OnDisk, Reach, container_of, program};
 pub use registry::{Intent, Report, adopt, check, clusters_of, look, run, settings, step_down};
 pub use state::{Decision, Next, Refusal, State};

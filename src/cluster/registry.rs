@@ -1,10 +1,11 @@
 //! The drivers by name, and what commands do with clusters.
 
-use super::drive::{Driven, Step, World, drive};
+use super::drive::{Driven, Step, Technology, drive};
 use super::hosts::Hosts;
 use super::marker::{Marker, Records};
 use super::member::Members;
-use super::redis::{self, RedisSentinel};
+use super::reach::Reach;
+use super::redis;
 use super::state::{Next, State};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::fleet::Stop;
@@ -14,9 +15,6 @@ use crate::site::tree::Node;
 use crate::site::{ClusterRole, Layer, Role, Site, suggest};
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
-
-/// Every driver.
-const DRIVERS: [&str; 1] = [redis::NAME];
 
 /// What a look found, and what a run would do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +70,7 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
             problems.push(
                 Diagnostic::error(Code::CLUSTER, format!("there is no driver `{driver}`"))
                     .at(span.clone(), "")
-                    .hint(suggest::among(driver, DRIVERS)),
+                    .hint(suggest::among(driver, DRIVERS.iter().copied())),
             );
             continue;
         }
@@ -96,21 +94,6 @@ pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnos
     }
 }
 
-fn typed(site: &Site, driver: &str, settings: &Node) -> Result<(), TypeError> {
-    match driver {
-        redis::NAME => {
-            let settings = from_node::<redis::Settings>(settings)?;
-            let unknown = settings.follow.filter(|follow| !site.groups.contains_key(&follow.on));
-            unknown.map_or(Ok(()), |follow| {
-                let known = suggest::among(&follow.on, site.groups.keys().map(String::as_str));
-                let message = format!("`follow` names a group `{}` that is not defined", follow.on);
-                Err(TypeError { range: None, suggestion: Some(known), message })
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Looks at a cluster and says what a run would do; changes nothing.
 ///
 /// # Errors
@@ -121,19 +104,7 @@ pub async fn look(
     hosts: &dyn Hosts,
     records: &Records,
 ) -> Result<Report, String> {
-    match driver(members, cluster, hosts, records)? {
-        Driver::RedisSentinel(world) => {
-            let observation = world.observe().await;
-            let decision = world.decide(&observation);
-            Ok(Report {
-                state: decision.state,
-                found: decision.found.clone(),
-                leader: redis::leader_of(&observation),
-                missing: redis::missing_of(&observation, &decision),
-                next: decision.next.into(),
-            })
-        }
-    }
+    Ok(Driver::of(cluster, Reach { members, hosts, records })?.look().await)
 }
 
 /// Makes sure that a member does not lead, so that it may go away for a while. True when it led.
@@ -147,9 +118,7 @@ pub async fn step_down(
     records: &Records,
     host: &str,
 ) -> Result<bool, String> {
-    match driver(members, cluster, hosts, records)? {
-        Driver::RedisSentinel(world) => world.step_down(host).await,
-    }
+    Driver::of(cluster, Reach { members, hosts, records })?.step_down(host).await
 }
 
 /// Records a cluster that strata did not make: looked at, compared, marked; nothing of it is
@@ -163,9 +132,7 @@ pub async fn adopt(
     hosts: &dyn Hosts,
     records: &Records,
 ) -> Result<Vec<String>, String> {
-    match driver(members, cluster, hosts, records)? {
-        Driver::RedisSentinel(world) => world.adopt().await,
-    }
+    Driver::of(cluster, Reach { members, hosts, records })?.adopt().await
 }
 
 /// Brings a cluster to what its role says.
@@ -180,31 +147,82 @@ pub async fn run(
     stop: &Stop,
     tell: impl FnMut(Step),
 ) -> Result<Driven, String> {
-    match driver(members, cluster, hosts, records)? {
-        Driver::RedisSentinel(world) => Ok(drive(&world, stop, tell).await),
-    }
+    Ok(Driver::of(cluster, Reach { members, hosts, records })?.run(stop, tell).await)
 }
 
-/// A cluster's driver, set up for its members.
-enum Driver<'a> {
-    RedisSentinel(RedisSentinel<'a>),
-}
+/// Every driver is one entry: its module and its type.
+macro_rules! drivers {
+    ($($module:ident :: $technology:ident),* $(,)?) => {
+        /// The names of all drivers.
+        const DRIVERS: &[&str] =
+            &[$(<$module::$technology<'static> as Technology<'static>>::NAME),*];
 
-fn driver<'a>(
-    members: &'a Members<'a>,
-    cluster: &ClusterRole,
-    hosts: &'a dyn Hosts,
-    records: &'a Records,
-) -> Result<Driver<'a>, String> {
-    let name = cluster.driver.0.as_str();
-    let marker = Marker::new(members.name(), name, crate::event::now_ms())?;
-    match name {
-        redis::NAME => {
-            let settings = settings(members)?;
-            let world = RedisSentinel::new(members, hosts, records, settings, marker);
-            Ok(Driver::RedisSentinel(world))
+        /// A cluster's driver, set up for its members.
+        enum Driver<'a> {
+            $($technology($module::$technology<'a>)),*
         }
-        other => Err(format!("there is no driver {other}")),
+
+        impl<'a> Driver<'a> {
+            fn of(cluster: &ClusterRole, reach: Reach<'a>) -> Result<Self, String> {
+                match cluster.driver.0.as_str() {
+                    $(<$module::$technology<'a> as Technology<'a>>::NAME => {
+                        set_up(reach).map(Self::$technology)
+                    })*
+                    other => Err(format!("there is no driver {other}")),
+                }
+            }
+
+            async fn look(&self) -> Report {
+                match self { $(Self::$technology(world) => report(world).await),* }
+            }
+
+            async fn step_down(&self, host: &str) -> Result<bool, String> {
+                match self { $(Self::$technology(world) => world.step_down(host).await),* }
+            }
+
+            async fn adopt(&self) -> Result<Vec<String>, String> {
+                match self { $(Self::$technology(world) => world.adopt().await),* }
+            }
+
+            async fn run(&self, stop: &Stop, tell: impl FnMut(Step)) -> Driven {
+                match self { $(Self::$technology(world) => drive(world, stop, tell).await),* }
+            }
+        }
+
+        /// Types the settings of a role for its driver.
+        fn typed(site: &Site, driver: &str, settings: &Node) -> Result<(), TypeError> {
+            match driver {
+                $(<$module::$technology<'static> as Technology<'static>>::NAME => {
+                    fits::<$module::$technology<'static>>(site, settings)
+                })*
+                _ => Ok(()),
+            }
+        }
+    };
+}
+
+drivers! {
+    redis::RedisSentinel,
+}
+
+fn set_up<'a, T: Technology<'a>>(reach: Reach<'a>) -> Result<T, String> {
+    let marker = Marker::new(reach.members.name(), T::NAME, crate::event::now_ms())?;
+    Ok(T::new(reach, settings(reach.members)?, marker))
+}
+
+fn fits<'a, T: Technology<'a>>(site: &Site, settings: &Node) -> Result<(), TypeError> {
+    T::fits(&from_node(settings)?, site)
+}
+
+async fn report<'a, T: Technology<'a>>(world: &T) -> Report {
+    let observation = world.observe().await;
+    let decision = world.decide(&observation);
+    Report {
+        state: decision.state,
+        found: decision.found.clone(),
+        leader: world.leader(&observation),
+        missing: world.missing(&observation, &decision),
+        next: decision.next.into(),
     }
 }
 

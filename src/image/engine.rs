@@ -1,16 +1,10 @@
 //! The container engine of a host, asked from here through the host's session.
 
+use crate::http_client::{HttpError, Request, Response};
 use crate::ssh::{AgentSession, OpenError};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Method, StatusCode};
 use serde::Deserialize;
-use std::io;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Where the engine listens on a host.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -27,11 +21,6 @@ const REGISTRY: Duration = Duration::from_secs(90);
 /// How long an image may take from the registry to the host.
 const PULL: Duration = Duration::from_secs(3600);
 
-/// Bytes of an answer that are read at most.
-const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
-
-type Body = UnsyncBoxBody<Bytes, io::Error>;
-
 /// Why the engine gave no answer, or not the one that was hoped for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
@@ -39,7 +28,7 @@ pub enum EngineError {
     #[error("the container engine cannot be reached: {0}")]
     Unreachable(#[from] OpenError),
     /// The conversation broke.
-    #[error("{host}: the conversation with the container engine broke: {reason}")]
+    #[error("{host}: the container engine: {reason}")]
     Broken {
         /// The host.
         host: String,
@@ -120,12 +109,12 @@ impl<'a> Engine<'a> {
     /// When the engine cannot be asked.
     pub async fn find(&self, name: &str) -> Result<Option<Found>, EngineError> {
         let path = format!("/images/{name}/json");
-        let (status, body) = self.ask(Method::GET, &path, empty(), QUICK).await?;
-        if status == StatusCode::NOT_FOUND {
+        let response = self.ask(Method::GET, &path, QUICK).await?;
+        if response.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        self.succeeded(status, &body)?;
-        self.read::<Inspected>(&body).map(|inspected| Some(inspected.into()))
+        self.succeeded(&response)?;
+        self.read::<Inspected>(&response).map(|inspected| Some(inspected.into()))
     }
 
     /// The layers of every image of the host.
@@ -138,10 +127,10 @@ impl<'a> Engine<'a> {
             #[serde(rename = "Id")]
             id: String,
         }
-        let (status, body) = self.ask(Method::GET, "/images/json", empty(), QUICK).await?;
-        self.succeeded(status, &body)?;
+        let response = self.ask(Method::GET, "/images/json", QUICK).await?;
+        self.succeeded(&response)?;
         let mut layers = Vec::new();
-        for image in self.read::<Vec<Listed>>(&body)? {
+        for image in self.read::<Vec<Listed>>(&response)? {
             layers.extend(self.find(&image.id).await?.map(|found| found.layers));
         }
         Ok(layers)
@@ -164,9 +153,9 @@ impl<'a> Engine<'a> {
             digest: String,
         }
         let path = format!("/distribution/{name}/json");
-        let (status, body) = self.ask(Method::GET, &path, empty(), REGISTRY).await?;
-        match self.succeeded(status, &body) {
-            Ok(()) => Ok(Ok(self.read::<Distribution>(&body)?.descriptor.digest)),
+        let response = self.ask(Method::GET, &path, REGISTRY).await?;
+        match self.succeeded(&response) {
+            Ok(()) => Ok(Ok(self.read::<Distribution>(&response)?.descriptor.digest)),
             Err(EngineError::Refused { reason, .. }) => Ok(Err(reason)),
             Err(error) => Err(error),
         }
@@ -178,9 +167,9 @@ impl<'a> Engine<'a> {
     /// When the engine cannot be asked, or the registry refuses.
     pub async fn pull(&self, repository: &str, digest: &str) -> Result<(), EngineError> {
         let path = format!("/images/create?fromImage={repository}&tag={digest}");
-        let (status, answer) = self.ask(Method::POST, &path, empty(), PULL).await?;
-        self.succeeded(status, &answer)?;
-        match refusal(&answer) {
+        let response = self.ask(Method::POST, &path, PULL).await?;
+        self.succeeded(&response)?;
+        match refusal(&response.body) {
             Some(reason) => Err(EngineError::Refused { host: self.session.host().into(), reason }),
             None => Ok(()),
         }
@@ -192,8 +181,8 @@ impl<'a> Engine<'a> {
     /// When the engine cannot be asked, or refuses.
     pub async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), EngineError> {
         let path = format!("/images/{image}/tag?repo={repository}&tag={tag}");
-        let (status, body) = self.ask(Method::POST, &path, empty(), QUICK).await?;
-        self.succeeded(status, &body)
+        let response = self.ask(Method::POST, &path, QUICK).await?;
+        self.succeeded(&response)
     }
 
     /// One request on a connection of its own, which ends with the answer.
@@ -201,81 +190,39 @@ impl<'a> Engine<'a> {
         &self,
         method: Method,
         path: &str,
-        body: Body,
         limit: Duration,
-    ) -> Result<(StatusCode, Bytes), EngineError> {
+    ) -> Result<Response, EngineError> {
         let stream = self.session.open_unix(SOCKET, CONNECT).await?;
-        let conversation = async {
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-            let request = Request::builder()
-                .method(method)
-                .uri(path)
-                .header("Host", "docker")
-                .header("Connection", "close")
-                .body(body)?;
-            let answer = async {
-                let response = sender.send_request(request).await?;
-                let status = response.status();
-                let bytes = Limited::new(response.into_body(), ANSWER_LIMIT).collect().await?;
-                Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, bytes.to_bytes()))
-            };
-            // The connection moves the bytes; it may end before the answer has been taken.
-            tokio::pin!(answer);
-            tokio::select! {
-                answer = &mut answer => answer,
-                ended = connection => match ended {
-                    Ok(()) => answer.await,
-                    Err(error) => Err(error.into()),
-                },
+        let request = Request::new(method, "docker", path);
+        request.send(stream, limit).await.map_err(|error| match error {
+            HttpError::Timeout(seconds) => {
+                EngineError::Timeout { host: self.session.host().to_owned(), seconds }
             }
-        };
-        match timeout(limit, conversation).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(self.broken(with_cause(error.as_ref()))),
-            Err(_) => Err(EngineError::Timeout {
-                host: self.session.host().to_owned(),
-                seconds: limit.as_secs(),
-            }),
-        }
+            other => self.broken(other.to_string()),
+        })
     }
 
-    fn succeeded(&self, status: StatusCode, body: &[u8]) -> Result<(), EngineError> {
-        if status.is_success() {
+    fn succeeded(&self, response: &Response) -> Result<(), EngineError> {
+        if response.is_success() {
             return Ok(());
         }
         #[derive(Deserialize)]
         struct Message {
             message: String,
         }
-        let reason = serde_json::from_slice::<Message>(body)
-            .map_or_else(|_| format!("status {status}"), |message| message.message);
+        let reason = response
+            .read::<Message>()
+            .map_or_else(|_| format!("status {}", response.status), |message| message.message);
         Err(EngineError::Refused { host: self.session.host().to_owned(), reason })
     }
 
-    fn read<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, EngineError> {
-        serde_json::from_slice(body)
-            .map_err(|error| self.broken(format!("its answer cannot be read: {error}")))
+    fn read<T: serde::de::DeserializeOwned>(&self, response: &Response) -> Result<T, EngineError> {
+        response.read().map_err(|error| self.broken(error.to_string()))
     }
 
     fn broken(&self, reason: String) -> EngineError {
         EngineError::Broken { host: self.session.host().to_owned(), reason }
     }
-}
-
-fn empty() -> Body {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
-}
-
-/// An error with everything that led to it: the outermost alone says little.
-fn with_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        cause = inner.source();
-    }
-    text
 }
 
 /// What went wrong with a pull that began well: the engine says so in its progress messages, one

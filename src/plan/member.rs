@@ -1,7 +1,7 @@
 //! Resolves one member of a cluster: its parts, and what the driver needs to know.
 
 use super::resolve::{HostScope, PlannedBatch, Resolver};
-use crate::diag::Diagnostics;
+use crate::diag::{Diagnostics, Span};
 use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::site::tree::{Node, NodeValue};
 use crate::site::{ClusterRole, Host, Role};
@@ -27,6 +27,8 @@ pub struct MemberPlan {
     pub address: Ipv4Addr,
     /// Its parts, in order. Names say what they are: `file /etc/x`, `container redis`.
     pub items: Vec<Item>,
+    /// Where each of them stands in the role.
+    pub places: Vec<Span>,
     /// The directory with what must never be lost.
     pub data: String,
     /// The driver's settings; may hold secrets.
@@ -61,12 +63,14 @@ impl Resolver<'_> {
         let own = self.context(scope, role, problems);
         let facts = context! { leader => live.leader.to_string(), forming => live.forming };
         let context = context! { cluster => facts, ..own };
-        let items = cluster
+        let (items, places) = cluster
             .parts
             .iter()
-            .filter_map(|part| self.item(role, part, &context, problems))
-            .map(named)
-            .collect();
+            .filter_map(|part| {
+                let item = self.item(role, part, &context, problems)?;
+                Some((named(item), part.span.clone()))
+            })
+            .unzip();
         let data = self.text(role, &cluster.data, &context, problems)?;
         let settings = match self.templates().node(&role.source, &cluster.settings, &context) {
             Ok(node) => node,
@@ -76,7 +80,8 @@ impl Resolver<'_> {
             }
         };
         let host = scope.host();
-        Some(MemberPlan { host: host.name.clone(), address: host.address, items, data, settings })
+        let (host, address) = (host.name.clone(), host.address);
+        Some(MemberPlan { host, address, items, places, data, settings })
     }
 
     /// The member of this host as it would be with the first member leading.
@@ -93,7 +98,7 @@ impl Resolver<'_> {
         let live = ClusterFacts { leader: first.address, forming: false };
         let member = self.member_in(scope, role, cluster, live, problems)?;
         Some(PlannedBatch {
-            places: cluster.parts.iter().map(|part| Some(part.span.clone())).collect(),
+            places: member.places.into_iter().map(Some).collect(),
             work: Batch {
                 role: role.name.clone(),
                 mode,

@@ -5,11 +5,11 @@
 
 use super::reader::{self, TableReader};
 use super::role::{self, Step};
-use super::tree::{Node, NodeValue};
+use super::tree::{Entry, Node, NodeValue};
 use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
 
 /// The kinds of parts that a member may have, in the order in which they are brought about.
-const PARTS: [&str; 3] = ["file", "unit", "container"];
+const PARTS: [&str; 4] = ["package", "file", "unit", "container"];
 
 /// A role's cluster.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,16 +105,28 @@ fn read_body(source: &Source, node: &Node, kind: &str, problems: &mut Diagnostic
         problems.push(reader::wrong_type(source, node, "a table"));
         return None;
     }
+    let (when, rest) = condition(source, node, problems);
+    let body = Node { value: NodeValue::Table(rest), range: node.range.clone() };
     let span = node.span(source);
-    Some(Step {
-        name: String::new(),
-        span: span.clone(),
-        kind: kind.to_owned(),
-        kind_span: span,
-        body: node.clone(),
-        notify: Vec::new(),
-        when: None,
-        tags: Vec::new(),
-        timeout: None,
-    })
+    Some(role::part_of_a_member(kind, span, body, when))
+}
+
+/// The part's condition, and what is left without it.
+pub(super) fn condition(
+    source: &Source,
+    node: &Node,
+    problems: &mut Diagnostics,
+) -> (Option<(String, Span)>, Vec<Entry>) {
+    let (mut when, mut rest) = (None, Vec::new());
+    for entry in node.entries().unwrap_or_default() {
+        if entry.key != "when" {
+            rest.push(entry.clone());
+            continue;
+        }
+        match &entry.node.value {
+            NodeValue::String(text) => when = Some((text.clone(), entry.node.span(source))),
+            _ => problems.push(reader::wrong_type(source, &entry.node, "a string")),
+        }
+    }
+    (when, rest)
 }

@@ -134,13 +134,14 @@ pub(super) fn read_member_file(
     kinds: &[&str],
     problems: &mut Diagnostics,
 ) -> Option<Step> {
-    let entry = match node.entries() {
-        Some([entry]) if kinds.contains(&entry.key.as_str()) => entry,
-        Some([]) | None => {
+    let (when, entries) = super::cluster::condition(source, node, problems);
+    let entry = match entries.as_slice() {
+        [entry] if kinds.contains(&entry.key.as_str()) => entry,
+        [] => {
             problems.push(super::reader::wrong_type(source, node, "a table with one resource"));
             return None;
         }
-        Some(entries) => {
+        entries => {
             let odd = entries.iter().find(|entry| !kinds.contains(&entry.key.as_str()));
             let place = odd.or(entries.last()).map_or(node.range.clone(), |e| e.key_range.clone());
             problems.push(
@@ -156,17 +157,27 @@ pub(super) fn read_member_file(
         return None;
     }
     let span = source.span(entry.key_range.clone());
-    Some(Step {
+    Some(part_of_a_member(&entry.key, span, entry.node.clone(), when))
+}
+
+/// A part of a cluster's member: a step without a name of its own, since what it is says it.
+pub(super) fn part_of_a_member(
+    kind: &str,
+    span: Span,
+    body: Node,
+    when: Option<(String, Span)>,
+) -> Step {
+    Step {
         name: String::new(),
         span: span.clone(),
-        kind: entry.key.clone(),
+        kind: kind.to_owned(),
         kind_span: span,
-        body: entry.node.clone(),
+        body,
         notify: Vec::new(),
-        when: None,
+        when,
         tags: Vec::new(),
         timeout: None,
-    })
+    }
 }
 
 fn read_step(

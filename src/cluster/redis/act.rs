@@ -5,13 +5,13 @@ use super::connection::{self, NoClient};
 use super::decide::decide;
 use super::hand_over::{Node, hand_over};
 use super::leader::Leader;
-use super::observe::{container_of, program};
 use super::settings::{DOWN_AFTER, HELD_MS, REDIS_DOWN_AFTER_MS, sentinel_settings, text_of};
 use super::view::Observation;
-use super::{RedisSentinel, leader, missing_of, passwords};
-use crate::cluster::{Marker, marker_path};
+use super::{RedisSentinel, leader, passwords};
+use crate::cluster::Technology;
+use crate::cluster::{container_of, program};
 use crate::plan::{ClusterFacts, MemberPlan};
-use crate::resource::{Batch, File, Item, Mode, Once, Outcome, Resource};
+use crate::resource::{Item, Resource};
 use crate::wire::ExecSpec;
 use futures::future::join_all;
 use std::net::Ipv4Addr;
@@ -31,9 +31,9 @@ const ITEM_MS: u32 = 300_000;
 
 impl RedisSentinel<'_> {
     /// Hands leadership over if this member leads; only a whole cluster lets a member go.
-    pub async fn step_down(&self, host: &str) -> Result<bool, String> {
+    pub(super) async fn give_up(&self, host: &str) -> Result<bool, String> {
         let observation = self.look().await;
-        if let Some(missing) = missing_of(&observation, &decide(&observation, &self.wanted)) {
+        if let Some(missing) = self.missing(&observation, &decide(&observation, &self.wanted)) {
             return Err(missing);
         }
         let leads = observation.members.iter().any(|member| {
@@ -57,12 +57,12 @@ impl RedisSentinel<'_> {
         };
         let facts = |leader, forming| ClusterFacts { leader, forming };
         match action {
-            Action::Record(record) => self.records.write(record),
-            Action::Mark { member, marker } => self.mark(member, marker).await,
+            Action::Record(record) => self.reach.records.write(record),
+            Action::Mark { member, marker } => self.reach.mark(member, marker).await,
             Action::Create { member, leader, part, forming } => {
                 let record = observation.record.clone()?;
                 let marker = record.ok_or("there is no record of this cluster")?.marker;
-                self.mark(member, &marker).await?;
+                self.reach.mark(member, &marker).await?;
                 let own = match part {
                     Part::Server => &self.settings.config,
                     Part::Sentinel => &self.settings.sentinel_config,
@@ -132,7 +132,7 @@ impl RedisSentinel<'_> {
         part: Option<Part>,
         own: Option<&str>,
     ) -> Result<(), String> {
-        let plan = self.members.plan(member, facts)?;
+        let plan = self.reach.plan(member, facts)?;
         let items = self.items_for(&plan, part, own);
         self.apply(member, items).await?;
         match part {
@@ -160,37 +160,7 @@ impl RedisSentinel<'_> {
 
     async fn apply(&self, member: &str, items: Vec<Item>) -> Result<(), String> {
         self.forget(member);
-        let wanted = items.len();
-        let work = Batch {
-            role: self.members.name().to_owned(),
-            mode: Mode::Apply,
-            items,
-            handlers: Vec::new(),
-            once: Once::default(),
-        };
-        let applied = self.hosts.apply(member, work).await?;
-        for one in &applied {
-            if let Outcome::Failed(failure) = &one.outcome {
-                let output = failure.output.as_deref().map(|text| format!("\n{text}"));
-                return Err(format!(
-                    "{}: {}{}",
-                    one.name,
-                    failure.message,
-                    output.unwrap_or_default()
-                ));
-            }
-        }
-        if applied.len() < wanted {
-            return Err("the run was stopped before the member was complete".to_owned());
-        }
-        Ok(())
-    }
-
-    async fn mark(&self, member: &str, marker: &Marker) -> Result<(), String> {
-        let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
-        let path = marker_path(&self.members.plan(member, live)?.data);
-        let resource = Resource::File(File::new(path, marker.text()));
-        self.apply(member, vec![part("marker", resource)]).await
+        self.reach.apply(member, items).await
     }
 
     /// Waits until a daemon listens.
@@ -199,8 +169,12 @@ impl RedisSentinel<'_> {
         loop {
             let settings = &self.settings;
             let connected = match part {
-                Part::Server => connection::redis(self.hosts, member, address, settings).await,
-                Part::Sentinel => connection::sentinel(self.hosts, member, address, settings).await,
+                Part::Server => {
+                    connection::redis(self.reach.hosts, member, address, settings).await
+                }
+                Part::Sentinel => {
+                    connection::sentinel(self.reach.hosts, member, address, settings).await
+                }
             };
             // It listens as soon as it says anything, also that it loads.
             if !matches!(connected, Err(NoClient::Down)) {
@@ -217,10 +191,10 @@ impl RedisSentinel<'_> {
     /// that the member joins as a new one.
     async fn set_aside(&self, member: &str) -> Result<(), String> {
         self.forget(member);
-        self.checked(member, &["docker", "rm", "-f", &self.settings.server]).await?;
+        self.reach.checked(member, &["docker", "rm", "-f", &self.settings.server]).await?;
         let config = &self.settings.config;
         let aside = format!("{config}.aside.{}", crate::event::now_ms());
-        self.checked(member, &["mv", "-T", "--", config, &aside]).await
+        self.reach.checked(member, &["mv", "-T", "--", config, &aside]).await.map(drop)
     }
 
     async fn renew(
@@ -240,11 +214,8 @@ impl RedisSentinel<'_> {
             let name = &self.settings.server;
             let restart = ["docker", "restart", "--time", STOP_S, name.as_str()];
             let spec = ExecSpec { timeout_ms: ITEM_MS, ..program(&restart) };
-            let ran = self.hosts.run(member, spec).await?;
-            if !ran.success {
-                return Err(format!("docker restart failed: {}", ran.stderr.trim()));
-            }
-            let address = self.address(member)?;
+            self.reach.checked_as(member, spec).await?;
+            let address = self.reach.address(member)?;
             self.listens(member, address, part).await?;
         }
         Ok(())
@@ -266,7 +237,7 @@ impl RedisSentinel<'_> {
             .filter_map(|member| node(&member.name))
             .collect();
         let limit = self.wanted.settle;
-        hand_over(self.hosts, &self.settings, &old, &others, limit).await?;
+        hand_over(self.reach.hosts, &self.settings, &old, &others, limit).await?;
         self.follow().await
     }
 
@@ -275,13 +246,13 @@ impl RedisSentinel<'_> {
     async fn follow(&self) -> Result<(), String> {
         let Some(follow) = &self.settings.follow else { return Ok(()) };
         let start = ["systemctl", "start", "--", &follow.unit];
-        let told = self.members.group(&follow.on)?.iter().map(|host| async move {
+        let told = self.reach.members.group(&follow.on)?.iter().map(|host| async move {
             // One that the timer had begun before may have asked too early, and the first start
             // only joins it: how that one ended says nothing.
-            self.hosts.run(host, program(&start)).await?;
-            self.hosts.run(host, program(&start)).await
+            self.reach.hosts.run(host, program(&start)).await?;
+            self.reach.hosts.run(host, program(&start)).await
         });
-        for (host, told) in self.members.group(&follow.on)?.iter().zip(join_all(told).await) {
+        for (host, told) in self.reach.members.group(&follow.on)?.iter().zip(join_all(told).await) {
             let why = match told {
                 Ok(ran) if ran.success => continue,
                 Ok(ran) => ran.stderr,
@@ -294,8 +265,7 @@ impl RedisSentinel<'_> {
 
     /// Gives a Sentinel its own patience back.
     async fn release(&self, member: &str) -> Result<(), String> {
-        let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
-        let plan = self.members.plan(member, live)?;
+        let plan = self.reach.plan_of_any(member)?;
         let text = text_of(&plan.items, &self.settings.sentinel_config).unwrap_or_default();
         let own = sentinel_settings(text, &self.settings.master)
             .into_iter()
@@ -307,40 +277,22 @@ impl RedisSentinel<'_> {
         released.await.map_err(|error| error.to_string())
     }
 
-    async fn checked(&self, member: &str, argv: &[&str]) -> Result<(), String> {
-        let ran = self.hosts.run(member, program(argv)).await?;
-        if ran.success {
-            return Ok(());
-        }
-        Err(format!("{} failed: {}", argv.first().unwrap_or(&""), ran.stderr.trim()))
-    }
-
     async fn redis(&self, member: &str) -> Result<crate::redis_client::Client, String> {
-        let address = self.address(member)?;
-        connection::redis(self.hosts, member, address, &self.settings)
+        let address = self.reach.address(member)?;
+        connection::redis(self.reach.hosts, member, address, &self.settings)
             .await
             .map_err(|error| format!("Redis: {error}"))
     }
 
     async fn sentinel_client(&self, member: &str) -> Result<crate::redis_client::Client, String> {
-        let address = self.address(member)?;
-        connection::sentinel(self.hosts, member, address, &self.settings)
+        let address = self.reach.address(member)?;
+        connection::sentinel(self.reach.hosts, member, address, &self.settings)
             .await
             .map_err(|error| format!("Sentinel: {error}"))
-    }
-
-    fn address(&self, member: &str) -> Result<Ipv4Addr, String> {
-        let hosts = self.members.hosts();
-        let host = hosts.iter().find(|host| host.name == member);
-        host.map(|host| host.address).ok_or_else(|| format!("{member} is no member"))
     }
 
     /// Something was done on a member: it is compared with its role again.
     fn forget(&self, member: &str) {
         self.stale.borrow_mut().remove(member);
     }
-}
-
-fn part(name: &str, resource: Resource) -> Item {
-    Item { name: name.to_owned(), resource, notify: Vec::new(), secret: false, timeout_ms: ITEM_MS }
 }

@@ -8,7 +8,7 @@ use crate::cluster::{Formation, Marker};
 
 impl RedisSentinel<'_> {
     /// Looks, marks and records; gives what differs from the role, one line a member.
-    pub async fn adopt(&self) -> Result<Vec<String>, String> {
+    pub(super) async fn take_over(&self) -> Result<Vec<String>, String> {
         let observation = self.look().await;
         let marker = self.wanted.marker.clone();
         let pretended = as_if_ours(&observation, &marker)?;
@@ -20,7 +20,7 @@ impl RedisSentinel<'_> {
             let mark = Action::Mark { member: member.name.clone(), marker: marker.clone() };
             self.perform(&mark, &observation).await?;
         }
-        self.records.write(&record_of(&pretended, marker, Formation::Complete))?;
+        self.reach.records.write(&record_of(&pretended, marker, Formation::Complete))?;
         Ok(observation
             .members
             .iter()

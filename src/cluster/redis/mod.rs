@@ -29,32 +29,18 @@ pub use hand_over::{Node, hand_over};
 pub use settings::{Follow, Settings};
 pub use view::Observation;
 
-use super::drive::World;
-use super::hosts::Hosts;
-use super::marker::{Marker, Records};
-use super::member::Members;
+use super::drive::{Technology, World};
+use super::marker::Marker;
+use super::reach::Reach;
 use super::state::Decision;
+use crate::site::deserialize::TypeError;
+use crate::site::{Site, suggest};
 use action::Action;
 use decide::{Wanted, decide};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use view::Stale;
-
-/// The host that leads, if one does and nothing speaks against it.
-pub(super) fn leader_of(observation: &Observation) -> Option<String> {
-    let leader::Leader::Known(address) = leader::leader(observation) else { return None };
-    let member = observation.members.iter().find(|member| member.address == address)?;
-    Some(member.name.clone())
-}
-
-/// Why the cluster is not whole; none too where there is no cluster as far as can be seen.
-pub(super) fn missing_of(observation: &Observation, decision: &Decision<Action>) -> Option<String> {
-    if observation.owes_nothing() { None } else { decide::missing(observation, decision) }
-}
-
-/// The driver's name in roles.
-pub const NAME: &str = "redis-sentinel";
 
 /// Time that Sentinels get beyond the time-outs of a failover.
 const GRACE: Duration = Duration::from_secs(30);
@@ -64,9 +50,7 @@ const TRIES_AGAIN: u32 = 2;
 
 /// The cluster of one role.
 pub struct RedisSentinel<'a> {
-    members: &'a Members<'a>,
-    hosts: &'a dyn Hosts,
-    records: &'a Records,
+    reach: Reach<'a>,
     settings: Settings,
     wanted: Wanted,
     /// What differed from the role at the last full look at a member. Looking costs a batch, so it
@@ -74,18 +58,43 @@ pub struct RedisSentinel<'a> {
     stale: RefCell<BTreeMap<String, Stale>>,
 }
 
-impl<'a> RedisSentinel<'a> {
-    /// The cluster of a role, as its members and settings say.
-    pub fn new(
-        members: &'a Members<'a>,
-        hosts: &'a dyn Hosts,
-        records: &'a Records,
-        settings: Settings,
-        marker: Marker,
-    ) -> Self {
+impl<'a> Technology<'a> for RedisSentinel<'a> {
+    const NAME: &'static str = "redis-sentinel";
+
+    type Settings = Settings;
+
+    fn new(reach: Reach<'a>, settings: Settings, marker: Marker) -> Self {
         let settle = settings.failover_timeout() * TRIES_AGAIN + GRACE;
-        let wanted = Wanted { marker, settle, out: members.out_of_service() };
-        Self { members, hosts, records, settings, wanted, stale: RefCell::default() }
+        let wanted = Wanted { marker, settle, out: reach.members.out_of_service() };
+        Self { reach, settings, wanted, stale: RefCell::default() }
+    }
+
+    fn fits(settings: &Settings, site: &Site) -> Result<(), TypeError> {
+        let follow = settings.follow.as_ref();
+        let unknown = follow.filter(|follow| !site.groups.contains_key(&follow.on));
+        unknown.map_or(Ok(()), |follow| {
+            let known = suggest::among(&follow.on, site.groups.keys().map(String::as_str));
+            let message = format!("`follow` names a group `{}` that is not defined", follow.on);
+            Err(TypeError { range: None, suggestion: Some(known), message })
+        })
+    }
+
+    fn leader(&self, observation: &Observation) -> Option<String> {
+        let leader::Leader::Known(address) = leader::leader(observation) else { return None };
+        let member = observation.members.iter().find(|member| member.address == address)?;
+        Some(member.name.clone())
+    }
+
+    fn missing(&self, observation: &Observation, decision: &Decision<Action>) -> Option<String> {
+        if observation.owes_nothing() { None } else { decide::missing(observation, decision) }
+    }
+
+    async fn step_down(&self, host: &str) -> Result<bool, String> {
+        self.give_up(host).await
+    }
+
+    async fn adopt(&self) -> Result<Vec<String>, String> {
+        self.take_over().await
     }
 }
 

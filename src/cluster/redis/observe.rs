@@ -6,27 +6,21 @@ use super::view::{
     Member, Observation, Role, Seen, Sentinel, SentinelView, Server, ServerView, Stale,
 };
 use super::{RedisSentinel, leader, passwords};
-use crate::cluster::{Marker, marker_path};
+use crate::cluster::{container_of, program};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::redis_client::{Client, Endpoint, Quorum};
-use crate::resource::{Batch, Mode, Once, Outcome, Resource};
 use crate::site::Host;
-use crate::wire::ExecSpec;
-use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-
-/// How long a look at files may take, in milliseconds.
-const FILES_MS: u32 = 20_000;
 
 impl RedisSentinel<'_> {
     /// One look at everything. Members that have not been compared with their role since something
     /// was done there are compared now.
     pub(super) async fn look(&self) -> Observation {
-        let hosts = self.members.hosts();
+        let hosts = self.reach.members.hosts();
         let looks = hosts.iter().map(|host| self.look_at(host));
         let members = futures::future::join_all(looks).await;
         let mut observation =
-            Observation { record: self.records.read(self.members.name()), members };
+            Observation { record: self.reach.records.read(self.reach.members.name()), members };
         let live = match leader::leader(&observation) {
             leader::Leader::Known(address) => address,
             _ => hosts.first().map_or(Ipv4Addr::UNSPECIFIED, |host| host.address),
@@ -56,35 +50,13 @@ impl RedisSentinel<'_> {
 
     /// Which of the member's files are there, and its marker.
     async fn files(&self, host: &str) -> Result<Seen, String> {
-        let live = ClusterFacts { leader: Ipv4Addr::UNSPECIFIED, forming: false };
-        let data = self.members.plan(host, live)?.data;
-        let marker_file = marker_path(&data);
         let (config, sentinel) = (&self.settings.config, &self.settings.sentinel_config);
-        let argv = ["find", "-H", &data, &marker_file, config, sentinel, "-maxdepth", "1"];
-        // Paths that are not there are told on standard error and by the exit code.
-        let listing = self.hosts.run(host, program(&argv)).await?;
-        // Whatever else it has to say, for example of a disk that fails, is no proof of absence.
-        let absent = |line: &str| line.ends_with("No such file or directory");
-        let told = !listing.stderr.is_empty() && listing.stderr.lines().all(absent);
-        if !listing.success && !told {
-            return Err(format!("{data} cannot be listed: {}", listing.stderr.trim()));
-        }
-        let found: BTreeSet<&str> = listing.stdout.lines().collect();
-        let below = format!("{}/", data.trim_end_matches('/'));
-        let marker = if found.contains(marker_file.as_str()) {
-            let text = self.hosts.run(host, program(&["cat", &marker_file])).await?;
-            if text.success { Marker::read(&text.stdout).map(Some) } else { Err(text.stderr) }
-        } else {
-            Ok(None)
-        };
+        let disk = self.reach.on_disk(host, &[config, sentinel]).await?;
         Ok(Seen {
-            marker,
-            // A file system of its own begins with this directory and nothing in it.
-            data: found
-                .iter()
-                .any(|path| path.strip_prefix(&below).is_some_and(|name| name != "lost+found")),
-            server_config: found.contains(config.as_str()),
-            sentinel_config: found.contains(sentinel.as_str()),
+            marker: disk.marker,
+            data: disk.data,
+            server_config: disk.paths.contains(config),
+            sentinel_config: disk.paths.contains(sentinel),
             server: Server::Down,
             sentinel: Sentinel::Down,
             stale: Stale::default(),
@@ -92,7 +64,8 @@ impl RedisSentinel<'_> {
     }
 
     async fn server(&self, host: &Host) -> Server {
-        let connecting = connection::redis(self.hosts, &host.name, host.address, &self.settings);
+        let connecting =
+            connection::redis(self.reach.hosts, &host.name, host.address, &self.settings);
         let client = match connecting.await {
             Ok(client) => client,
             Err(NoClient::Down) => return Server::Down,
@@ -123,7 +96,8 @@ impl RedisSentinel<'_> {
     }
 
     async fn sentinel(&self, host: &Host) -> Sentinel {
-        let connecting = connection::sentinel(self.hosts, &host.name, host.address, &self.settings);
+        let connecting =
+            connection::sentinel(self.reach.hosts, &host.name, host.address, &self.settings);
         let client = match connecting.await {
             Ok(client) => client,
             Err(NoClient::Down) => return Sentinel::Down,
@@ -164,7 +138,7 @@ impl RedisSentinel<'_> {
             return Ok(Stale::default());
         }
         let facts = ClusterFacts { leader: live, forming: false };
-        let plan = self.members.plan(&member.name, facts)?;
+        let plan = self.reach.plan(&member.name, facts)?;
         let mut stale = self.differing(&member.name, &plan).await?;
         self.server_settings(member, &plan, &mut stale).await;
         self.sentinel_settings(member, seen, &plan, &mut stale).await;
@@ -175,27 +149,7 @@ impl RedisSentinel<'_> {
     /// Files and containers that differ.
     async fn differing(&self, host: &str, plan: &MemberPlan) -> Result<Stale, String> {
         let mut stale = Stale::default();
-        let work = Batch {
-            role: self.members.name().to_owned(),
-            mode: Mode::Check,
-            items: plan.items.clone(),
-            handlers: Vec::new(),
-            once: Once::default(),
-        };
-        let applied = self.hosts.apply(host, work).await?;
-        for (item, one) in plan.items.iter().zip(applied) {
-            let why = match one.outcome {
-                Outcome::Unchanged => continue,
-                Outcome::Changed(changes) => {
-                    let what: Vec<&str> =
-                        changes.iter().map(|change| change.what.as_str()).collect();
-                    format!("{} ({})", item.name, what.join(", "))
-                }
-                // What cannot be looked at is no difference: the cluster is not known whole.
-                Outcome::Failed(failure) => {
-                    return Err(format!("{}: {}", item.name, failure.message));
-                }
-            };
+        for (item, why) in self.reach.differing(host, &plan.items).await? {
             match container_of(&item.resource) {
                 Some(name) if name == self.settings.sentinel => stale.sentinel.push(why),
                 Some(_) => stale.server.push(why),
@@ -208,7 +162,7 @@ impl RedisSentinel<'_> {
     async fn server_settings(&self, member: &Member, plan: &MemberPlan, stale: &mut Stale) {
         let Some(text) = text_of(&plan.items, &self.settings.settings) else { return };
         let client =
-            connection::redis(self.hosts, &member.name, member.address, &self.settings).await;
+            connection::redis(self.reach.hosts, &member.name, member.address, &self.settings).await;
         let Ok(client) = client else { return };
         let Ok(live) = client.config_get("*").await else { return };
         let found = drift(text, &live);
@@ -230,36 +184,19 @@ impl RedisSentinel<'_> {
         let Sentinel::Up(_) = seen.sentinel else { return };
         let Some(text) = text_of(&plan.items, &self.settings.sentinel_config) else { return };
         let client =
-            connection::sentinel(self.hosts, &member.name, member.address, &self.settings).await;
+            connection::sentinel(self.reach.hosts, &member.name, member.address, &self.settings)
+                .await;
         let Ok(client) = client else { return };
         let Ok(master) = client.sentinel_master(&self.settings.master).await else { return };
         stale.sentinel_settings = sentinel_drift(text, &self.settings.master, &master.fields);
         let script = passwords::sentinel_password(&self.settings);
-        let Ok(found) = self.hosts.run(&member.name, program(&script)).await else { return };
+        let Ok(found) = self.reach.hosts.run(&member.name, program(&script)).await else { return };
         if found.success && !passwords::is_sentinels(&self.settings, &found.stdout) {
             stale.sentinel_settings.push((passwords::WATCH.to_owned(), String::new()));
         }
     }
 }
 
-/// The name of the container that a resource is.
-pub(super) fn container_of(resource: &Resource) -> Option<&str> {
-    match resource {
-        Resource::Container(container) => Some(&container.name),
-        _ => None,
-    }
-}
-
 fn address(endpoint: &Endpoint) -> Option<Ipv4Addr> {
     endpoint.host.parse().ok()
-}
-
-pub(super) fn program(argv: &[&str]) -> ExecSpec {
-    ExecSpec {
-        argv: argv.iter().map(|word| (*word).to_owned()).collect(),
-        stdin: Vec::new(),
-        env: Vec::new(),
-        user: None,
-        timeout_ms: FILES_MS,
-    }
 }
