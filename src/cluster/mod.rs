@@ -18,6 +18,7 @@ mod reach;
 mod registry;
 mod state;
 
+pub mod patroni;
 pub mod redis;
 
 pub use around::Around;
