@@ -14,6 +14,7 @@ mod judge;
 mod probe;
 mod runner;
 mod scenario;
+mod speed;
 mod waive;
 mod writer;
 

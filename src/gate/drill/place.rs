@@ -115,6 +115,14 @@ impl<'a> Place<'a> {
         })
     }
 
+    /// The hosts in service where the layer places another role.
+    ///
+    /// # Errors
+    /// Which of them is not connected.
+    pub fn hosts_of(&self, role: &str) -> Result<Vec<Host>, String> {
+        hosts_of(self.surroundings, role)
+    }
+
     /// A variable of a role as it is on a host.
     fn variable(&self, role: &str, host: &Host, name: &str) -> Option<NodeValue> {
         let site = self.surroundings.context.site;
@@ -133,7 +141,12 @@ impl<'a> Place<'a> {
 
     /// A text among the variables of an HAProxy's role on its host.
     pub fn text_at(&self, proxy: &Host, name: &str, default: &str) -> String {
-        text_or(self.variable(self.roles.proxies, proxy, name), default)
+        self.text_of(self.roles.proxies, proxy, name, default)
+    }
+
+    /// A text among the variables of another role on one of its hosts.
+    pub fn text_of(&self, role: &str, host: &Host, name: &str, default: &str) -> String {
+        text_or(self.variable(role, host, name), default)
     }
 
     /// A number among the variables of the members' role.

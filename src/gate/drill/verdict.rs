@@ -28,7 +28,6 @@ pub enum Promise {
     /// counted.
     Confirmed,
     /// Every write that was acknowledged.
-    #[cfg_attr(not(test), expect(dead_code, reason = "of databases that wait for a replica"))]
     Acknowledged,
 }
 
