@@ -5,6 +5,7 @@ mod clock;
 pub mod converged;
 mod disk;
 mod docker;
+mod etcd;
 mod names;
 mod network;
 mod ports;
@@ -116,6 +117,8 @@ scenarios! {
     "disk-sync", Perf, "small writes reach the disk of the data directory in time", disk::run, disk::Bounds;
     "throughput", Perf, "one TCP connection between neighbours is fast enough", throughput::run, throughput::Bounds;
     "steal", Perf, "the hypervisor does not take the processors away", processor::run, processor::Bounds;
+    "etcd-health", Diag, "etcd's members are all there, agree, and have room", etcd::health, etcd::Health;
+    "etcd-kill-leader", Failover, "the leader of etcd dies: another leads, and no confirmed write is lost", etcd::kill_leader, etcd::KillLeader;
     "postgres-members", Diag, "one leader, every other member streams from it, one of them synchronously", postgres::members, postgres::Members;
     "postgres-passwords", Diag, "a wrong password is refused, and applications have no powers", postgres::passwords, postgres::Login;
     "postgres-path", Diag, "every way of clients leads to the primary, with PgBouncer and without", postgres::ways, postgres::Ways;
