@@ -1,6 +1,11 @@
 //! The PostgreSQL client against a real server, on loopback: what is typed is what it answers.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
 use std::fs;
 use std::net::TcpListener;

@@ -56,11 +56,14 @@ fn live(observation: &Observation, members: &[(&Member, &Seen)]) -> Option<Decid
         let found = format!("Patroni's settings differ from the role: {}", settings.join(", "));
         return Some(act(State::Degraded, found, vec![Action::Configure { settings }]));
     }
-    let (member, seen) = members
+    // Read again and no restart: on all at the same time.
+    let stale: Vec<&(&Member, &Seen)> = members
         .iter()
-        .find(|(_, seen)| !seen.stale.files.is_empty() && seen.stale.daemon.is_empty())?;
-    let write = Action::Write { member: member.name.clone() };
-    Some(act(State::Degraded, differs(member, &seen.stale.files), vec![write]))
+        .filter(|(_, seen)| !seen.stale.files.is_empty() && seen.stale.daemon.is_empty())
+        .collect();
+    let (member, seen) = stale.first()?;
+    let writes = stale.iter().map(|(member, _)| Action::Write { member: member.name.clone() });
+    Some(act(State::Degraded, differs(member, &seen.stale.files), writes.collect()))
 }
 
 /// What needs a restart: standbys one at a time, each while the others follow closely; then the leader.
