@@ -34,6 +34,8 @@ pub mod lab;
 #[cfg(feature = "controller")]
 pub mod plan;
 #[cfg(feature = "controller")]
+pub mod postgres_client;
+#[cfg(feature = "controller")]
 pub mod redis_client;
 #[cfg(feature = "controller")]
 pub mod report;

@@ -20,6 +20,7 @@ mod registry;
 mod state;
 
 pub mod etcd;
+pub mod patroni;
 pub mod redis;
 
 pub use around::Around;

@@ -6,8 +6,8 @@ use super::hosts::Hosts;
 use super::marker::{Marker, Records};
 use super::member::Members;
 use super::reach::Reach;
-use super::redis;
 use super::state::{Next, State};
+use super::{patroni, redis};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::fleet::Stop;
 use crate::plan::{ClusterFacts, Resolver, SecretLookup, sample_facts};
@@ -204,6 +204,7 @@ macro_rules! drivers {
 
 drivers! {
     etcd::Etcd,
+    patroni::PatroniCluster,
     redis::RedisSentinel,
 }
 

@@ -18,7 +18,7 @@ use tar::{Builder, EntryType, Header, HeaderMode};
 use super::super::error::{At as _, Result};
 use super::Image;
 
-/// What every container's `PATH` is, as in the official images.
+/// What a container's `PATH` is unless the image says otherwise, as in the official images.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Images carry no time of their own.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -70,8 +70,12 @@ fn append<W: Write>(
 /// What `docker inspect` shows of the image.
 fn settings(image: &Image, layer_digest: &str) -> serde_json::Value {
     let container = &image.description.container;
-    let environment: Vec<&str> =
-        [PATH].into_iter().chain(container.environment.iter().map(String::as_str)).collect();
+    let own = container.environment.iter().any(|entry| entry.starts_with("PATH="));
+    let environment: Vec<&str> = [PATH]
+        .into_iter()
+        .filter(|_| !own)
+        .chain(container.environment.iter().map(String::as_str))
+        .collect();
     let words = |words: &[String]| if words.is_empty() { json!(null) } else { json!(words) };
     let mut config = json!({
         "User": container.user,

@@ -10,7 +10,8 @@ use super::super::error::{At as _, LabError, Result};
 use super::super::paths::CACHE;
 use super::super::rootfs::{debian_sources, download_options};
 use super::super::state::remove_tree;
-use super::description::{ImageDescription, ImageUser, octal};
+use super::description::{ImageDescription, ImageFile, ImageUser, octal};
+use super::python;
 
 /// What no container reads. Globs of dpkg: a `*` also stands for a slash.
 const UNPACKED_WITHOUT: [&str; 6] = [
@@ -38,6 +39,7 @@ const ARCHIVES: &str = "archives";
 /// Builds the tree and proves that it holds the version of its tag.
 pub(super) fn tree(description: &ImageDescription, tag: &str, target: &Path) -> Result<()> {
     bootstrap(description, target)?;
+    python::install(&description.python, target)?;
     for package in &description.without {
         remove_files_of(package, target)?;
     }
@@ -61,7 +63,12 @@ pub(super) fn tree(description: &ImageDescription, tag: &str, target: &Path) -> 
             lchown(&path, Some(user.uid), Some(user.gid)).at("cannot change the owner of", path)?;
         }
     }
-    for file in &description.files {
+    write_files(&description.files, target)?;
+    prove_version(description, tag, target)
+}
+
+fn write_files(files: &[ImageFile], target: &Path) -> Result<()> {
+    for file in files {
         let path = inside(target, &file.path);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("cannot create", parent)?;
@@ -69,7 +76,7 @@ pub(super) fn tree(description: &ImageDescription, tag: &str, target: &Path) -> 
         fs::write(&path, &file.content).at("cannot write", &path)?;
         set_mode(&path, &file.mode)?;
     }
-    prove_version(description, tag, target)
+    Ok(())
 }
 
 fn bootstrap(description: &ImageDescription, target: &Path) -> Result<()> {
@@ -88,12 +95,20 @@ fn bootstrap(description: &ImageDescription, target: &Path) -> Result<()> {
         .arg("--setup-hook=mkdir -p \"$1\"/var/cache/apt/archives")
         .arg(format!("--setup-hook=sync-in {} /var/cache/apt/archives/", archives.display()))
         .arg(format!("--customize-hook=sync-out /var/cache/apt/archives {}", archives.display()));
+    let before = target.with_extension("before");
+    if !description.before.is_empty() {
+        write_files(&description.before, &before)?;
+        command
+            .arg("--dpkgopt=force-confold")
+            .arg(format!("--essential-hook=sync-in {} /", before.display()));
+    }
     for glob in UNPACKED_WITHOUT {
         command.arg(format!("--dpkgopt=path-exclude={glob}"));
     }
     command.arg(&description.suite).arg(target).arg("-");
     let sources = debian_sources(&description.suite)?;
     check_with_input("cannot build an image", &mut command, sources.as_bytes())?;
+    remove_tree(&before)?;
     fs::remove_file(&options).at("cannot remove", &options)
 }
 

@@ -19,6 +19,13 @@ pub struct ImageDescription {
     /// Packages whose files are left out again: what only their installation needed.
     #[serde(default)]
     pub without: Vec<String>,
+    /// Packages of the Python Package Index, each with its version (`patroni==3.3.0`), without
+    /// their dependencies: those are Debian's.
+    #[serde(default)]
+    pub python: Vec<String>,
+    /// Files that are there before the packages are installed, and that decide how they are.
+    #[serde(default, rename = "before")]
+    pub before: Vec<ImageFile>,
     /// Users that must have certain numbers.
     #[serde(default, rename = "user")]
     pub users: Vec<ImageUser>,
@@ -121,6 +128,15 @@ impl ImageDescription {
         if let Some(bad) = packages.find(|name| !word(name, b"+-.:~")) {
             return refuse(format!("{bad:?} is not a package name"));
         }
+        let pinned = |name: &&String| {
+            name.split_once("==")
+                .is_some_and(|(name, version)| word(name, b"-_.") && word(version, b".+!"))
+        };
+        if let Some(bad) = self.python.iter().find(|name| !pinned(name)) {
+            return refuse(format!(
+                "{bad:?} is not a Python package with its version, such as \"a==1.0\""
+            ));
+        }
         if let Some(bad) = self.users.iter().find(|user| !word(&user.name, b"-_")) {
             return refuse(format!("{:?} is not a user name", bad.name));
         }
@@ -131,7 +147,7 @@ impl ImageDescription {
             .directories
             .iter()
             .map(|directory| &directory.path)
-            .chain(self.files.iter().map(|file| &file.path));
+            .chain(self.files.iter().chain(&self.before).map(|file| &file.path));
         for path in paths {
             if !path.starts_with('/') || path.split('/').any(|part| part == "..") || path == "/" {
                 return refuse(format!("{path:?} is not a path within the image"));
@@ -147,7 +163,7 @@ impl ImageDescription {
             .directories
             .iter()
             .map(|directory| &directory.mode)
-            .chain(self.files.iter().map(|file| &file.mode));
+            .chain(self.files.iter().chain(&self.before).map(|file| &file.mode));
         for mode in modes {
             if octal(mode).is_none() {
                 return refuse(format!("{mode:?} is not a mode, such as \"0755\""));
@@ -173,6 +189,7 @@ suite = "bookworm"
 packages = ["redis-server"]
 version = ["redis-server", "--version"]
 without = ["perl-base"]
+python = ["patroni==3.3.0"]
 [[user]]
 name = "redis"
 uid = 999
@@ -201,6 +218,8 @@ content = "x"
             ("\"bookworm\"", "\"-x\"", "release"),
             ("\"redis-server\"]\nversion", "\"-o=x\"]\nversion", "package name"),
             ("\"perl-base\"", "\"../perl\"", "package name"),
+            ("patroni==3.3.0", "patroni", "Python package"),
+            ("patroni==3.3.0", "--index-url==x", "Python package"),
             ("\"/data\"\nowner", "\"/usr/../..\"\nowner", "path within"),
             ("\"/data\"\nowner", "\"/\"\nowner", "path within"),
             ("\"/entry\"", "\"entry\"", "path within"),

@@ -1,4 +1,4 @@
-//! Container images of Debian packages: what hosts of a rehearsal run where production runs the
+//! Container images of Debian packages, and of Python packages where Debian's is another version: what hosts of a rehearsal run where production runs the
 //! pinned images of a registry.
 //!
 //! An image is described by one file ([`ImageDescription`]), built once by mmdebstrap, cached by
@@ -9,6 +9,7 @@
 mod archive;
 mod build;
 mod description;
+mod python;
 
 use std::collections::VecDeque;
 use std::fs;

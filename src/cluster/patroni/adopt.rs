@@ -1,0 +1,74 @@
+//! Records a cluster that another made, and lets members go for a while.
+
+use super::PatroniCluster;
+use super::decide::{decide, missing, record_of};
+use super::renew::candidate;
+use super::view::Observation;
+use crate::cluster::{Formation, Marker};
+
+impl PatroniCluster<'_> {
+    /// Hands leadership over if this member leads; only a whole cluster lets a member go.
+    pub(super) async fn give_up(&self, host: &str) -> Result<bool, String> {
+        let observation = self.look().await;
+        if let Some(missing) = missing(&observation, &decide(&observation, &self.wanted)) {
+            return Err(missing);
+        }
+        let Some(leader) = observation.leader().filter(|leader| leader.name == host) else {
+            return Ok(false);
+        };
+        let to = candidate(&observation, leader, &self.wanted)
+            .ok_or("no standby has everything that was acknowledged: nobody could take over")?;
+        self.hand_over(host, &to).await?;
+        Ok(true)
+    }
+
+    /// Looks, marks and records; gives what differs from the role, one line a member.
+    pub(super) async fn take_over(&self) -> Result<Vec<String>, String> {
+        let observation = self.look().await;
+        let marker = self.wanted.marker.clone();
+        let pretended = as_if_ours(&observation, &marker)?;
+        // What differs from the role is left for an install to show and mend.
+        if let Some(missing) = missing(&pretended, &decide(&pretended, &self.wanted)) {
+            return Err(missing);
+        }
+        for member in &observation.members {
+            self.reach.mark(&member.name, &marker).await?;
+        }
+        self.reach.records.write(&record_of(&pretended, marker, Formation::Complete))?;
+        let mut differing: Vec<String> = observation
+            .members
+            .iter()
+            .filter_map(|member| {
+                let stale = &member.view()?.stale;
+                let differing = [stale.files.clone(), stale.daemon.clone()].concat().join(", ");
+                (!differing.is_empty()).then(|| format!("{}: {differing}", member.name))
+            })
+            .collect();
+        differing.extend(observation.dynamic.iter().map(|name| format!("setting {name}")));
+        differing.extend(observation.objects.iter().cloned());
+        Ok(differing)
+    }
+}
+
+/// The look as it would be with a record and markers of ours.
+fn as_if_ours(observation: &Observation, marker: &Marker) -> Result<Observation, String> {
+    if let Some(record) = observation.record.clone()? {
+        return Err(format!("it is known already, as cluster {}", record.marker.id));
+    }
+    let mut pretended = observation.clone();
+    for member in &mut pretended.members {
+        let Ok(seen) = &mut member.seen else { continue };
+        match &seen.marker {
+            Ok(None) => seen.marker = Ok(Some(marker.clone())),
+            Ok(Some(other)) => {
+                return Err(format!(
+                    "{} has a marker of cluster {}: an install restores its record",
+                    member.name, other.id
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+    pretended.record = Ok(Some(record_of(&pretended, marker.clone(), Formation::Complete)));
+    Ok(pretended)
+}

@@ -1,0 +1,114 @@
+//! What forbids every change: members that cannot be looked at, and those that do not belong
+//! together. Pure.
+
+use super::decide::{Decided, Wanted, wait};
+use super::view::{Member, Observation};
+use crate::cluster::{Decision, Marker, State};
+use std::collections::BTreeMap;
+
+/// What forbids every change, whatever the cluster's state is.
+pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
+    let unreachable: Vec<String> = observation
+        .members
+        .iter()
+        .filter(|member| !wanted.out.contains(&member.name))
+        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
+        .collect();
+    if !unreachable.is_empty() {
+        return Some(Decision::refuse(
+            State::Unknown,
+            format!("not every member could be looked at: {}", unreachable.join("; ")),
+            "a cluster is changed only when all of it is known; bring the host back, then run again",
+        ));
+    }
+    for member in &observation.members {
+        let Some(seen) = member.view() else { continue };
+        if let Some(why) = &seen.refuses {
+            return Some(Decision::refuse(
+                State::Unknown,
+                format!("PostgreSQL on {}: the credential differs: {why}", member.name),
+                "put the server's own superuser into the site (`strata secrets set postgres POSTGRES_SUPERPASS`, and POSTGRES_SUPERUSER if that differs); strata never resets it",
+            ));
+        }
+        if let Err(error) = &seen.marker {
+            return Some(Decision::refuse(
+                State::Unknown,
+                format!("the marker beside the data of {} cannot be read: {error}", member.name),
+                "restore the file .strata-cluster from another member: it proves whose data this is",
+            ));
+        }
+        if let (Err(error), None) = (&seen.control, member.status()) {
+            return Some(Decision::refuse(
+                State::Unknown,
+                format!("the data on {} does not say what it is: {error}", member.name),
+                "move the directory away by hand if it holds nothing of worth, then run again: the member copies the leader's data",
+            ));
+        }
+    }
+    foreign_marker(observation).or_else(|| foreign_data(observation)).or_else(|| two(observation))
+}
+
+/// Markers of another cluster.
+fn foreign_marker(observation: &Observation) -> Option<Decided> {
+    let own = observation.record.as_ref().ok()?.as_ref().map(|record| &record.marker);
+    let mut first: Option<(&str, &Marker)> = own.map(|marker| ("the operator host", marker));
+    for member in &observation.members {
+        let Some(Ok(Some(marker))) = member.view().map(|seen| &seen.marker) else { continue };
+        match first {
+            Some((whose, known)) if known.id != marker.id => {
+                return Some(Decision::refuse(
+                    State::Foreign,
+                    format!(
+                        "the data on {} belongs to cluster {} (made by {}), {whose} knows {}",
+                        member.name, marker.id, marker.driver, known.id
+                    ),
+                    "two clusters are mixed here: move the foreign data away by hand, or restore the right record; strata deletes nothing",
+                ));
+            }
+            Some(_) => {}
+            None => first = Some((&member.name, marker)),
+        }
+    }
+    None
+}
+
+/// Which database clusters the members hold and etcd expects, each with who says so.
+fn systems(observation: &Observation) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for member in &observation.members {
+        let Some(Ok(Some(control))) = member.view().map(|seen| &seen.control) else { continue };
+        found.entry(control.system.to_string()).or_default().push(member.name.clone());
+    }
+    let expected = observation.store.as_ref().ok().and_then(|store| store.initialize.clone());
+    if let Some(expected) = expected.filter(|expected| !expected.is_empty()) {
+        found.entry(expected).or_default().push("etcd".to_owned());
+    }
+    found
+}
+
+/// Data of two database clusters.
+fn foreign_data(observation: &Observation) -> Option<Decided> {
+    let systems = systems(observation);
+    if systems.len() < 2 {
+        return None;
+    }
+    let told: Vec<String> =
+        systems.iter().map(|(system, whose)| format!("{system} ({})", whose.join(", "))).collect();
+    Some(Decision::refuse(
+        State::Foreign,
+        format!("there is more than one database system identifier: {}", told.join(", ")),
+        "two clusters are mixed here: move the data that does not belong here away by hand, then run again; strata deletes nothing",
+    ))
+}
+
+/// Two that take writes. One may be about to learn that it does not any more.
+fn two(observation: &Observation) -> Option<Decided> {
+    let primary =
+        |member: &&Member| member.status().is_some_and(|status| status.runs() && status.primary);
+    let names: Vec<&str> =
+        observation.members.iter().filter(primary).map(|member| member.name.as_str()).collect();
+    (names.len() > 1).then(|| {
+        let reason = format!("{} say that they are primary", names.join(" and "));
+        wait(State::Split, &reason, &reason, super::decide::SETTLE)
+    })
+}

@@ -1,0 +1,240 @@
+//! PostgreSQL by Patroni on real hosts: formed once, kept as it is, mended from the live leader,
+//! refused where something does not fit, and rolled member by member.
+//!
+//! One lab for all of it, one step after the other, since a formed cluster is what most of them
+//! need.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "lab/postgres.rs"]
+mod postgres;
+#[path = "lab/support.rs"]
+mod support;
+
+use postgres::{
+    DATA, HOSTS, actions, base, elected, install, kill, leader, nothing_more_to_do, restarted, sql,
+    start_writer, started, stop_writer, systems,
+};
+use std::time::Instant;
+use support::{Bench, OPERATOR, SITE, replace};
+
+#[test]
+fn a_cluster_is_formed_once_and_kept() {
+    let bench = Bench::open("t-postgres", &HOSTS);
+    base(&bench);
+    let mut timed = Timed(Instant::now());
+    timed.step("formation", || formed(&bench));
+    timed.step("second run", || drop(nothing_more_to_do(&bench)));
+    let system = systems(&bench);
+    assert_eq!(system.len(), 1, "{system:?}");
+    timed.step("elected leader", || the_elected_leader_is_kept(&bench));
+    timed.step("data gone", || lost_data_comes_back_from_the_leader(&bench));
+    timed.step("all killed", || a_killed_cluster_is_started(&bench));
+    timed.step("wrong password", || a_wrong_password_changes_nothing(&bench));
+    timed.step("live setting", || a_live_setting_changes_without_a_restart(&bench));
+    timed.step("setting with a restart", || {
+        a_setting_that_needs_a_start_goes_member_by_member(&bench)
+    });
+    timed.step("rolling", || a_changed_container_goes_member_by_member(&bench));
+    assert_eq!(systems(&bench), system);
+}
+
+/// How long each part takes.
+struct Timed(Instant);
+
+impl Timed {
+    fn step(&mut self, what: &str, work: impl FnOnce()) {
+        let start = Instant::now();
+        work();
+        println!(
+            "figure: {what}: {:.1} s, {:.0} s since base",
+            start.elapsed().as_secs_f64(),
+            self.0.elapsed().as_secs_f64()
+        );
+    }
+}
+
+fn formed(bench: &Bench) {
+    let said = install(bench).ended(0);
+    let text = said.text();
+    for part in ["cluster postgres  absent", "cluster postgres  healthy: db-01 leads: kept"] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(leader(bench), "db-01");
+    println!("figure: formation, diag gate included: {:.1} s", said.seconds);
+    // What the role declares is there, and what this server does not have is said.
+    assert!(text.contains("this server has no extension vector"), "{text}");
+    let extensions = "select extname from pg_extension where extname in ('pg_trgm', 'uuid-ossp')";
+    let inside = format!("set -- \"$1\"; {}", in_database(extensions));
+    let found = bench.on("db-01", &["sh", "-c", &inside]).text();
+    assert_eq!(found.split_whitespace().collect::<Vec<_>>(), ["pg_trgm", "uuid-ossp"], "{found}");
+    let checks = sql(bench, "db-01", "show data_checksums");
+    assert_eq!(checks, "on");
+    // Acknowledged means that two have it.
+    let sync = sql(
+        bench,
+        "db-01",
+        "select count(*) from pg_stat_replication where sync_state in ('sync', 'quorum')",
+    );
+    assert_eq!(sync, "1");
+    // Secrets stand in no process' arguments.
+    let processes = bench.output("db-01", &["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]);
+    let secret = bench.output("db-01", &["sh", "-c", SECRET]);
+    assert!(secret.len() > 20 && !processes.contains(&secret));
+}
+
+const SECRET: &str = "sed -n '/superuser:/,/password/s/.*password: \"\\(.*\\)\"/\\1/p' /opt/keybuzz/patroni/patroni.yml";
+
+/// Runs a statement in the applications' database.
+fn in_database(statement: &str) -> String {
+    format!(
+        "export PGPASSWORD=\"$({SECRET})\"; user=$(sed -n '/superuser:/,/password/s/.*username: \"\\(.*\\)\"/\\1/p' /opt/keybuzz/patroni/patroni.yml); \
+         exec docker exec -e PGPASSWORD patroni psql -h 127.0.0.1 -U \"$user\" -d keybuzz -XtAc \"{statement} order by 1\""
+    )
+}
+
+/// The inventory's first is dead, another one leads: a run starts it again and keeps who leads.
+fn the_elected_leader_is_kept(bench: &Bench) {
+    let old = leader(bench);
+    kill(bench, old);
+    let start = Instant::now();
+    let new = elected(bench, old);
+    println!("figure: election after the leader's kill: {:.1} s", start.elapsed().as_secs_f64());
+    let said = install(bench).ended(0);
+    assert_eq!(actions(bench), [format!("{old}: start with its own data")]);
+    assert!(said.text().contains(&format!("{new} leads: kept")), "{}", said.text());
+    assert_eq!(leader(bench), new);
+    nothing_more_to_do(bench);
+}
+
+fn lost_data_comes_back_from_the_leader(bench: &Bench) {
+    let live = leader(bench);
+    let lost = *HOSTS.iter().find(|host| **host != live).unwrap();
+    sql(bench, live, "create table canary as select generate_series(1, 1000) as n");
+    bench.on(lost, &["docker", "stop", "patroni"]).ended(0);
+    bench.on(lost, &["rm", "-rf", DATA]).ended(0);
+    let said = install(bench).ended(0);
+    assert_eq!(actions(bench), [format!("{lost}: join with a copy of the leader's data")]);
+    assert_eq!(leader(bench), live);
+    assert_eq!(sql(bench, lost, "select count(*) from canary"), "1000");
+    println!("figure: a member copies anew, gate included: {:.1} s", said.seconds);
+}
+
+/// Everything is killed at once, etcd too: nothing is formed, and nobody has forgotten anything.
+fn a_killed_cluster_is_started(bench: &Bench) {
+    let before = systems(bench);
+    for host in HOSTS {
+        bench.on(host, &["docker", "kill", "--signal", "KILL", "patroni", "etcd"]).ended(0);
+    }
+    let said = install(bench).ended(0);
+    assert_eq!(systems(bench), before);
+    let done = actions(bench);
+    assert!(!done.iter().any(|action| action.contains("form")), "{done:?}");
+    assert_eq!(sql(bench, leader(bench), "select count(*) from canary"), "1000");
+    println!("figure: everything killed, then healthy again: {:.1} s", said.seconds);
+}
+
+fn a_wrong_password_changes_nothing(bench: &Bench) {
+    let right = bench.output("db-01", &["sh", "-c", SECRET]);
+    let set = |value: &str| {
+        let words = [
+            "strata",
+            "--site",
+            SITE,
+            "--rehearsal",
+            "secrets",
+            "set",
+            "postgres",
+            "POSTGRES_SUPERPASS",
+        ];
+        bench.with_input(OPERATOR, &words, value).ended(0);
+    };
+    set("another-password-0123456789");
+    // Something that every other run would mend.
+    bench.on("db-02", &["chmod", "0755", "/opt/keybuzz/patroni"]).ended(0);
+    let before = started(bench);
+    let said = install(bench).ended(7);
+    assert!(said.text().contains("the credential differs"), "{}", said.text());
+    assert_eq!(restarted(&before, &started(bench)), Vec::<String>::new());
+    assert_eq!(bench.output("db-02", &["stat", "-c", "%a", "/opt/keybuzz/patroni"]), "755");
+    set(&right);
+    install(bench).ended(0);
+    assert_eq!(bench.output("db-02", &["stat", "-c", "%a", "/opt/keybuzz/patroni"]), "700");
+}
+
+fn change(bench: &Bench, from: &str, to: &str) {
+    bench.put_site(SITE, |site| {
+        postgres::site(site);
+        replace(&site.join("roles/postgres/role.toml"), from, to);
+    });
+}
+
+fn a_live_setting_changes_without_a_restart(bench: &Bench) {
+    change(bench, "tcp_keepalives_idle    = 60", "tcp_keepalives_idle    = 75");
+    let before = started(bench);
+    let said = install(bench).ended(0);
+    let done = actions(bench);
+    assert_eq!(done[0], "set postgresql.parameters.tcp_keepalives_idle of Patroni");
+    assert!(
+        done[1..].iter().all(|action| action.ends_with(": write files and reload")),
+        "{done:?}"
+    );
+    assert_eq!(restarted(&before, &started(bench)), Vec::<String>::new());
+    for host in HOSTS {
+        let found = sql(
+            bench,
+            host,
+            "select reset_val from pg_settings where name = 'tcp_keepalives_idle'",
+        );
+        assert_eq!(found, "75", "{host}");
+    }
+    println!("figure: a live setting, gate included: {:.1} s", said.seconds);
+    bench.put_site(SITE, postgres::site);
+    install(bench).ended(0);
+}
+
+fn a_setting_that_needs_a_start_goes_member_by_member(bench: &Bench) {
+    let old = leader(bench);
+    change(bench, "max_connections        = 200", "max_connections        = 220");
+    start_writer(bench);
+    let said = install(bench).ended(0);
+    let written = stop_writer(bench);
+    println!("figure: a setting that needs a start: {:.1} s, {written:?}", said.seconds);
+    let done = actions(bench);
+    assert_eq!(done.len(), 8, "{done:?}");
+    for restarted in &done[4..6] {
+        assert!(restarted.ends_with(": restart PostgreSQL"), "{done:?}");
+        assert!(!restarted.starts_with(old), "{done:?}");
+    }
+    assert!(done[6].starts_with(&format!("{old}: hand leadership over to ")), "{done:?}");
+    assert_eq!(done[7], format!("{old}: restart PostgreSQL"));
+    assert_eq!(written.lost, 0, "{written:?}");
+    for host in HOSTS {
+        assert_eq!(sql(bench, host, "show max_connections"), "220", "{host}");
+    }
+}
+
+fn a_changed_container_goes_member_by_member(bench: &Bench) {
+    let old = leader(bench);
+    bench.put_site(SITE, |site| {
+        postgres::site(site);
+        let role = site.join("roles/postgres/role.toml");
+        replace(&role, "max_connections        = 200", "max_connections        = 220");
+        replace(&role, "shm_size     = \"1g\"", "shm_size     = \"512m\"");
+    });
+    start_writer(bench);
+    let said = install(bench).ended(0);
+    let written = stop_writer(bench);
+    println!("figure: rolling renewal of three members: {:.1} s, {written:?}", said.seconds);
+    let done = actions(bench);
+    assert_eq!(done.len(), 4, "{done:?}");
+    for renewed in &done[..2] {
+        assert!(renewed.ends_with(": renew Patroni and PostgreSQL"), "{done:?}");
+        assert!(!renewed.starts_with(old), "{done:?}");
+    }
+    assert!(done[2].starts_with(&format!("{old}: hand leadership over to ")), "{done:?}");
+    assert_eq!(done[3], format!("{old}: renew Patroni and PostgreSQL"));
+    assert_ne!(leader(bench), old);
+    assert_eq!(written.lost, 0, "{written:?}");
+    nothing_more_to_do(bench);
+}
