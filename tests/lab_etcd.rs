@@ -211,7 +211,7 @@ fn a_changed_setting_goes_member_by_member(bench: &Bench) {
     let written = stop_writer(bench, "rolled");
     println!("figure: rolling renewal of three members: {:.1} s, {written:?}", said.seconds);
     let followers: Vec<&str> = HOSTS.into_iter().filter(|host| *host != old).collect();
-    let [first, second] = followers[..] else { panic!("{followers:?}") };
+    let (first, second) = (followers[0], followers[1]);
     assert_eq!(
         actions(bench),
         [

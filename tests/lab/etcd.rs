@@ -31,6 +31,8 @@ pub fn only_etcd(site: &Path) {
     let layer = "[[layer]]\nname     = \"db\"\nrequires = [\"base\"]\n\
                  place    = [{ role = \"etcd\", on = \"db\" }]\n";
     fs::write(&settings, format!("{}\n{layer}", kept.join("[[layer]]"))).unwrap();
+    // What a test breaks stays broken: nobody has to wait for it.
+    replace(&site.join("roles/etcd/gate.toml"), "within = 30", "within = 8");
 }
 
 /// As [`only_etcd`], from Debian's package under systemd.
