@@ -2,16 +2,17 @@
 
 use super::Settings;
 use super::output::{out, tell};
-use super::sudo;
+use super::{secrets_source, sudo};
 use crate::cluster;
-use crate::diag::{Diagnostics, Renderer, Severity};
+use crate::diag::{Diagnostic, Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::history::Records;
 use crate::plan::{self, SecretLookup};
 use crate::report::plural;
 use crate::run::{Exit, Order};
-use crate::secrets::{Declared, Form, Present, Redactor, Secret, SecretStore, Secrets};
-use crate::site::{Layer, Profile, Site};
+use crate::secrets::provider::Source;
+use crate::secrets::{Declared, Form, Present, Redactor, Secret, Secrets, codes};
+use crate::site::{Layer, Profile, SecretsSettings, Site};
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,8 +91,11 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     let site = Site::load(&settings.root, profile, problems)?;
     let (declared, declaration_problems) = Declared::load(&settings.root);
     problems.extend(declaration_problems);
-    let (_, present_problems) = Present::find(&settings.root, &declared);
-    problems.extend(present_problems);
+    let (present, present_problems) = Present::find(&settings.root, &declared);
+    match &site.config.secrets {
+        SecretsSettings::Age => problems.extend(present_problems),
+        SecretsSettings::Vault(_) => unread(&present, problems),
+    }
     gate::check(&site, problems);
     sudo::check(&site, &declared, problems);
     let secrets = Arc::new(Placeholders(declared));
@@ -99,6 +103,22 @@ fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) ->
     plan::check_image_locks(&site, problems);
     cluster::check(&site, secrets, problems);
     Some(site)
+}
+
+/// Files of secrets beside another provider are old values that somebody may take for the new ones.
+fn unread(present: &Present, problems: &mut Diagnostics) {
+    let bricks: Vec<&str> = present.bricks.keys().map(String::as_str).collect();
+    if !bricks.is_empty() {
+        let message = format!(
+            "credentials/ holds values of {} that nothing reads: `provider` under [secrets] is vault",
+            bricks.join(", ")
+        );
+        problems.push(
+            Diagnostic::warning(codes::FILES_UNREAD, message).hint(
+                "move what is still good with `strata secrets set`, then take the files away",
+            ),
+        );
+    }
 }
 
 /// The site's secrets, opened when there is anything to open.
@@ -143,8 +163,21 @@ impl SiteSecrets {
 /// Everything that keeps them closed.
 pub fn secrets(settings: &Settings, site: &Site) -> Result<SiteSecrets, Diagnostics> {
     let secrets = if plan::uses_secrets(site) || site.config.ssh.sudo_password.is_some() {
-        let store = SecretStore::open(&settings.root, &settings.identity())?;
-        store.load()?.0
+        let source = secrets_source::source(settings, &site.config.secrets);
+        let (declared, asked) = match &source {
+            Source::AgeFiles { .. } => <(Declared, BTreeSet<String>)>::default(),
+            // Everybody may read the declarations, and a token not every brick.
+            Source::Vault(_) => {
+                let (declared, problems) = Declared::load(&settings.root);
+                if problems.has_errors() {
+                    return Err(problems);
+                }
+                let mut problems = Diagnostics::new();
+                let asked = asked_names(site, declared.clone(), &mut problems);
+                (declared, asked.ok_or(problems)?)
+            }
+        };
+        source.provider(&settings.root).load(&declared, &asked)?.0
     } else {
         Secrets::new()
     };
@@ -162,9 +195,18 @@ pub fn used_secrets(settings: &Settings, problems: &mut Diagnostics) -> Option<B
     let site = Site::load(&settings.root, settings.profile, problems)?;
     let (declared, declaration_problems) = Declared::load(&settings.root);
     problems.extend(declaration_problems);
+    asked_names(&site, declared, problems)
+}
+
+/// The names that the roles and settings of a loaded site ask for.
+fn asked_names(
+    site: &Site,
+    declared: Declared,
+    problems: &mut Diagnostics,
+) -> Option<BTreeSet<String>> {
     let asked = Arc::new(Asked { declared: Placeholders(declared), names: Mutex::default() });
-    plan::check(&site, asked.clone(), problems);
-    cluster::check(&site, asked.clone(), problems);
+    plan::check(site, asked.clone(), problems);
+    cluster::check(site, asked.clone(), problems);
     if problems.has_errors() {
         return None;
     }

@@ -10,6 +10,7 @@ use crate::lab::{
     OUTSIDE, Progress, Release, SUPERVISOR_VERB, Signal, UpOptions, UpReport, render_status,
 };
 use crate::plan::{HostSelector, packages_of, select_hosts};
+use crate::secrets::provider::TOKEN_VARIABLE;
 use crate::site::Site;
 use crate::site::groups::Check;
 use clap::{Args, Subcommand};
@@ -237,7 +238,8 @@ fn passed_through(lab: &Lab, host: &str, argv: &[OsString], settings: &Settings)
 /// Runs a program of this machine on this terminal; its exit status is ours.
 fn on_this_machine(argv: &[OsString]) -> Exit {
     let Some((program, arguments)) = argv.split_first() else { return Exit::Internal };
-    match std::process::Command::new(program).args(arguments).status() {
+    let mut command = std::process::Command::new(program);
+    match command.args(arguments).env_remove(TOKEN_VARIABLE).status() {
         Ok(status) => {
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             Exit::Program(code.unwrap_or(u8::MAX))

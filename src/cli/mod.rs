@@ -37,6 +37,8 @@ mod run_output;
 mod runtime;
 mod secrets_keep;
 mod secrets_rotate;
+mod secrets_source;
+mod secrets_vault;
 mod settings;
 mod site;
 mod sudo;

@@ -4,6 +4,7 @@ use super::output::tell;
 use super::runtime;
 use crate::report::Notice;
 use crate::secrets::SharedRedactor;
+use crate::secrets::provider::TOKEN_VARIABLE;
 use crate::site::notify::NotifySettings;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
@@ -40,6 +41,7 @@ async fn run(command: &[String], text: &str, limit: Duration) -> Result<(), Stri
     let Some((program, arguments)) = command.split_first() else { return Ok(()) };
     let mut child = Command::new(program)
         .args(arguments)
+        .env_remove(TOKEN_VARIABLE)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

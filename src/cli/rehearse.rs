@@ -143,7 +143,7 @@ fn rehearse(
     }
     let keys = lab.hostkeys()?.join("\n") + "\n";
     must(&["tee", "/root/lab-host-keys"], keys.as_bytes())?;
-    must(&["strata", "--site", SITE_ON_OPERATOR, "secrets", "init"], b"")?;
+    must(&["strata", "--site", SITE_ON_OPERATOR, "--rehearsal", "secrets", "init"], b"")?;
     let trust =
         ["strata", "--site", SITE_ON_OPERATOR, "hosts", "trust", "--from", "/root/lab-host-keys"];
     must(&trust, b"")?;

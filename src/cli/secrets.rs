@@ -114,6 +114,14 @@ pub fn run(args: &SecretsArgs, settings: &SecretsSettings, streams: &mut Streams
         SecretsCommand::Rekey(arguments) => secrets_keep::rekey(settings, streams, arguments),
         SecretsCommand::Rotate(arguments) => secrets_rotate::rotate(settings, streams, arguments),
     };
+    code_of(outcome, settings, streams)
+}
+
+fn code_of(
+    outcome: Result<u8, Diagnostics>,
+    settings: &SecretsSettings,
+    streams: &mut Streams<'_>,
+) -> u8 {
     match outcome {
         Ok(code) => code,
         Err(problems) => {
@@ -127,6 +135,13 @@ pub fn run(args: &SecretsArgs, settings: &SecretsSettings, streams: &mut Streams
 pub fn command(arguments: &SecretsArgs, settings: &super::Settings) -> crate::run::Exit {
     #[cfg(debug_assertions)]
     secrets::dies_after(settings.dies_after_files);
+    let vault = match super::secrets_source::vault(settings) {
+        Ok(vault) => vault,
+        Err(problems) => {
+            super::check::show(&problems, settings);
+            return crate::run::Exit::InvalidInput;
+        }
+    };
     let used = match &arguments.command {
         SecretsCommand::Check { .. } | SecretsCommand::Rotate(_) => {
             let mut problems = Diagnostics::new();
@@ -160,6 +175,11 @@ pub fn command(arguments: &SecretsArgs, settings: &super::Settings) -> crate::ru
         errors: &mut std::io::stderr(),
         terminal: settings.interactive,
     };
+    if let Some(vault) = &vault {
+        let command = &arguments.command;
+        let outcome = super::secrets_vault::run(command, vault, &settings_of, &mut streams);
+        return crate::run::Exit::Program(code_of(outcome, &settings_of, &mut streams));
+    }
     match &arguments.command {
         SecretsCommand::Rotate(rotation) if !rotation.no_install => {
             secrets_rotate::everywhere(rotation, settings, || {
@@ -284,22 +304,7 @@ fn set(
     name: &str,
 ) -> Result<(), Diagnostics> {
     secrets::check_name(&settings.site_root, brick, name)?;
-    let value = match streams.terminal {
-        true => ask(streams, name)?,
-        false => {
-            let mut bytes = Secret::new(Vec::with_capacity(LONGEST_INPUT + 1));
-            let limit = LONGEST_INPUT as u64 + 1;
-            Read::take(&mut *streams.input, limit).read_to_end(bytes.expose_mut()).map_err(
-                |error| {
-                    one(Diagnostic::error(
-                        codes::INPUT,
-                        format!("cannot read standard input: {error}"),
-                    ))
-                },
-            )?;
-            secrets::value_of_input(bytes)?
-        }
-    };
+    let value = given_value(streams, name)?;
     let change = secrets::set(&settings.site_root, &settings.identity_path, brick, name, &value)?;
     let word = match change {
         Change::Added => "set",
@@ -312,6 +317,29 @@ fn set(
             print(streams, &format!("{:#}\n", json!({ "name": name, "changed": changed })))
         }
         false => print(streams, &format!("{name} {word}\n")),
+    }
+}
+
+/// A value that the operator gives: asked for on the terminal, or the line of standard input.
+pub(super) fn given_value(
+    streams: &mut Streams<'_>,
+    name: &str,
+) -> Result<Secret<String>, Diagnostics> {
+    match streams.terminal {
+        true => ask(streams, name),
+        false => {
+            let mut bytes = Secret::new(Vec::with_capacity(LONGEST_INPUT + 1));
+            let limit = LONGEST_INPUT as u64 + 1;
+            Read::take(&mut *streams.input, limit).read_to_end(bytes.expose_mut()).map_err(
+                |error| {
+                    one(Diagnostic::error(
+                        codes::INPUT,
+                        format!("cannot read standard input: {error}"),
+                    ))
+                },
+            )?;
+            secrets::value_of_input(bytes)
+        }
     }
 }
 

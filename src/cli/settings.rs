@@ -4,7 +4,7 @@ use super::arguments::{ColorChoice, Global};
 use super::fault::CurrentRun;
 use super::sudo::SudoChoice;
 use crate::report::Palette;
-use crate::secrets::SharedRedactor;
+use crate::secrets::{Secret, SharedRedactor};
 use crate::site::Profile;
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub home: PathBuf,
     /// The ssh-agent's socket, if there is one.
     pub agent_socket: Option<PathBuf>,
+    /// What Vault is shown, where the environment gives it.
+    pub vault_token: Option<Secret<String>>,
     /// The operator's editor.
     pub editor: Option<String>,
     /// Who runs this, for locks: `user@host`.
@@ -93,6 +95,7 @@ impl Settings {
                 .filter(|_| std::io::stdin().is_terminal() && std::io::stdout().is_terminal()),
             home: variable("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from),
             agent_socket: variable("SSH_AUTH_SOCK").map(PathBuf::from),
+            vault_token: variable("VAULT_TOKEN").map(Secret::new),
             editor: variable("VISUAL").or_else(|| variable("EDITOR")),
             who: format!("{}@{host}", variable("USER").unwrap_or_else(|| "root".to_owned())),
             log,
@@ -115,6 +118,11 @@ impl Settings {
     /// The pinned host keys of the site.
     pub fn known_hosts(&self) -> PathBuf {
         self.root.join(".strata/known_hosts")
+    }
+
+    /// A path that the site names: `~/` is the operator's home, others count from the site.
+    pub fn in_site(&self, path: &str) -> PathBuf {
+        self.root.join(self.expand(path))
     }
 
     /// Expands `~/` by the operator's home.

@@ -9,6 +9,7 @@
 //! Drivers reach hosts through [`Hosts`] alone.
 
 mod around;
+mod belonging;
 mod drive;
 mod fleet_hosts;
 mod hosts;
@@ -18,6 +19,7 @@ mod reach;
 mod registry;
 mod state;
 
+pub mod etcd;
 pub mod patroni;
 pub mod redis;
 

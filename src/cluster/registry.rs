@@ -1,6 +1,7 @@
 //! The drivers by name, and what commands do with clusters.
 
 use super::drive::{Driven, Step, Technology, drive};
+use super::etcd;
 use super::hosts::Hosts;
 use super::marker::{Marker, Records};
 use super::member::Members;
@@ -202,6 +203,7 @@ macro_rules! drivers {
 }
 
 drivers! {
+    etcd::Etcd,
     patroni::PatroniCluster,
     redis::RedisSentinel,
 }

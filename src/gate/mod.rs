@@ -8,11 +8,13 @@ mod baseline;
 mod bounds;
 mod check;
 mod drift;
+mod drill;
 mod fault;
 mod judge;
 mod probe;
 mod runner;
 mod scenario;
+mod speed;
 mod waive;
 mod writer;
 

@@ -35,7 +35,8 @@ fn one(problem: Diagnostic) -> Diagnostics {
     problems
 }
 
-fn declaration<'a>(
+/// The declaration of a name of a brick.
+pub(super) fn declaration<'a>(
     declared: &'a Declared,
     brick: &str,
     name: &str,

@@ -64,6 +64,13 @@ codes! {
     VALUE_SHARED = "E0463", "Two secrets have the same value";
     COMPARED = "E0464", "What secrets are compared with cannot be read";
     ROTATION = "E0465", "A secret cannot be rotated";
+    VAULT_UNREACHABLE = "E0466", "The Vault server cannot be reached";
+    VAULT_NOT_READY = "E0467", "The Vault server is sealed or not ready";
+    VAULT_DENIED = "E0468", "The Vault server does not allow it";
+    VAULT_ANSWER = "E0469", "The Vault server gives no usable answer";
+    VAULT_LOGIN = "E0470", "There is nothing to show the Vault server";
+    ONLY_AGE = "E0471", "The command is for secrets in age files only";
+    FILES_UNREAD = "E0472", "Files of secrets are there that nothing reads";
 }
 
 #[cfg(test)]

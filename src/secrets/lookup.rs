@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct Secrets {
     values: BTreeMap<String, Loaded>,
     files: BTreeMap<String, CredentialsFile>,
+    /// What was used to get at the values.
+    keys: Vec<(String, Secret<String>)>,
 }
 
 /// The file of a brick as it was loaded.
@@ -36,7 +38,7 @@ pub struct Loaded {
 impl Secrets {
     /// No secrets.
     pub const fn new() -> Self {
-        Self { values: BTreeMap::new(), files: BTreeMap::new() }
+        Self { values: BTreeMap::new(), files: BTreeMap::new(), keys: Vec::new() }
     }
 
     /// Adds a value; gives back the brick that already holds the name, if one does.
@@ -52,6 +54,17 @@ impl Secrets {
     pub fn keep_file(&mut self, brick: &str, form: Form, bytes: Secret<Vec<u8>>) {
         let path = format!("{DIRECTORY}/{}", form.file(brick));
         self.files.insert(brick.to_owned(), CredentialsFile { form, path, bytes });
+    }
+
+    /// Keeps the place that a brick was loaded from, where it is no file, with what was taken from
+    /// it, in clear.
+    pub fn keep_place(&mut self, brick: &str, path: String, bytes: Secret<Vec<u8>>) {
+        self.files.insert(brick.to_owned(), CredentialsFile { form: Form::Plain, path, bytes });
+    }
+
+    /// Has something masked that is no secret of the site, for example a token.
+    pub fn mask(&mut self, name: String, value: Secret<String>) {
+        self.keys.push((name, value));
     }
 
     /// The file that a name's value was loaded from.
@@ -80,6 +93,7 @@ impl Secrets {
             .iter()
             .filter(|(_, loaded)| !loaded.public)
             .map(|(name, loaded)| (name.as_str(), &loaded.value))
+            .chain(self.keys.iter().map(|(name, value)| (name.as_str(), value)))
     }
 
     /// How many.

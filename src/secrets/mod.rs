@@ -25,6 +25,7 @@ mod lookup;
 mod manifest;
 mod name;
 mod prompt;
+pub mod provider;
 mod readers;
 mod redact;
 mod rekey;

@@ -4,6 +4,7 @@ use super::notify::{self, NotifySettings};
 use super::reader::TableReader;
 use super::report::{self, ReportSettings};
 use super::rolling::{self, Rolling};
+use super::secrets::{self, SecretsSettings};
 use super::ssh::{self, SshSettings};
 use super::tree;
 use super::vars::{self, Variables};
@@ -34,6 +35,8 @@ pub struct Config {
     pub notify: Option<NotifySettings>,
     /// What is written after each run.
     pub report: ReportSettings,
+    /// Where the values of secrets come from.
+    pub secrets: SecretsSettings,
     /// Variables for every host.
     pub vars: Variables,
     /// Layers, lowest first.
@@ -114,6 +117,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
     let gate_node = top.node("gate");
     let notify_node = top.node("notify");
     let report_node = top.node("report");
+    let secrets_node = top.node("secrets");
     let vars_node = top.node("vars");
     let layer_nodes = top.tables("layer");
     if layer_nodes.is_empty() {
@@ -139,6 +143,7 @@ pub fn read(source: &Source, problems: &mut Diagnostics) -> Option<Config> {
         gate: GateSettings { max_age_days: 30, allow_full: false },
         notify: notify_node.and_then(|node| notify::read(source, node, problems)),
         report: report_node.map(|node| report::read(source, node, problems)).unwrap_or_default(),
+        secrets: secrets_node.map(|node| secrets::read(source, node, problems)).unwrap_or_default(),
         vars: Variables::new(),
         layers: Vec::new(),
     };

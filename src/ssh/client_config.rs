@@ -5,6 +5,7 @@
 //! alone, and options that would weaken that are not read.
 
 use super::target::Keys;
+use crate::secrets::provider::TOKEN_VARIABLE;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -77,7 +78,8 @@ impl ClientConfig {
             return Err(failed(error.to_string()));
         }
         let mut command = tokio::process::Command::new("ssh");
-        command.arg("-G").arg("-F").arg(&self.file);
+        // A configuration may name programs; the operator's token for secrets is none of theirs.
+        command.arg("-G").arg("-F").arg(&self.file).env_remove(TOKEN_VARIABLE);
         if let Some(user) = user {
             command.args(["-l", user]);
         }

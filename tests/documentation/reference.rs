@@ -331,6 +331,9 @@ pub fn scenarios(root: &Path) -> String {
             subject if subject.is_dir() => declared(&subject),
             _ => declared_in(&folder.join(format!("{module}.rs"))),
         };
+        let mut shared = declared(&root.join("src/gate/drill"));
+        shared.extend(types);
+        let types = shared;
         let Some(Declared::Struct { docs, fields }) = types.get(bounds) else {
             panic!("no struct {bounds} in {module}.rs");
         };

@@ -3,25 +3,18 @@
 
 use super::decide::Decided;
 use super::view::{Member, Observation, Server};
-use crate::cluster::{Decision, Marker, State};
+use crate::cluster::belonging::{foreign, unreachable};
+use crate::cluster::{Decision, State};
 
 /// What forbids every change, whatever the cluster's state is. Members in `out` are absent on
 /// purpose.
 pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
-    let unreachable: Vec<String> = observation
-        .members
-        .iter()
-        .filter(|member| !out.contains(&member.name))
-        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
-        .collect();
-    if !unreachable.is_empty() {
-        return Some(Decision::refuse(
-            State::Unknown,
-            format!("not every member could be looked at: {}", unreachable.join("; ")),
-            "a cluster is changed only when all of it is known; bring the host back, then run again",
-        ));
+    let members = &observation.members;
+    let silent = members.iter().filter_map(|m| Some((m.name.as_str(), m.seen.as_ref().err()?)));
+    if let Some(refusal) = unreachable(silent.map(|(name, why)| (name, why.as_str())), out) {
+        return Some(refusal);
     }
-    for member in &observation.members {
+    for member in members {
         let Some(seen) = member.view() else { continue };
         if let Server::Refuses(why) = &seen.server {
             return Some(Decision::refuse(
@@ -30,15 +23,12 @@ pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
                 "the credential differs from the running server's: put the server's own password into credentials/redis.env.age (`strata secrets set redis REDIS_PASSWORD`); strata never resets it, and changes it by `strata secrets rotate` only",
             ));
         }
-        if let Err(error) = &seen.marker {
-            return Some(Decision::refuse(
-                State::Unknown,
-                format!("the marker beside the data of {} cannot be read: {error}", member.name),
-                "restore the file .strata-cluster from another member: it proves whose data this is",
-            ));
-        }
     }
-    same_sentinel(&observation.members).or_else(|| foreign(observation))
+    let markers = || members.iter().filter_map(|m| Some((m.name.as_str(), &m.view()?.marker)));
+    let record = observation.record.as_ref().ok().and_then(Option::as_ref);
+    // One that cannot be read says nothing of the rest.
+    let unread = foreign(None, markers().filter(|(_, marker)| marker.is_err()));
+    unread.or_else(|| same_sentinel(members)).or_else(|| foreign(record, markers()))
 }
 
 /// Two Sentinels with one id: a copied file.
@@ -60,30 +50,6 @@ fn same_sentinel(members: &[Member]) -> Option<Decided> {
                     member.name
                 ),
             ));
-        }
-    }
-    None
-}
-
-/// Markers of another cluster.
-fn foreign(observation: &Observation) -> Option<Decided> {
-    let own = observation.record.as_ref().ok()?.as_ref().map(|record| &record.marker);
-    let mut first: Option<(&str, &Marker)> = own.map(|marker| ("the operator host", marker));
-    for member in &observation.members {
-        let Some(Ok(Some(marker))) = member.view().map(|seen| &seen.marker) else { continue };
-        match first {
-            Some((whose, known)) if known.id != marker.id => {
-                return Some(Decision::refuse(
-                    State::Foreign,
-                    format!(
-                        "the data on {} belongs to cluster {} (made by {}), {whose} knows {}",
-                        member.name, marker.id, marker.driver, known.id
-                    ),
-                    "two clusters are mixed here: move the foreign data away by hand, or restore the right record; strata deletes nothing",
-                ));
-            }
-            Some(_) => {}
-            None => first = Some((&member.name, marker)),
         }
     }
     None

@@ -104,6 +104,16 @@ pub fn last_accepted(samples: &[Sample], node: &str, since: Duration) -> Option<
         .max()
 }
 
+/// The first write that a node took after `since`.
+pub fn first_accepted(samples: &[Sample], node: &str, since: Duration) -> Option<Duration> {
+    samples
+        .iter()
+        .filter(|sample| sample.node == node && sample.answer == Answer::Accepted)
+        .filter(|sample| sample.sent >= since)
+        .map(|sample| sample.ended)
+        .min()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +147,10 @@ mod tests {
             last_accepted(&samples, "b", Duration::ZERO),
             Some(Duration::from_millis(1500 + 7 * 250 + 5))
         );
+        let after = |ms| first_accepted(&samples, "a", Duration::from_millis(ms));
+        assert_eq!(after(0), Some(Duration::from_millis(5)));
+        assert_eq!(after(1001), Some(Duration::from_millis(4005)), "sent before counts not");
+        assert_eq!(after(9000), None);
     }
 
     #[test]

@@ -10,12 +10,18 @@ pub mod journal;
 mod sample;
 mod write;
 
-pub use sample::{Node, Sampler};
-pub use write::{Route, Writer};
+pub use sample::Sampler;
+pub use write::Writer;
 
+use authority::Answer;
+use journal::Outcome;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
+
+/// How long one write, or one look, may take.
+pub const DEADLINE: Duration = Duration::from_secs(1);
 
 /// A byte stream.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -29,4 +35,45 @@ pub type Dialing<'a> = Pin<Box<dyn Future<Output = Result<Box<dyn Stream>, Strin
 pub trait Dial: Send + Sync {
     /// One attempt, with a deadline of its own.
     fn dial(&self) -> Dialing<'_>;
+}
+
+/// How clients connect and write.
+pub trait Connect: Send + Sync + 'static {
+    /// A connection.
+    type Client: Put;
+
+    /// What the keys of the writes begin with.
+    fn prefix(&self) -> &str;
+
+    /// Connects; `attempt` counts, so that several ways are tried in turn.
+    ///
+    /// # Errors
+    /// Why not.
+    fn connect(&self, attempt: usize) -> impl Future<Output = Result<Self::Client, String>> + Send;
+}
+
+/// A connection that writes.
+pub trait Put: Send + Sync {
+    /// One write of [`journal::value`] under [`journal::key`]: what became of it, and the problem
+    /// that makes the connection of no use any more. A refusal is one too: behind a proxy the next
+    /// connection may lead to another server.
+    fn put(&self, id: u64) -> impl Future<Output = (Outcome, Option<String>)> + Send;
+}
+
+/// A node that is looked at, past all proxies.
+pub trait Watch: Send + Sync + 'static {
+    /// A connection to it.
+    type Client: Send + Sync;
+
+    /// Its host.
+    fn name(&self) -> &str;
+
+    /// Connects to this very node.
+    ///
+    /// # Errors
+    /// Why not.
+    fn connect(&self) -> impl Future<Output = Result<Self::Client, String>> + Send;
+
+    /// What the node is; one that leads is given a write. With the moment at which that was sent.
+    fn look(&self, client: &Self::Client) -> impl Future<Output = (Instant, Answer)> + Send;
 }

@@ -1,9 +1,7 @@
 //! The background writer.
 
-use super::Dial;
-use super::journal::{Journal, Outcome, Write, key, value};
-use crate::redis_client::{Client, Error};
-use crate::secrets::Secret;
+use super::journal::{Journal, Write};
+use super::{Connect, Put};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -13,38 +11,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 /// Between two writes: enough of them to see an outage to a fiftieth of a second, and no load.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// How long a write may take.
-const DEADLINE: Duration = Duration::from_secs(1);
-
-/// How long the server may wait for a replica's word (X16).
-const REPLICA_WITHIN: Duration = Duration::from_millis(500);
-
 /// Between two attempts to connect: the first and the longest.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-
-/// How clients reach the service: one way, or several that are tried in turn.
-#[derive(Clone)]
-pub struct Route {
-    /// Ways to connect.
-    pub ways: Vec<Arc<dyn Dial>>,
-    /// The server's password.
-    pub password: Secret<String>,
-}
-
-impl Route {
-    /// Connects by the way with this number.
-    ///
-    /// # Errors
-    /// Why not.
-    pub async fn connect(&self, number: usize) -> Result<Client, String> {
-        let count = self.ways.len().max(1);
-        let way = self.ways.get(number % count).ok_or("there is no way to the service")?;
-        let stream = way.dial().await?;
-        Client::login(stream, self.password.expose(), DEADLINE)
-            .await
-            .map_err(|error| error.to_string())
-    }
-}
 
 /// A writer at work. Dropping it ends it.
 pub struct Writer {
@@ -63,12 +31,12 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    /// Begins to write keys that begin with `prefix`.
-    pub fn start(route: Route, prefix: String) -> Self {
+    /// Begins to write.
+    pub fn start<C: Connect>(clients: C) -> Self {
         let start = Instant::now();
         let journal = Arc::new(Mutex::new(Journal::default()));
         let (stop, stopped) = watch::channel(false);
-        let work = Work { route, prefix, start, journal: Arc::clone(&journal) };
+        let work = Work { clients, start, journal: Arc::clone(&journal) };
         let task = Some(tokio::spawn(work.run(stopped)));
         Self { start, journal, stop, task }
     }
@@ -112,23 +80,22 @@ impl Writer {
     }
 }
 
-struct Work {
-    route: Route,
-    prefix: String,
+struct Work<C> {
+    clients: C,
     start: Instant,
     journal: Arc<Mutex<Journal>>,
 }
 
-impl Work {
+impl<C: Connect> Work<C> {
     async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut pace = interval(EVERY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut id, mut attempt) = (0, 0);
-        let mut client: Option<Client> = None;
+        let mut client: Option<C::Client> = None;
         let mut backoff = BACKOFF.0;
         while !*stopped.borrow() {
             let Some(connected) = &client else {
-                match self.route.connect(attempt).await {
+                match self.clients.connect(attempt).await {
                     Ok(connected) => {
                         client = Some(connected);
                         backoff = BACKOFF.0;
@@ -157,40 +124,19 @@ impl Work {
         }
     }
 
-    /// Writes once; false when the connection is of no use any more. A refusal ends it too: behind
-    /// a proxy the next connection may lead to another server.
-    async fn write(&self, client: &Client, id: u64) -> bool {
+    /// Writes once; false when the connection is of no use any more.
+    async fn write(&self, client: &C::Client, id: u64) -> bool {
         let sent = self.start.elapsed();
-        let (mut keep, mut problem) = (true, None);
-        let set = client.set(&key(&self.prefix, id), &value(&self.prefix, id)).await;
-        let outcome = match set {
-            Ok(()) => {
-                let replicas = client.wait(1, REPLICA_WITHIN).await;
-                if let Err(error) = &replicas {
-                    keep = false;
-                    problem = Some(error.to_string());
-                }
-                Outcome::Acked(replicas.unwrap_or(0))
-            }
-            Err(error) => {
-                keep = false;
-                let reason = error.to_string();
-                problem = Some(reason.clone());
-                outcome_of(&error, reason)
-            }
-        };
+        let (outcome, problem) = client.put(id).await;
         let write = Write { id, sent, ended: self.start.elapsed(), outcome };
         let mut journal = lock(&self.journal);
         journal.writes.push(write);
+        let keep = problem.is_none();
         if let Some(problem) = problem {
             journal.last_problem = problem;
         }
         keep
     }
-}
-
-fn outcome_of(error: &Error, reason: String) -> Outcome {
-    if error.is_refusal() { Outcome::Refused(reason) } else { Outcome::Unknown(reason) }
 }
 
 fn lock(journal: &Mutex<Journal>) -> MutexGuard<'_, Journal> {

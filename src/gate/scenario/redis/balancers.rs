@@ -1,9 +1,10 @@
 //! Faults of the HAProxies and of what they follow.
 
-use super::drill::{Limits, drill, lead_to, run_id};
-use super::haproxy::{UPDATER, fragment, server_line};
-use super::names::{Cluster, Host};
-use crate::gate::fault::{Cut, Detour, Kind};
+use super::drill::drill;
+use super::haproxy::{UPDATER, server_line};
+use super::names::Cluster;
+use crate::gate::drill::{self, Host, Limits, ProxyDown};
+use crate::gate::fault::{Detour, Kind};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::wire::ExecOutcome;
@@ -12,18 +13,6 @@ use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use tokio::time::{MissedTickBehavior, interval};
-
-/// Bounds of an HAProxy that is gone.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HaproxyDown {
-    /// Seconds without an acknowledged write through the balancer. Default: 10.
-    #[serde(default = "default_outage")]
-    max_outage: u64,
-    /// Seconds until all is as before. Default: 90.
-    #[serde(default = "default_restored")]
-    restored_within: u64,
-}
 
 /// Bounds of Sentinels that give no sense.
 #[derive(Debug, Deserialize)]
@@ -46,10 +35,6 @@ pub struct HaproxyQuiet {
     over: u64,
 }
 
-fn default_outage() -> u64 {
-    10
-}
-
 fn default_undisturbed() -> u64 {
     5
 }
@@ -62,32 +47,15 @@ fn default_over() -> u64 {
     60
 }
 
-const HAPROXY: &str = "haproxy.service";
-
 /// The container of HAProxy.
 const CONTAINER: &str = "haproxy";
 
-/// Stops HAProxy on the first of its hosts; the others and the balancer go on.
-pub async fn haproxy_down(surroundings: Surroundings<'_>, bounds: HaproxyDown) -> Finding {
-    let expected = format!(
-        "the other HAProxies and the balancer lead to the master, no write missed for more than {} s",
-        bounds.max_outage
-    );
-    let limits = limits(bounds.max_outage, bounds.restored_within);
-    drill(&surroundings, expected, limits, async |drill| {
-        let cluster = drill.cluster;
-        let [first, _, ..] = &cluster.proxies[..] else {
-            return Err("there is only one HAProxy: nobody could stand in".to_owned());
-        };
-        drill.inject(&first.name, Kind::StopUnit(HAPROXY.to_owned())).await?;
-        drill.writes_again(limits.outage).await?;
-        let leader = drill.leader.clone();
-        drill.followed(&leader, limits.outage, Some(&first.name)).await?;
-        drill.heal().await?;
-        let id = run_id(cluster, &leader).await?;
-        probe::wait_until(limits.restored, || lead_to(cluster, &id, None)).await
-    })
-    .await
+/// One HAProxy is gone.
+pub async fn haproxy_down(surroundings: Surroundings<'_>, bounds: ProxyDown) -> Finding {
+    match Cluster::of(&surroundings) {
+        Ok(cluster) => drill::proxy_down(&cluster, bounds).await,
+        Err(finding) => *finding,
+    }
 }
 
 fn limits(outage: u64, restored: u64) -> Limits {
@@ -105,17 +73,11 @@ pub async fn garbage(surroundings: Surroundings<'_>, bounds: Garbage) -> Finding
     let expected =
         "the updater fails and leaves HAProxy's line as it is, and no write is missed".to_owned();
     let limits = limits(bounds.max_outage, bounds.restored_within);
-    let site = surroundings.context.site;
     drill(&surroundings, expected, limits, async |drill| {
         let cluster = drill.cluster;
-        let proxy = cluster.proxies.first().ok_or("there is no HAProxy")?.clone();
-        let members: Vec<_> = cluster.members.iter().map(|member| member.address).collect();
-        let cut = Kind::Cut(Cut {
-            from: members.clone(),
-            ports: vec![cluster.sentinel_port],
-            operator: cluster.operator.address,
-            ssh: site.config.ssh.port,
-        });
+        let proxy = cluster.place.proxies.first().ok_or("there is no HAProxy")?.clone();
+        let members: Vec<_> = cluster.place.members.iter().map(|member| member.address).collect();
+        let cut = cluster.place.cut(members.clone(), vec![cluster.sentinel_port]);
         let detour = Kind::Detour(Detour {
             to: members,
             port: cluster.sentinel_port,
@@ -136,7 +98,7 @@ pub async fn garbage(surroundings: Surroundings<'_>, bounds: Garbage) -> Finding
 }
 
 async fn line(cluster: &Cluster<'_>, proxy: &Host) -> Result<String, String> {
-    server_line(&fragment(cluster, proxy).await?)
+    server_line(&cluster.place.fragments(proxy).await?)
         .ok_or_else(|| format!("{}: there is no line `server redis-master`", proxy.name))
 }
 
@@ -162,10 +124,10 @@ pub async fn haproxy_quiet(surroundings: Surroundings<'_>, bounds: HaproxyQuiet)
         Err(finding) => return *finding,
     };
     let expected = format!("no reload in {} s at rest", bounds.over);
-    if cluster.proxies.is_empty() {
+    if cluster.place.proxies.is_empty() {
         return Finding::not_run("no HAProxy is placed in this layer");
     }
-    let watches = cluster.proxies.iter().map(|proxy| {
+    let watches = cluster.place.proxies.iter().map(|proxy| {
         let stop = surroundings.stop;
         async move {
             let start = Instant::now();
@@ -186,7 +148,7 @@ pub async fn haproxy_quiet(surroundings: Surroundings<'_>, bounds: HaproxyQuiet)
     });
     let results: Vec<Result<usize, String>> = join_all(watches).await;
     let mut wrong = Vec::new();
-    for (proxy, result) in cluster.proxies.iter().zip(results) {
+    for (proxy, result) in cluster.place.proxies.iter().zip(results) {
         match result {
             Ok(0) => {}
             Ok(count) => {

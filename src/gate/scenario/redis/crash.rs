@@ -1,7 +1,8 @@
 //! A master that dies, and the first member that is gone as a whole.
 
-use super::drill::{Drill, Limits, drill};
-use super::names::{Host, SENTINEL, SERVER};
+use super::drill::drill;
+use super::names::{Cluster, SENTINEL, SERVER};
+use crate::gate::drill::{Drill, Host, Limits};
 use crate::gate::fault::Kind;
 use crate::gate::scenario::{Finding, Surroundings};
 use serde::Deserialize;
@@ -126,7 +127,7 @@ pub async fn first_down(surroundings: Surroundings<'_>, bounds: FirstDown) -> Fi
     let bounds = Crash::from(bounds);
     let expected = bounds.expected("the first member is gone");
     drill(&surroundings, expected, bounds.limits(), async |drill| {
-        let victim = drill.cluster.members.first().ok_or("there is no member")?.clone();
+        let victim = drill.cluster.place.members.first().ok_or("there is no member")?.clone();
         let kinds = [SENTINEL, SERVER].map(|name| Kind::StopContainer(name.to_owned()));
         crash(drill, &victim, kinds.into(), &bounds).await
     })
@@ -134,7 +135,7 @@ pub async fn first_down(surroundings: Surroundings<'_>, bounds: FirstDown) -> Fi
 }
 
 async fn crash(
-    drill: &mut Drill<'_>,
+    drill: &mut Drill<'_, Cluster<'_>>,
     victim: &Host,
     kinds: Vec<Kind>,
     bounds: &Crash,

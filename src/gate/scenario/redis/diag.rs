@@ -1,8 +1,9 @@
 //! Looks at Redis and Sentinel: roles, agreement, passwords.
 
 use super::judge::{wrong_roles, wrong_sentinels};
-use super::names::{CALL, Cluster, Host};
+use super::names::{CALL, Cluster};
 use super::seen::look;
+use crate::gate::drill::Host;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::redis_client::{Auth as Said, Client, Error};
@@ -53,9 +54,9 @@ pub async fn roles(surroundings: Surroundings<'_>, bounds: Roles) -> Finding {
     };
     let expected = format!(
         "one master, {} replicas online, one history, lag at most {} s, equal offsets{}",
-        cluster.members.len() - 1,
+        cluster.place.members.len() - 1,
         bounds.max_lag,
-        cluster.without()
+        cluster.place.without()
     );
     // Writes and the replicas' acknowledgements move offsets between two looks.
     let mut wrong = Vec::new();
@@ -78,8 +79,8 @@ pub async fn sentinels(surroundings: Surroundings<'_>, bounds: Sentinels) -> Fin
     };
     let expected = format!(
         "every Sentinel knows the same master, {others} replicas and {others} others, none down, one epoch, a quorum{}",
-        cluster.without(),
-        others = cluster.members.len() - 1
+        cluster.place.without(),
+        others = cluster.place.members.len() - 1
     );
     let found = probe::wait_until(Duration::from_secs(bounds.within), || async {
         let wrong = wrong_sentinels(&look(&cluster).await);
@@ -97,7 +98,7 @@ pub async fn auth(surroundings: Surroundings<'_>, _: Auth) -> Finding {
         Err(finding) => return *finding,
     };
     let cluster = &cluster;
-    let each = cluster.members.iter().map(|member| async move {
+    let each = cluster.place.members.iter().map(|member| async move {
         let lines = wrong_auth(cluster, member).await.unwrap_or_else(|error| vec![error]);
         lines.into_iter().map(|line| format!("{}: {line}", member.name)).collect::<Vec<_>>()
     });
@@ -107,7 +108,7 @@ pub async fn auth(surroundings: Surroundings<'_>, _: Auth) -> Finding {
 
 async fn wrong_auth(cluster: &Cluster<'_>, member: &Host) -> Result<Vec<String>, String> {
     let mut wrong = Vec::new();
-    let stream = cluster.local(member, cluster.port).dial().await?;
+    let stream = member.local(cluster.port).dial().await?;
     let client = Client::over(stream, CALL).await.map_err(|error| error.to_string())?;
     match client.role().await {
         Err(Error::NoAuth { .. }) => {}

@@ -1,11 +1,12 @@
 //! Planned hand-over: writes are held, every replica gets everything, then Sentinel changes the
 //! master and the HAProxies follow at once.
 
-use super::drill::{Limits, drill, lead_to, run_id};
+use super::drill::{drill, lead_to, run_id};
 use super::haproxy::UPDATER;
 use super::judge::{master, wrong_roles};
-use super::names::{Cluster, Host};
+use super::names::Cluster;
 use super::seen::look;
+use crate::gate::drill::{Host, Limits};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::redis_client::{Client, Endpoint};
@@ -64,6 +65,7 @@ pub async fn planned(surroundings: Surroundings<'_>, bounds: HandOver) -> Findin
         let cluster = drill.cluster;
         let leader = drill.leader.clone();
         let target = cluster
+            .place
             .members
             .iter()
             .find(|member| member.name != leader.name)
@@ -84,7 +86,7 @@ pub async fn planned(surroundings: Surroundings<'_>, bounds: HandOver) -> Findin
 pub async fn hand_over_to(cluster: &Cluster<'_>, target: &Host) -> Result<(), String> {
     let members = look(cluster).await;
     let from = master(&members)?;
-    let from = cluster.member_at(&from.address).ok_or("the master is no member")?;
+    let from = cluster.place.member_at(&from.address).ok_or("the master is no member")?;
     if from.name == target.name {
         return Ok(());
     }
@@ -166,7 +168,7 @@ async fn under_pause(
     let id = run_id(cluster, target).await?;
     probe::wait_until(CHANGED, || async {
         // One that the timer had begun before may have asked too early, and this only joins it.
-        for proxy in &cluster.proxies {
+        for proxy in &cluster.place.proxies {
             probe::output(&proxy.session, &["systemctl", "start", UPDATER])
                 .await
                 .map_err(|error| format!("{}: {error}", proxy.name))?;

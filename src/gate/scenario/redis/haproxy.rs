@@ -1,15 +1,13 @@
 //! The HAProxies: that every way leads to the master, and that what makes them follow it works.
 
 use super::judge::master;
-use super::names::{Cluster, Host, PROXY_ROLE, login};
+use super::names::{Cluster, login};
 use super::seen::look;
-use crate::diag::Diagnostics;
+use crate::gate::drill::Host;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Dial;
-use crate::plan::variables_of;
 use crate::redis_client::Client;
-use crate::site::tree::NodeValue;
 use futures::future::join_all;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -161,7 +159,7 @@ async fn not_following(cluster: &Cluster<'_>, max_age: u64) -> Vec<String> {
         Ok(leader) => leader.address.clone(),
         Err(why) => return vec![why],
     };
-    let looks = cluster.proxies.iter().map(|proxy| {
+    let looks = cluster.place.proxies.iter().map(|proxy| {
         let address = &address;
         async move {
             let lines = one(cluster, proxy, address, max_age).await;
@@ -193,27 +191,9 @@ async fn one(
     let shown = probe::output(&proxy.session, &show).await?;
     let now = probe::output(&proxy.session, &["date", "+%s"]).await?;
     wrong.extend(wrong_run(&shown, &now, max_age));
-    let text = fragment(cluster, proxy).await?;
+    let text = cluster.place.fragments(proxy).await?;
     wrong.extend(wrong_backend(&text, address, cluster.port));
     Ok(wrong)
-}
-
-/// The text of all fragments that the HAProxy of this host reads.
-///
-/// # Errors
-/// Why they cannot be read.
-pub async fn fragment(cluster: &Cluster<'_>, proxy: &Host) -> Result<String, String> {
-    let site = cluster.surroundings.context.site;
-    let mut problems = Diagnostics::new();
-    let role = site.roles.get(PROXY_ROLE);
-    let variables = variables_of(site, &proxy.name, role, &mut problems);
-    let directory = match variables.get("haproxy_directory").map(|found| &found.node.value) {
-        Some(NodeValue::String(path)) => path.clone(),
-        _ => format!("{}/haproxy", cluster.data),
-    };
-    let argv =
-        ["find", &directory, "-maxdepth", "1", "-name", "[!.]*.cfg", "-exec", "cat", "{}", "+"];
-    probe::output(&proxy.session, &argv).await
 }
 
 /// What is wrong with the updater's last run, as systemd shows it.

@@ -1,8 +1,9 @@
 //! A master that nobody reaches any more, and Sentinels that are too few to agree.
 
-use super::drill::{Limits, drill};
+use super::drill::drill;
 use super::names::{SENTINEL, SERVER};
-use crate::gate::fault::{Cut, Kind};
+use crate::gate::drill::Limits;
+use crate::gate::fault::Kind;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::authority::{Answer, last_accepted};
@@ -90,18 +91,10 @@ pub async fn isolated(surroundings: Surroundings<'_>, bounds: Isolated) -> Findi
         restored: seconds(bounds.restored_within),
         heals_after: seconds(bounds.followed_within + bounds.max_outage + 60),
     };
-    let site = surroundings.context.site;
     drill(&surroundings, expected, limits, async |drill| {
         let old = drill.leader.clone();
-        let hosts = site.hosts.values().map(|host| host.address);
-        let balancers = site.balancers.iter().map(|balancer| balancer.address);
-        let cut = Cut {
-            from: hosts.chain(balancers).filter(|address| *address != old.address).collect(),
-            ports: Vec::new(),
-            operator: drill.cluster.operator.address,
-            ssh: site.config.ssh.port,
-        };
-        drill.inject(&old.name, Kind::Cut(cut)).await?;
+        let cut = drill.cluster.place.cut_off(&old);
+        drill.inject(&old.name, cut).await?;
         let since = drill.broken_for_sampler();
         let new = drill.successor(&old, seconds(bounds.new_master_within)).await?;
         let left = seconds(bounds.fenced_within + 2).saturating_sub(drill.broken_at().elapsed());
@@ -150,7 +143,7 @@ pub async fn no_quorum(surroundings: Surroundings<'_>, bounds: NoQuorum) -> Find
     drill(&surroundings, expected, limits, async |drill| {
         let cluster = drill.cluster;
         let leader = drill.leader.clone();
-        for member in cluster.members.iter().filter(|member| member.name != leader.name) {
+        for member in cluster.place.members.iter().filter(|member| member.name != leader.name) {
             drill.inject(&member.name, Kind::StopContainer(SENTINEL.to_owned())).await?;
         }
         // It takes a while until the last one knows that it is alone.

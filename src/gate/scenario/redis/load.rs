@@ -5,17 +5,17 @@
 //! could read it.
 
 use super::judge::master;
-use super::names::{CALL, Cluster, Host};
+use super::names::{CALL, Cluster};
 use super::seen::look;
-use crate::event::Measurement;
-use crate::gate::baseline::{Better, Figure};
+use crate::gate::drill::Host;
 use crate::gate::judge::Judge;
 use crate::gate::scenario::{Finding, Surroundings};
+use crate::gate::speed::{Speed, Work, costs_too_much, figures, hammer, is_here};
 use crate::redis_client::Client;
 use futures::future::try_join_all;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -57,11 +57,22 @@ enum Command {
     Get,
 }
 
-/// Operations a second, and the time in milliseconds that 99 of 100 stay below.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Speed {
-    per_second: f64,
-    p99: f64,
+/// A client with its command.
+struct Working {
+    client: Client,
+    key: String,
+    value: String,
+    command: Command,
+}
+
+impl Work for Working {
+    async fn once(&self) -> Result<(), String> {
+        match self.command {
+            Command::Set => self.client.set(&self.key, &self.value).await,
+            Command::Get => self.client.get(&self.key).await.map(drop),
+        }
+        .map_err(|error| error.to_string())
+    }
 }
 
 /// Measures SET and GET, directly at the master, through each HAProxy, and through the balancer.
@@ -70,11 +81,11 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
-    if !here(&cluster.operator) {
+    if !is_here(&cluster.place.operator) {
         return Finding::not_run("load is dialled from the operator host: run strata there");
     }
     let members = look(&cluster).await;
-    let leader = match master(&members).map(|leader| cluster.member_at(&leader.address)) {
+    let leader = match master(&members).map(|leader| cluster.place.member_at(&leader.address)) {
         Ok(Some(leader)) => leader.clone(),
         Ok(None) => return Finding::not_run("the master is no member"),
         Err(why) => return Finding::not_run(why),
@@ -89,8 +100,10 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
     };
     let mut judge = Judge::new(&surroundings);
     let mut ways = vec![("direct".to_owned(), leader.address)];
-    ways.extend(cluster.proxies.iter().map(|proxy| (proxy.name.clone(), proxy.address)));
-    ways.extend(cluster.balancer().map(|address| ("balancer".to_owned(), address)));
+    ways.extend(cluster.place.proxies.iter().map(|proxy| (proxy.name.clone(), proxy.address)));
+    ways.extend(
+        cluster.place.balancer(cluster.port).map(|address| ("balancer".to_owned(), address)),
+    );
     for (word, command) in [("SET", Command::Set), ("GET", Command::Get)] {
         let mut direct = None;
         for (name, address) in &ways {
@@ -112,11 +125,12 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
                     continue;
                 }
             };
-            figures(&mut judge, &bounds, name, word, speed);
+            let conditions = format!("{} clients × {} bytes", bounds.clients, bounds.size);
+            figures(&mut judge, name, word, conditions, speed);
             match (direct, bounds.max_overhead) {
                 (None, _) if name == "direct" => direct = Some(speed),
                 (Some(direct), Some(most)) => {
-                    judge.bound("max_overhead", too_slow(direct, speed, most, word, name));
+                    judge.bound("max_overhead", costs_too_much(direct, speed, most, word, name));
                 }
                 _ => {}
             }
@@ -133,36 +147,6 @@ pub async fn load(surroundings: Surroundings<'_>, bounds: Load) -> Finding {
     judge.finish(&expected, bounds.baseline_percent)
 }
 
-fn figures(judge: &mut Judge<'_>, bounds: &Load, way: &str, word: &str, speed: Speed) {
-    let conditions = format!("{} clients × {} bytes", bounds.clients, bounds.size);
-    for (name, value, unit, better) in [
-        ("throughput", speed.per_second, "/s", Better::More),
-        ("p99", speed.p99, "ms", Better::Less),
-    ] {
-        judge.figure(Figure {
-            measurement: Measurement::new(way, format!("{word} {name}"), value, unit),
-            better,
-            conditions: conditions.clone(),
-        });
-    }
-}
-
-/// What is wrong with a way that costs too much.
-fn too_slow(direct: Speed, speed: Speed, most: u32, word: &str, way: &str) -> Vec<String> {
-    let cost = 100.0 - speed.per_second * 100.0 / direct.per_second;
-    // Also for what is no number: it must not pass.
-    if cost <= f64::from(most) {
-        return Vec::new();
-    }
-    vec![format!("{word} through {way} costs {cost:.0} % of the throughput, at most {most} %")]
-}
-
-/// True when strata runs on the operator host itself.
-fn here(operator: &Host) -> bool {
-    std::fs::read_to_string("/etc/machine-id")
-        .is_ok_and(|id| id.trim() == operator.session.hello().facts.machine_id)
-}
-
 async fn delayed_fsyncs(cluster: &Cluster<'_>, leader: &Host) -> Result<u64, String> {
     let client = cluster.server(leader).await?;
     let info = client.info("persistence").await.map_err(|error| error.to_string())?;
@@ -171,7 +155,7 @@ async fn delayed_fsyncs(cluster: &Cluster<'_>, leader: &Host) -> Result<u64, Str
 }
 
 fn key(cluster: &Cluster<'_>, client: u16) -> String {
-    format!("strata_gate:{}:load:{client}", cluster.surroundings.context.run)
+    format!("strata_gate:{}:load:{client}", cluster.place.surroundings.context.run)
 }
 
 async fn measure(
@@ -183,17 +167,13 @@ async fn measure(
     let to = SocketAddr::new(IpAddr::V4(address), cluster.port);
     let clients = try_join_all((0..bounds.clients).map(|_| connect(cluster, to))).await?;
     let value = "x".repeat(usize::from(bounds.size));
-    let whole = Duration::from_secs(bounds.seconds);
-    let start = Instant::now();
-    let tasks = (0..bounds.clients).zip(clients).map(|(number, client)| {
-        let (key, value) = (key(cluster, number), value.clone());
-        tokio::spawn(async move { work(&client, &key, &value, start, whole, command).await })
+    let working = (0..bounds.clients).zip(clients).map(|(number, client)| Working {
+        client,
+        key: key(cluster, number),
+        value: value.clone(),
+        command,
     });
-    let mut times = Vec::new();
-    for result in futures::future::join_all(tasks).await {
-        times.extend(result.map_err(|error| error.to_string())??);
-    }
-    speed(times, start.elapsed()).ok_or_else(|| "no operation ended".to_owned())
+    hammer(working.collect(), Duration::from_secs(bounds.seconds)).await
 }
 
 async fn connect(cluster: &Cluster<'_>, to: SocketAddr) -> Result<Client, String> {
@@ -205,58 +185,8 @@ async fn connect(cluster: &Cluster<'_>, to: SocketAddr) -> Result<Client, String
     Client::login(stream, cluster.password.expose(), CALL).await.map_err(|error| error.to_string())
 }
 
-async fn work(
-    client: &Client,
-    key: &str,
-    value: &str,
-    start: Instant,
-    whole: Duration,
-    command: Command,
-) -> Result<Vec<Duration>, String> {
-    let mut times = Vec::new();
-    while start.elapsed() < whole {
-        let began = Instant::now();
-        match command {
-            Command::Set => client.set(key, value).await,
-            Command::Get => client.get(key).await.map(drop),
-        }
-        .map_err(|error| error.to_string())?;
-        times.push(began.elapsed());
-    }
-    Ok(times)
-}
-
-fn speed(mut times: Vec<Duration>, took: Duration) -> Option<Speed> {
-    times.sort_unstable();
-    let at = (times.len() * 99).div_ceil(100).checked_sub(1)?;
-    let p99 = times.get(at)?.as_secs_f64() * 1000.0;
-    // Far fewer operations than a float counts exactly.
-    Some(Speed { per_second: times.len() as f64 / took.as_secs_f64(), p99 })
-}
-
 async fn clean(cluster: &Cluster<'_>, leader: &Host, clients: u16) -> Result<(), String> {
     let keys: Vec<String> = (0..clients).map(|number| key(cluster, number)).collect();
     let client = cluster.server(leader).await?;
     client.delete(&keys).await.map(drop).map_err(|error| error.to_string())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn speed_is_of_what_was_measured() {
-        let times: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
-        let speed = speed(times, Duration::from_secs(10)).unwrap();
-        assert_eq!(speed, Speed { per_second: 10.0, p99: 99.0 });
-        assert_eq!(super::speed(Vec::new(), Duration::from_secs(1)), None);
-    }
-
-    #[test]
-    fn a_way_may_cost_so_much_and_no_more() {
-        let at = |per_second| Speed { per_second, p99: 1.0 };
-        assert!(too_slow(at(100.0), at(60.0), 40, "SET", "h").is_empty());
-        assert_eq!(too_slow(at(100.0), at(59.0), 40, "SET", "h").len(), 1);
-        assert_eq!(too_slow(at(0.0), at(0.0), 40, "SET", "h").len(), 1, "no number is no pass");
-    }
 }

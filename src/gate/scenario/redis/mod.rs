@@ -16,7 +16,8 @@ mod names;
 mod seen;
 mod settings;
 
-pub use balancers::{Garbage, HaproxyDown, HaproxyQuiet, garbage, haproxy_down, haproxy_quiet};
+pub use crate::gate::drill::ProxyDown;
+pub use balancers::{Garbage, HaproxyQuiet, garbage, haproxy_down, haproxy_quiet};
 pub use crash::{Crash, FirstDown, first_down, frozen_master, kill_master};
 pub use diag::{Auth, Roles, Sentinels, auth, roles, sentinels};
 pub use hand_over::{HandOver, planned};

@@ -1,6 +1,7 @@
 //! What every member says, as plain values.
 
-use super::names::{Cluster, Host};
+use super::names::Cluster;
+use crate::gate::drill::Host;
 use crate::redis_client::{Client, Endpoint, Error, Instance, Quorum, Replication};
 use futures::future::join_all;
 
@@ -46,7 +47,7 @@ pub struct Sentinel {
 /// Asks every member, all at once. What they know of members out of service is left out: neither its
 /// presence nor its absence is a mistake.
 pub async fn look(cluster: &Cluster<'_>) -> Vec<Member> {
-    join_all(cluster.members.iter().map(|member| one(cluster, member))).await
+    join_all(cluster.place.members.iter().map(|member| one(cluster, member))).await
 }
 
 async fn one(cluster: &Cluster<'_>, member: &Host) -> Member {
@@ -59,7 +60,7 @@ async fn one(cluster: &Cluster<'_>, member: &Host) -> Member {
         sentinel(&client, &cluster.name).await.map_err(|error| error.to_string())
     };
     let (mut server, mut sentinel) = futures::join!(server, sentinel);
-    let absent: Vec<String> = cluster.absent.iter().map(ToString::to_string).collect();
+    let absent: Vec<String> = cluster.place.absent.iter().map(ToString::to_string).collect();
     if let Ok(server) = &mut server {
         server.replication.replicas.retain(|replica| !absent.contains(&replica.endpoint.host));
     }

@@ -25,7 +25,7 @@ pub async fn settings(surroundings: Surroundings<'_>, wanted: Settings) -> Findi
         Err(finding) => return *finding,
     };
     let (cluster, wanted) = (&cluster, &wanted.0);
-    let each = cluster.members.iter().map(|member| async move {
+    let each = cluster.place.members.iter().map(|member| async move {
         let lines = match cluster.server(member).await {
             Ok(client) => differing(&client, wanted).await,
             Err(error) => vec![error],
@@ -61,7 +61,7 @@ pub async fn rewrite(surroundings: Surroundings<'_>, _: Rewrite) -> Finding {
         Err(finding) => return *finding,
     };
     let cluster = &cluster;
-    let each = cluster.members.iter().map(|member| async move {
+    let each = cluster.place.members.iter().map(|member| async move {
         let mut wrong = Vec::new();
         let redis = async {
             let client = cluster.server(member).await?;

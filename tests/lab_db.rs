@@ -1,0 +1,222 @@
+//! The layer db on real hosts: etcd, PostgreSQL under Patroni and PgBouncer on three, HAProxy on
+//! two, the balancer before them. Its gate with every fault, a second run that changes nothing, and
+//! a port that refuses while its layer is not installed.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "lab/postgres.rs"]
+mod postgres;
+#[path = "lab/support.rs"]
+mod support;
+
+use postgres::HOSTS as MEMBERS;
+use serde_json::Value;
+use std::path::Path;
+use std::time::Instant;
+use support::{Bench, OPERATOR, SITE, Said, install_words, replace, wait};
+
+const HOSTS: [&str; 5] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03"];
+const BALANCERS: [&str; 2] = ["haproxy-01", "haproxy-02"];
+const CONTAINERS: [&str; 3] = ["etcd", "patroni", "pgbouncer"];
+
+/// The words of `install --layer db`, with its diag gate alone unless `more` says otherwise.
+fn words<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut words = install_words(&HOSTS);
+    words[2] = "db";
+    words.extend(["--host", OPERATOR]);
+    words.extend(more);
+    words
+}
+
+/// Short times: a leader that is not heard of is replaced after 20 seconds (PV-17).
+fn short(site: &Path) {
+    let role = site.join("roles/postgres/role.toml");
+    replace(&role, "postgres_ttl           = 30", "postgres_ttl           = 20");
+    replace(&role, "postgres_loop_wait     = 10", "postgres_loop_wait     = 5");
+    replace(&role, "postgres_retry_timeout = 10", "postgres_retry_timeout = 5");
+    let gate = site.join("roles/postgres/gate.toml");
+    for test in ["postgres-leader-without-etcd", "postgres-etcd-majority-down"] {
+        let bound = format!("{test}\"\nbounds = {{ watched_for = ");
+        replace(&gate, &format!("{bound}45"), &format!("{bound}30"));
+    }
+}
+
+fn install(bench: &Bench) -> Said {
+    bench.strata(&words(&[]))
+}
+
+/// A formed layer with a green diag gate.
+fn formed(bench: &Bench) -> Said {
+    bench.fresh_with(short);
+    let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
+    println!("figure: base on 6 hosts {:.1} s", said.seconds);
+    refused(bench);
+    let said = install(bench).ended(0);
+    println!("figure: layer db, diag gate included: {:.1} s", said.seconds);
+    said
+}
+
+/// Before the layer is there, its ports refuse on the HAProxies and behind the balancer.
+fn refused(bench: &Bench) {
+    for at in ["10.0.0.11", "10.0.0.12", "10.0.0.10"] {
+        for port in [5432, 6432] {
+            let dial = format!("exec 3<>/dev/tcp/{at}/{port} && timeout 2 cat <&3");
+            let said = bench.on(OPERATOR, &["timeout", "5", "bash", "-c", &dial]);
+            assert_eq!(said.out, "", "{at}:{port} answers before its layer is installed");
+        }
+    }
+}
+
+/// What every container and HAProxy's workers are: a second run changes none of it.
+fn standing(bench: &Bench) -> Vec<String> {
+    let mut all = Vec::new();
+    for host in MEMBERS {
+        for name in CONTAINERS {
+            let format = "{{.Id}} {{.State.StartedAt}} {{.State.Running}}";
+            let said = bench.output(host, &["docker", "inspect", "-f", format, name]);
+            all.push(format!("{host} {name} {}", said.trim()));
+        }
+    }
+    let ask =
+        "echo show info | socat - UNIX-CONNECT:/run/haproxy/admin.sock | sed -n 's/^Pid: //p'";
+    all.extend(BALANCERS.map(|host| bench.output(host, &["sh", "-c", ask])));
+    all
+}
+
+/// The events of the last run.
+fn events(bench: &Bench) -> Vec<Value> {
+    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
+    let text = bench.output(OPERATOR, &["sh", "-c", &script]);
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// The figures of one test in the last run, by name.
+fn figures(bench: &Bench, test: &str) -> Vec<(String, f64)> {
+    let events = events(bench);
+    let mut finished =
+        events.iter().filter(|event| event["test"] == test && event["measured"].is_array());
+    let measured = finished.next_back().unwrap()["measured"].as_array().unwrap();
+    measured
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap()))
+        .collect()
+}
+
+fn figure(figures: &[(String, f64)], part: &str) -> f64 {
+    figures.iter().find(|(name, _)| name.contains(part)).map_or(f64::NAN, |(_, value)| *value)
+}
+
+/// No table of a test is left, on any member.
+fn nothing_is_left(bench: &Bench) {
+    let field = |name: &str| {
+        format!(
+            "$(sed -n '/superuser:/,/password/s/.*{name}: \"\\(.*\\)\"/\\1/p' /opt/keybuzz/patroni/patroni.yml)"
+        )
+    };
+    let script = format!(
+        "export PGPASSWORD=\"{}\"; exec docker exec -e PGPASSWORD patroni psql -h 127.0.0.1 -U \"{}\" -d keybuzz \
+         -XtAc \"select count(*) from pg_tables where tablename like 'strata_gate%'\"",
+        field("password"),
+        field("username")
+    );
+    for host in MEMBERS {
+        let left = bench.output(host, &["sh", "-c", &script]);
+        assert_eq!(left.trim(), "0", "tables of tests are left on {host}");
+    }
+}
+
+#[test]
+fn the_layer_is_green_with_every_fault_and_stays_as_it_is() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed(&bench);
+    let before = standing(&bench);
+    let said = install(&bench).ended(0);
+    println!("figure: second run, diag gate included: {:.2} s", said.seconds);
+    assert!(said.text().contains("; 0 of "), "{}", said.text());
+    assert_eq!(standing(&bench), before);
+
+    let start = Instant::now();
+    let said = bench.strata(&["verify", "--layer", "db", "--kind", "diag", "--kind", "failover"]);
+    println!("{}", said.text());
+    println!("figure: the gate with every fault: {:.1} s", start.elapsed().as_secs_f64());
+    let said = said.ended(0);
+    assert!(!said.text().contains("NOT RUN"), "{}", said.text());
+    nothing_is_left(&bench);
+    a_wrong_address_of_haproxy_is_red(&bench);
+}
+
+/// A line that leads to nobody makes the gate red: the test can fail.
+fn a_wrong_address_of_haproxy_is_red(bench: &Bench) {
+    let script = "sed -i 's/port 8008/port 8009/' /opt/keybuzz/haproxy/10-db.cfg";
+    bench.on("haproxy-02", &["sh", "-c", script]).ended(0);
+    bench.on("haproxy-02", &["systemctl", "reload", "haproxy"]).ended(0);
+    let red = ["verify", "--layer", "db", "--test", "haproxy-db"];
+    let said = bench.strata(&red).ended(3);
+    assert!(said.text().contains("haproxy-02: be_postgres_primary: none up, not one"), "{said:?}");
+    install(bench).ended(0);
+}
+
+/// Rounds of a campaign.
+fn rounds() -> usize {
+    std::env::var("STRATA_LAB_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
+}
+
+/// `STRATA_LAB_ROUNDS` kills of the leader, one after another.
+///
+/// ```text
+/// cargo test --test lab_db -- --ignored --nocapture campaign_of_killed_leaders
+/// ```
+#[test]
+#[ignore = "campaign: 20 kills, about 30 minutes"]
+fn campaign_of_killed_leaders() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed(&bench);
+    let (mut wrong, mut lost) = (0, 0.0);
+    println!(
+        "figure: | kill | longest time without a write | new leader | followed by every HAProxy | the old one a replica again | writes | acknowledged | lost | seconds in all |"
+    );
+    for round in 1..=rounds() {
+        let test = "postgres-kill-leader";
+        let said = bench.strata(&["verify", "--layer", "db", "--test", test]);
+        let found = figures(&bench, test);
+        let value = |part: &str| figure(&found, part);
+        println!(
+            "figure: | {round} | {:.1} | {:.1} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} |",
+            value("outage"),
+            value("new primary"),
+            value("followed"),
+            value("replica again"),
+            value("attempted"),
+            found.iter().find(|(name, _)| name == "acknowledged").map_or(-1.0, |(_, v)| *v),
+            value("acknowledged and lost"),
+            said.seconds
+        );
+        lost += value("acknowledged and lost");
+        if said.code != 0 {
+            wrong += 1;
+            println!("{}", said.text());
+        }
+        if said.code == 4 {
+            break;
+        }
+    }
+    assert_eq!((wrong, lost as u64), (0, 0), "rounds that were not green, and writes lost");
+    wait("that nothing is left to do", 60, || {
+        let said = install(&bench);
+        if said.code == 0 { Ok(()) } else { Err(said.text()) }
+    });
+    nothing_is_left(&bench);
+}
+
+/// A load that a rehearsal measures and does not judge.
+#[test]
+#[ignore = "campaign: load on all ways, about 3 minutes"]
+fn campaign_of_load() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed(&bench);
+    let said = bench.strata(&["verify", "--layer", "db", "--test", "postgres-load"]);
+    println!("{}", said.text());
+    said.ended(0);
+    assert_eq!(figure(&figures(&bench, "postgres-load"), "failed"), 0.0);
+    nothing_is_left(&bench);
+}
