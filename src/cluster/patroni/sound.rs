@@ -3,23 +3,16 @@
 
 use super::decide::{Decided, Wanted, wait};
 use super::view::{Member, Observation};
-use crate::cluster::{Decision, Marker, State};
+use crate::cluster::belonging::{foreign, unreachable};
+use crate::cluster::{Decision, State};
 use std::collections::BTreeMap;
 
 /// What forbids every change, whatever the cluster's state is.
 pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
-    let unreachable: Vec<String> = observation
-        .members
-        .iter()
-        .filter(|member| !wanted.out.contains(&member.name))
-        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
-        .collect();
-    if !unreachable.is_empty() {
-        return Some(Decision::refuse(
-            State::Unknown,
-            format!("not every member could be looked at: {}", unreachable.join("; ")),
-            "a cluster is changed only when all of it is known; bring the host back, then run again",
-        ));
+    let unseen = observation.members.iter();
+    let unseen = unseen.filter_map(|m| Some((m.name.as_str(), m.seen.as_ref().err()?.as_str())));
+    if let Some(refusal) = unreachable(unseen, &wanted.out) {
+        return Some(refusal);
     }
     for member in &observation.members {
         let Some(seen) = member.view() else { continue };
@@ -30,13 +23,6 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
                 "put the server's own superuser into the site (`strata secrets set postgres POSTGRES_SUPERPASS`, and POSTGRES_SUPERUSER if that differs); strata never resets it",
             ));
         }
-        if let Err(error) = &seen.marker {
-            return Some(Decision::refuse(
-                State::Unknown,
-                format!("the marker beside the data of {} cannot be read: {error}", member.name),
-                "restore the file .strata-cluster from another member: it proves whose data this is",
-            ));
-        }
         if let (Err(error), None) = (&seen.control, member.status()) {
             return Some(Decision::refuse(
                 State::Unknown,
@@ -45,31 +31,10 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
             ));
         }
     }
-    foreign_marker(observation).or_else(|| foreign_data(observation)).or_else(|| two(observation))
-}
-
-/// Markers of another cluster.
-fn foreign_marker(observation: &Observation) -> Option<Decided> {
-    let own = observation.record.as_ref().ok()?.as_ref().map(|record| &record.marker);
-    let mut first: Option<(&str, &Marker)> = own.map(|marker| ("the operator host", marker));
-    for member in &observation.members {
-        let Some(Ok(Some(marker))) = member.view().map(|seen| &seen.marker) else { continue };
-        match first {
-            Some((whose, known)) if known.id != marker.id => {
-                return Some(Decision::refuse(
-                    State::Foreign,
-                    format!(
-                        "the data on {} belongs to cluster {} (made by {}), {whose} knows {}",
-                        member.name, marker.id, marker.driver, known.id
-                    ),
-                    "two clusters are mixed here: move the foreign data away by hand, or restore the right record; strata deletes nothing",
-                ));
-            }
-            Some(_) => {}
-            None => first = Some((&member.name, marker)),
-        }
-    }
-    None
+    let record = observation.record.as_ref().ok().and_then(Option::as_ref);
+    let markers = observation.members.iter();
+    let markers = markers.filter_map(|m| Some((m.name.as_str(), &m.view()?.marker)));
+    foreign(record, markers).or_else(|| foreign_data(observation)).or_else(|| two(observation))
 }
 
 /// Which database clusters the members hold and etcd expects, each with who says so.
