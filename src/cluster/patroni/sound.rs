@@ -1,25 +1,16 @@
 //! What forbids every change: members that cannot be looked at, and those that do not belong
 //! together. Pure.
 
-use super::decide::{Decided, Wanted, wait};
+use super::decide::{Decided, Wanted};
 use super::view::{Member, Observation};
-use crate::cluster::{Decision, Marker, State};
+use crate::cluster::belonging::{foreign, unreachable};
+use crate::cluster::{Decision, State};
 use std::collections::BTreeMap;
 
 /// What forbids every change, whatever the cluster's state is.
 pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
-    let unreachable: Vec<String> = observation
-        .members
-        .iter()
-        .filter(|member| !wanted.out.contains(&member.name))
-        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
-        .collect();
-    if !unreachable.is_empty() {
-        return Some(Decision::refuse(
-            State::Unknown,
-            format!("not every member could be looked at: {}", unreachable.join("; ")),
-            "a cluster is changed only when all of it is known; bring the host back, then run again",
-        ));
+    if let Some(refusal) = unreachable(&observation.members, &wanted.out) {
+        return Some(refusal);
     }
     for member in &observation.members {
         let Some(seen) = member.view() else { continue };
@@ -30,13 +21,6 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
                 "put the server's own superuser into the site (`strata secrets set postgres POSTGRES_SUPERPASS`, and POSTGRES_SUPERUSER if that differs); strata never resets it",
             ));
         }
-        if let Err(error) = &seen.marker {
-            return Some(Decision::refuse(
-                State::Unknown,
-                format!("the marker beside the data of {} cannot be read: {error}", member.name),
-                "restore the file .strata-cluster from another member: it proves whose data this is",
-            ));
-        }
         if let (Err(error), None) = (&seen.control, member.status()) {
             return Some(Decision::refuse(
                 State::Unknown,
@@ -45,31 +29,9 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
             ));
         }
     }
-    foreign_marker(observation).or_else(|| foreign_data(observation)).or_else(|| two(observation))
-}
-
-/// Markers of another cluster.
-fn foreign_marker(observation: &Observation) -> Option<Decided> {
-    let own = observation.record.as_ref().ok()?.as_ref().map(|record| &record.marker);
-    let mut first: Option<(&str, &Marker)> = own.map(|marker| ("the operator host", marker));
-    for member in &observation.members {
-        let Some(Ok(Some(marker))) = member.view().map(|seen| &seen.marker) else { continue };
-        match first {
-            Some((whose, known)) if known.id != marker.id => {
-                return Some(Decision::refuse(
-                    State::Foreign,
-                    format!(
-                        "the data on {} belongs to cluster {} (made by {}), {whose} knows {}",
-                        member.name, marker.id, marker.driver, known.id
-                    ),
-                    "two clusters are mixed here: move the foreign data away by hand, or restore the right record; strata deletes nothing",
-                ));
-            }
-            Some(_) => {}
-            None => first = Some((&member.name, marker)),
-        }
-    }
-    None
+    foreign(&observation.record, &observation.members)
+        .or_else(|| foreign_data(observation))
+        .or_else(|| two(observation))
 }
 
 /// Which database clusters the members hold and etcd expects, each with who says so.
@@ -109,6 +71,6 @@ fn two(observation: &Observation) -> Option<Decided> {
         observation.members.iter().filter(primary).map(|member| member.name.as_str()).collect();
     (names.len() > 1).then(|| {
         let reason = format!("{} say that they are primary", names.join(" and "));
-        wait(State::Split, &reason, &reason, super::decide::SETTLE)
+        Decision::wait(State::Split, &reason, &reason, super::decide::SETTLE)
     })
 }
