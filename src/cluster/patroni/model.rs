@@ -194,7 +194,10 @@ impl World {
                 }
             }
             Event::LoseRecord => self.record = None,
-            Event::LoseStore => {
+            // Whoever runs makes its data the cluster's by itself: no run of strata has a say in that.
+            Event::LoseStore
+                if self.primary().is_some() || self.nodes.iter().all(|node| !node.up) =>
+            {
                 self.initialize = None;
                 // A leader that runs tells etcd again; whoever is down cannot.
                 if let Some(primary) = self.primary() {
@@ -207,7 +210,7 @@ impl World {
             Event::ChangeRole => self.nodes.iter_mut().for_each(|node| node.stale = true),
             Event::ChangeSettings => self.dynamic = false,
             Event::Time(moments) => (0..*moments).for_each(|_| self.tick()),
-            Event::LoseData(_) | Event::Break(_) | Event::Run(_) => {}
+            Event::LoseData(_) | Event::Break(_) | Event::LoseStore | Event::Run(_) => {}
         }
     }
 

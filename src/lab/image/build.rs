@@ -55,6 +55,7 @@ pub(super) fn tree(description: &ImageDescription, tag: &str, target: &Path) -> 
     renumber(description, target)?;
     for directory in &description.directories {
         let path = inside(target, &directory.path);
+        stays_inside(target, &path)?;
         fs::create_dir_all(&path).at("cannot create", &path)?;
         set_mode(&path, &directory.mode)?;
         if let Some(user) =
@@ -70,6 +71,7 @@ pub(super) fn tree(description: &ImageDescription, tag: &str, target: &Path) -> 
 fn write_files(files: &[ImageFile], target: &Path) -> Result<()> {
     for file in files {
         let path = inside(target, &file.path);
+        stays_inside(target, &path)?;
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).at("cannot create", parent)?;
         }
@@ -231,7 +233,12 @@ fn with_entry(
 
 fn prove_version(description: &ImageDescription, tag: &str, target: &Path) -> Result<()> {
     let mut command = program("chroot", [target]);
-    command.args(&description.version).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command
+        .args(&description.version)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        // Nothing of this question stays in the image.
+        .env("PYTHONDONTWRITEBYTECODE", "1");
     let output = check("cannot ask an image for its version", &mut command)?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
@@ -261,6 +268,22 @@ fn has_version(text: &str, tag: &str) -> bool {
 fn set_mode(path: &Path, mode: &str) -> Result<()> {
     let mode = octal(mode).unwrap_or(0o700);
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).at("cannot change", path)
+}
+
+/// Refuses a path that links of the tree lead out of it: Debian's `/var/run` is the machine's `/run`.
+fn stays_inside(target: &Path, path: &Path) -> Result<()> {
+    let Some(there) = path.ancestors().find(|ancestor| ancestor.exists()) else { return Ok(()) };
+    let real = fs::canonicalize(there).at("cannot read", there)?;
+    // The tree itself may not be there yet.
+    let within = fs::canonicalize(target).is_ok_and(|target| real.starts_with(target));
+    if within || target.starts_with(there) {
+        return Ok(());
+    }
+    Err(LabError::InvalidSpec(format!(
+        "{} leads out of the image, to {}: name the place that it is a link to",
+        path.display(),
+        real.display()
+    )))
 }
 
 /// A path of the image as one of the machine. Paths are checked: they do not lead out.

@@ -38,6 +38,9 @@ pub(super) fn install(packages: &[String], target: &Path) -> Result<()> {
         let modules = target.join(MODULES);
         let mut unpack = program("python3", ["-I", "-m", "zipfile", "-e"]);
         check("cannot unpack a Python package", unpack.arg(&wheel).arg(&modules))?;
+        // Whoever runs in the image reads them, whatever this process may keep for itself.
+        let mut readable = program("chmod", ["-R", "u=rwX,go=rX", "--"]);
+        check("cannot unpack a Python package", readable.arg(&modules))?;
     }
     Ok(())
 }
