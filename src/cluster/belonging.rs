@@ -1,17 +1,16 @@
 //! What forbids every change of every technology: members that cannot be looked at, and markers
 //! that do not belong together. Pure.
 
-use super::marker::{Marker, Record};
+use super::look::{Looked, Signs, seen};
+use super::marker::Record;
 use super::state::{Decision, State};
 
 /// Members that could not be looked at; those in `out` are absent on purpose.
-pub fn unreachable<'a, A>(
-    members: impl Iterator<Item = (&'a str, &'a str)>,
-    out: &[String],
-) -> Option<Decision<A>> {
+pub fn unreachable<S, A>(members: &[Looked<S>], out: &[String]) -> Option<Decision<A>> {
     let unreachable: Vec<String> = members
-        .filter(|(name, _)| !out.iter().any(|other| other == name))
-        .map(|(name, why)| format!("{name}: {why}"))
+        .iter()
+        .filter(|member| !out.contains(&member.name))
+        .filter_map(|member| Some(format!("{}: {}", member.name, member.seen.as_ref().err()?)))
         .collect();
     if unreachable.is_empty() {
         return None;
@@ -23,15 +22,17 @@ pub fn unreachable<'a, A>(
     ))
 }
 
-/// Markers of members that were looked at: one that cannot be read, or one of another cluster.
-pub fn foreign<'a, A>(
-    record: Option<&Record>,
-    members: impl Iterator<Item = (&'a str, &'a Result<Option<Marker>, String>)>,
+/// Markers that cannot be read, or of another cluster.
+pub fn foreign<S: Signs, A>(
+    record: &Result<Option<Record>, String>,
+    members: &[Looked<S>],
 ) -> Option<Decision<A>> {
+    let record = record.as_ref().ok().and_then(Option::as_ref);
     let mut first = record.map(|record| ("the operator host", &record.marker));
     let mut mixed = None;
-    for (name, marker) in members {
-        let marker = match marker {
+    for (member, seen) in seen(members) {
+        let name = member.name.as_str();
+        let marker = match seen.marker() {
             Ok(None) => continue,
             Ok(Some(marker)) => marker,
             Err(error) => {

@@ -113,6 +113,21 @@ impl<A: fmt::Display> Decision<A> {
 }
 
 impl<A> Decision<A> {
+    /// A decision to do something.
+    pub fn act(state: State, found: impl Into<String>, actions: Vec<A>) -> Self {
+        Self { state, found: found.into(), next: Next::Act(actions) }
+    }
+
+    /// A decision to look again a little later.
+    pub fn wait(
+        state: State,
+        found: impl Into<String>,
+        reason: impl Into<String>,
+        up_to: Duration,
+    ) -> Self {
+        Self { state, found: found.into(), next: Next::Wait { reason: reason.into(), up_to } }
+    }
+
     /// A decision to change nothing.
     pub fn refuse(state: State, reason: impl Into<String>, hint: impl Into<String>) -> Self {
         let reason = reason.into();

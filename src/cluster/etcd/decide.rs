@@ -5,6 +5,7 @@ use super::membership::change_of_members;
 use super::settings::Beginning;
 use super::sound::{name_of, unsound};
 use super::view::{Member, Named, Observation, Seen, Server};
+use crate::cluster::formation::{Formed, lost, mark, missing as missing_of, unclaimed};
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -35,14 +36,10 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
     if let Some(refusal) = unsound(observation, &wanted.out) {
         return refusal;
     }
-    let decided = match &observation.record {
-        Ok(Some(record)) => known(observation, record),
-        Ok(None) => unknown_to_us(observation, wanted),
-        Err(error) => Decision::refuse(
-            State::Unknown,
-            format!("the record on the operator host cannot be read: {error}"),
-            "mend or restore the file: without it nothing tells whether the cluster was formed",
-        ),
+    let formed = formed(observation, &wanted.marker);
+    let decided = match formed.known(&observation.record, &observation.members) {
+        Ok(record) => known(observation, record, &formed),
+        Err(decided) => *decided,
     };
     decided.without(&wanted.out)
 }
@@ -53,78 +50,37 @@ pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> 
     if observation.owes_nothing() {
         return None;
     }
-    let absent = observation.members.iter().find(|member| member.view().is_none());
-    match (&decision.next, absent) {
-        (Next::Done, Some(member)) => {
-            Some(format!("it is not whole: {} is out of service", member.name))
-        }
-        (Next::Done, None) => None,
-        (Next::Act(actions), _) if actions.iter().all(Action::is_renewal) => None,
-        (Next::Act(actions), _) => {
-            let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
-            Some(format!("it is not whole: {}", wanted.join("; ")))
-        }
-        (Next::Wait { reason, .. }, _) => Some(format!("it is not whole: {reason}")),
-        (Next::Refuse(refusal), _) => Some(refusal.reason.clone()),
-    }
+    missing_of(&observation.members, decision, Action::is_renewal)
 }
 
-/// The operator host remembers no such cluster.
-fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
-    let members = &observation.members;
-    let marker = members.iter().find_map(|member| member.view()?.marker.as_ref().ok()?.clone());
-    if let Some(marker) = marker {
-        return act(
-            State::Degraded,
-            "the members' markers prove a cluster that the operator host has forgotten",
-            vec![Action::Record(record_of(observation, marker, Formation::Complete))],
-        );
-    }
-    let traces =
-        |seen: &Seen| seen.anything || seen.data || seen.config || seen.server != Server::Down;
-    if let Some(member) = members.iter().find(|member| member.view().is_some_and(traces)) {
-        return Decision::refuse(
-            State::Foreign,
-            format!(
-                "{} has data, files or a running server of an etcd that strata did not make",
-                member.name
-            ),
-            "if it is yours, `strata adopt` records it as it is; else move it away by hand",
-        );
-    }
-    act(
-        State::Absent,
-        "every data directory is empty, nothing answers, and no marker exists",
-        vec![Action::Record(record_of(observation, wanted.marker.clone(), Formation::Begun))],
-    )
-}
-
-/// What the operator host writes down about this cluster.
-pub fn record_of(observation: &Observation, marker: Marker, formation: Formation) -> Record {
-    let members = &observation.members;
-    let leads = observation.leader().or(members.first());
-    Record {
-        marker,
-        formation,
-        leader: leads.map_or(Ipv4Addr::UNSPECIFIED, |member| member.address),
-        members: members.iter().map(|member| member.name.clone()).collect(),
-    }
+/// What is formed here.
+pub fn formed<'a>(observation: &Observation, marker: &'a Marker) -> Formed<'a, Action> {
+    let first = observation.members.first();
+    let leader =
+        observation.leader().or(first).map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
+    Formed { what: "an etcd", marker, leader, record: Action::Record }
 }
 
 /// The cluster was formed, or its formation began.
-fn known(observation: &Observation, record: &Record) -> Decided {
+fn known(observation: &Observation, record: &Record, formed: &Formed<'_, Action>) -> Decided {
     let forming = record.formation == Formation::Begun;
     let state = if forming { State::Forming } else { State::Degraded };
     let members: Vec<(&Member, &Seen)> =
         observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
-    if !forming && members.iter().all(|(_, seen)| !seen.data && seen.server == Server::Down) {
-        return Decision::refuse(
-            State::Down,
-            "the cluster was formed, and every data directory is empty now",
-            "this is a disaster, not a formation: restore a snapshot (docs/clusters.md, etcd, \"When the majority's data is lost\")",
-        );
-    }
-    if let Some(decided) = unmarked(&members).or_else(|| stand_up(observation, &members, forming)) {
+    let gone = lost(
+        record,
+        &observation.members,
+        "this is a disaster, not a formation: restore a snapshot (docs/clusters.md, etcd, \"When the majority's data is lost\")",
+    );
+    let unclaimed = || {
+        unclaimed(
+            &observation.members,
+            "etcd",
+            "move it away by hand if it is not needed, then run again: the member joins",
+        )
+    };
+    let decided = gone.or_else(unclaimed).or_else(|| stand_up(observation, &members, forming));
+    if let Some(decided) = decided {
         return decided;
     }
     let Some((leader, view)) = observation.leader().and_then(|leader| Some((leader, leader.up()?)))
@@ -133,9 +89,14 @@ fn known(observation: &Observation, record: &Record) -> Decided {
     };
     change_of_members(&observation.members, &members, view, state)
         .or_else(|| in_step(&members, leader, state))
-        .or_else(|| mark(&members, record, state))
+        .or_else(|| {
+            mark(&observation.members, record, state, |member, marker| Action::Mark {
+                member,
+                marker,
+            })
+        })
         .or_else(|| write(&members, state))
-        .or_else(|| complete(observation, record, forming))
+        .or_else(|| formed.complete(record, &observation.members))
         .or_else(|| renew(observation, &members, leader))
         .or_else(|| alarms(&observation.members))
         .unwrap_or_else(|| Decision {
@@ -143,18 +104,6 @@ fn known(observation: &Observation, record: &Record) -> Decided {
             found: format!("{} of {} members in step", members.len(), observation.members.len()),
             next: Next::Done,
         })
-}
-
-/// Data that nobody can tell whose it is.
-fn unmarked(members: &Known<'_>) -> Option<Decided> {
-    let (member, _) = members.iter().find(|(_, seen)| {
-        seen.data && seen.marker == Ok(None) && !matches!(seen.server, Server::Up(_))
-    })?;
-    Some(Decision::refuse(
-        State::Foreign,
-        format!("{} has data without a marker, and no etcd that could tell whose", member.name),
-        "move it away by hand if it is not needed, then run again: the member joins",
-    ))
 }
 
 /// Starts members that have their data: they know better than anyone what was agreed on. One that
@@ -179,7 +128,8 @@ fn stand_up(observation: &Observation, members: &Known<'_>, forming: bool) -> Op
         .collect();
     let state = if list.is_some() { State::Degraded } else { State::Down };
     let state = if forming { State::Forming } else { state };
-    (!asleep.is_empty()).then(|| act(state, "etcd does not run where its data is", asleep))
+    (!asleep.is_empty())
+        .then(|| Decision::act(state, "etcd does not run where its data is", asleep))
 }
 
 fn named(observation: &Observation) -> Vec<Named> {
@@ -202,9 +152,14 @@ fn without_a_leader(observation: &Observation, members: &Known<'_>, forming: boo
             })
             .collect();
         if !lacking.is_empty() {
-            return act(State::Forming, "the members begin together", lacking);
+            return Decision::act(State::Forming, "the members begin together", lacking);
         }
-        return wait(State::Forming, "the members find each other", &silence(members), SETTLE);
+        return Decision::wait(
+            State::Forming,
+            "the members find each other",
+            &silence(members),
+            SETTLE,
+        );
     }
     let (all, with_data) =
         (observation.members.len(), members.iter().filter(|(_, seen)| seen.data).count());
@@ -220,7 +175,7 @@ fn without_a_leader(observation: &Observation, members: &Known<'_>, forming: boo
             "this is a disaster, not a formation: nothing is begun anew. Restore the newest keys (docs/clusters.md, etcd, \"When the majority's data is lost\")",
         );
     }
-    wait(State::Down, "nobody leads", &silence(members), SETTLE)
+    Decision::wait(State::Down, "nobody leads", &silence(members), SETTLE)
 }
 
 /// What the members say while nobody leads.
@@ -259,20 +214,7 @@ fn in_step(members: &Known<'_>, leader: &Member, state: State) -> Option<Decided
             }
         }
     })?;
-    Some(wait(state, "members catch up", &reason, SETTLE))
-}
-
-/// Puts missing markers beside the data.
-fn mark(members: &Known<'_>, record: &Record, state: State) -> Option<Decided> {
-    let unmarked: Vec<Action> = members
-        .iter()
-        .filter(|(_, seen)| seen.marker == Ok(None))
-        .map(|(member, _)| Action::Mark {
-            member: member.name.clone(),
-            marker: record.marker.clone(),
-        })
-        .collect();
-    (!unmarked.is_empty()).then(|| act(state, "markers are missing", unmarked))
+    Some(Decision::wait(state, "members catch up", &reason, SETTLE))
 }
 
 /// Writes what needs no start, on all members at once: nobody notices.
@@ -284,14 +226,7 @@ fn write(members: &Known<'_>, state: State) -> Option<Decided> {
     let (first, seen) = differing.first()?;
     let found = format!("{} differs from its role: {}", first.name, seen.stale.files.join(", "));
     let actions = differing.iter().map(|(m, _)| Action::Write { member: m.name.clone() }).collect();
-    Some(act(state, found, actions))
-}
-
-/// The formation ends when everything is as wanted.
-fn complete(observation: &Observation, record: &Record, forming: bool) -> Option<Decided> {
-    let formed =
-        || Action::Record(record_of(observation, record.marker.clone(), Formation::Complete));
-    forming.then(|| act(State::Forming, "every member does its part", vec![formed()]))
+    Some(Decision::act(state, found, actions))
 }
 
 /// Brings about what needs a start, one member at a time: the keys are saved first, then come the
@@ -312,7 +247,7 @@ fn renew(observation: &Observation, members: &Known<'_>, leader: &Member) -> Opt
         }
         _ => Action::Renew { member: member.name.clone() },
     };
-    Some(act(State::Degraded, found, vec![action]))
+    Some(Decision::act(State::Degraded, found, vec![action]))
 }
 
 /// An alarm forbids no renewal, which may be what ends it.
@@ -325,16 +260,4 @@ fn alarms(members: &[Member]) -> Option<Decided> {
         format!("etcd raised the alarm {kind} for {whose}: it takes no more writes"),
         "raise etcd_quota_bytes, or compact and defragment the keys (`etcdctl compact`, `etcdctl defrag`); then `etcdctl alarm disarm`, and run again",
     ))
-}
-
-pub(super) fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
-    Decision { state, found: found.into(), next: Next::Act(actions) }
-}
-
-pub(super) fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
-    Decision {
-        state,
-        found: found.to_owned(),
-        next: Next::Wait { reason: reason.to_owned(), up_to },
-    }
 }

@@ -2,7 +2,7 @@
 //! those that stay are a majority that has everything. Pure.
 
 use super::action::{Action, Begins};
-use super::decide::{Decided, Known, act};
+use super::decide::{Decided, Known};
 use super::gateway::Peer;
 use super::settings::Beginning;
 use super::view::{Member, Named, Seen, Server, View};
@@ -31,15 +31,15 @@ fn begun(members: &Known<'_>, list: &[Peer], state: State) -> Option<Decided> {
         if !entry.began() && !seen.data && seen.server == Server::Down {
             let found = format!("{name} is in the list and has not begun");
             if seen.anything {
-                return Some(act(state, found, vec![Action::SetAside { member: name }]));
+                return Some(Decision::act(state, found, vec![Action::SetAside { member: name }]));
             }
             let begins = Begins { how: Beginning::Existing, members: as_listed(members, list) };
-            return Some(act(state, found, vec![Action::Begin { member: name, begins }]));
+            return Some(Decision::act(state, found, vec![Action::Begin { member: name, begins }]));
         }
         let up = matches!(seen.server, Server::Up(_));
         (entry.learner && up).then(|| {
             let found = format!("{name} has no vote yet");
-            act(state, found, vec![Action::Promote { member: name, id: entry.id }])
+            Decision::act(state, found, vec![Action::Promote { member: name, id: entry.id }])
         })
     })
 }
@@ -62,7 +62,7 @@ fn strangers(all: &[Member], members: &Known<'_>, leader: &View, state: State) -
             "bring the other members back first, then run again",
         ));
     }
-    Some(act(state, found, vec![Action::Remove { member: called, id: stranger.id }]))
+    Some(Decision::act(state, found, vec![Action::Remove { member: called, id: stranger.id }]))
 }
 
 /// Members whose data is gone, and members whose place is gone.
@@ -100,7 +100,7 @@ fn gone(members: &Known<'_>, leader: &View, state: State) -> Option<Decided> {
         }
         _ => Action::SetAside { member: name },
     };
-    Some(act(state, found, vec![action]))
+    Some(Decision::act(state, found, vec![action]))
 }
 
 /// Members that are not in the list.
@@ -111,7 +111,7 @@ fn lacking(members: &Known<'_>, list: &[Peer], state: State) -> Option<Decided> 
     }
     let (member, _) = members.iter().find(|(member, _)| member.entry(list).is_none())?;
     let found = format!("{} is not in the list of members", member.name);
-    Some(act(state, found, vec![Action::Add { member: member.named() }]))
+    Some(Decision::act(state, found, vec![Action::Add { member: member.named() }]))
 }
 
 /// The list as a joining member must be told of it: exactly those that are in it.

@@ -13,11 +13,8 @@ const CORRUPT: &str = "CORRUPT";
 /// purpose.
 pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
     let members = &observation.members;
-    let silent = members.iter().filter_map(|m| Some((m.name.as_str(), m.seen.as_ref().err()?)));
-    let record = observation.record.as_ref().ok().and_then(Option::as_ref);
-    let markers = members.iter().filter_map(|m| Some((m.name.as_str(), &m.view()?.marker)));
-    unreachable(silent.map(|(name, why)| (name, why.as_str())), out)
-        .or_else(|| foreign(record, markers))
+    unreachable(members, out)
+        .or_else(|| foreign(&observation.record, members))
         .or_else(|| several_clusters(members))
         .or_else(|| twins(members))
         .or_else(|| corrupt(members))

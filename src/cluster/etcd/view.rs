@@ -1,6 +1,7 @@
 //! What a look at etcd gives.
 
 use super::gateway::Peer;
+use crate::cluster::look::{Looked, Signs, owes_nothing};
 use crate::cluster::{Marker, Record};
 use std::net::Ipv4Addr;
 
@@ -16,15 +17,7 @@ pub struct Observation {
 }
 
 /// One member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its host.
-    pub name: String,
-    /// Its private address.
-    pub address: Ipv4Addr,
-    /// What was seen; an error when the host could not be asked.
-    pub seen: Result<Seen, String>,
-}
+pub type Member = Looked<Seen>;
 
 /// A member's name with its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,14 +88,33 @@ pub struct View {
     pub list: Vec<Peer>,
 }
 
+impl Signs for Seen {
+    fn marker(&self) -> &Result<Option<Marker>, String> {
+        &self.marker
+    }
+
+    fn marker_mut(&mut self) -> &mut Result<Option<Marker>, String> {
+        &mut self.marker
+    }
+
+    fn data(&self) -> bool {
+        self.data
+    }
+
+    fn alive(&self) -> bool {
+        self.anything || self.config || self.server != Server::Down
+    }
+
+    fn answers(&self) -> bool {
+        matches!(self.server, Server::Up(_))
+    }
+}
+
 impl Observation {
     /// True when there is no cluster as far as can be seen: nothing remembers one, and no member
     /// that can be looked at has anything of one.
     pub fn owes_nothing(&self) -> bool {
-        let nothing = |seen: &Seen| {
-            seen.marker == Ok(None) && !seen.anything && !seen.config && seen.server == Server::Down
-        };
-        self.record == Ok(None) && self.members.iter().filter_map(Member::view).all(nothing)
+        owes_nothing(&self.record, &self.members)
     }
 
     /// The member that leads, if the members that answer do not contradict each other.
@@ -121,11 +133,6 @@ impl Observation {
 }
 
 impl Member {
-    /// What was seen, if the host could be asked.
-    pub fn view(&self) -> Option<&Seen> {
-        self.seen.as_ref().ok()
-    }
-
     /// Its etcd, if it answers.
     pub fn up(&self) -> Option<&View> {
         match &self.view()?.server {

@@ -1,10 +1,9 @@
 //! Records a cluster that another made, and lets members go for a while.
 
 use super::PatroniCluster;
-use super::decide::{decide, missing, record_of};
+use super::decide::{decide, formed, missing};
 use super::renew::candidate;
 use super::view::Observation;
-use crate::cluster::{Formation, Marker};
 
 impl PatroniCluster<'_> {
     /// Hands leadership over if this member leads; only a whole cluster lets a member go.
@@ -26,7 +25,10 @@ impl PatroniCluster<'_> {
     pub(super) async fn take_over(&self) -> Result<Vec<String>, String> {
         let observation = self.look().await;
         let marker = self.wanted.marker.clone();
-        let pretended = as_if_ours(&observation, &marker)?;
+        let formed = formed(&observation, &marker);
+        let (record, members) = formed.as_if_ours(&observation.record, &observation.members)?;
+        let pretended =
+            Observation { record: Ok(Some(record.clone())), members, ..observation.clone() };
         // What differs from the role is left for an install to show and mend.
         if let Some(missing) = missing(&pretended, &decide(&pretended, &self.wanted)) {
             return Err(missing);
@@ -34,7 +36,7 @@ impl PatroniCluster<'_> {
         for member in &observation.members {
             self.reach.mark(&member.name, &marker).await?;
         }
-        self.reach.records.write(&record_of(&pretended, marker, Formation::Complete))?;
+        self.reach.records.write(&record)?;
         let mut differing: Vec<String> = observation
             .members
             .iter()
@@ -48,27 +50,4 @@ impl PatroniCluster<'_> {
         differing.extend(observation.objects.iter().cloned());
         Ok(differing)
     }
-}
-
-/// The look as it would be with a record and markers of ours.
-fn as_if_ours(observation: &Observation, marker: &Marker) -> Result<Observation, String> {
-    if let Some(record) = observation.record.clone()? {
-        return Err(format!("it is known already, as cluster {}", record.marker.id));
-    }
-    let mut pretended = observation.clone();
-    for member in &mut pretended.members {
-        let Ok(seen) = &mut member.seen else { continue };
-        match &seen.marker {
-            Ok(None) => seen.marker = Ok(Some(marker.clone())),
-            Ok(Some(other)) => {
-                return Err(format!(
-                    "{} has a marker of cluster {}: an install restores its record",
-                    member.name, other.id
-                ));
-            }
-            Err(_) => {}
-        }
-    }
-    pretended.record = Ok(Some(record_of(&pretended, marker.clone(), Formation::Complete)));
-    Ok(pretended)
 }

@@ -4,6 +4,7 @@ use super::action::Action;
 use super::renew::{declare, renew};
 use super::sound::unsound;
 use super::view::{Member, Observation, Patroni, Seen};
+use crate::cluster::formation::{Formed, missing as missing_of};
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -42,60 +43,27 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
 }
 
 fn of_what_is_known(observation: &Observation, wanted: &Wanted) -> Decided {
-    match &observation.record {
-        Ok(Some(record)) => known(observation, record, wanted),
-        Ok(None) => unknown_to_us(observation, wanted),
-        Err(error) => Decision::refuse(
-            State::Unknown,
-            format!("the record on the operator host cannot be read: {error}"),
-            "mend or restore the file: without it nothing tells whether the cluster was formed",
-        ),
+    let formed = formed(observation, &wanted.marker);
+    match formed.known(&observation.record, &observation.members) {
+        Ok(record) => known(observation, record, wanted, &formed),
+        Err(decided) if decided.state == State::Absent => begin(observation, *decided),
+        Err(decided) => *decided,
     }
 }
 
 /// Why the cluster is not whole; `None` when at most renewals are left, which nothing is missing
 /// without.
 pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> {
-    let absent = observation.members.iter().find(|member| member.view().is_none());
-    match &decision.next {
-        Next::Done => {
-            absent.map(|member| format!("it is not whole: {} is out of service", member.name))
-        }
-        Next::Act(actions) if actions.iter().all(Action::is_renewal) => None,
-        Next::Act(actions) => {
-            let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
-            Some(format!("it is not whole: {}", wanted.join("; ")))
-        }
-        Next::Wait { reason, .. } => Some(format!("it is not whole: {reason}")),
-        Next::Refuse(refusal) => Some(refusal.reason.clone()),
-    }
+    missing_of(&observation.members, decision, Action::is_renewal)
 }
 
-/// The operator host remembers no such cluster.
-fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
-    let members = &observation.members;
-    let marker = members.iter().find_map(|member| member.view()?.marker.as_ref().ok()?.clone());
-    if let Some(marker) = marker {
-        // Whoever has a marker was formed: the record was lost with the operator host.
-        return act(
-            State::Degraded,
-            "the members' markers prove a cluster that the operator host has forgotten",
-            vec![Action::Record(record_of(observation, marker, Formation::Complete))],
-        );
-    }
-    let alive = members.iter().find(|member| {
-        member.view().is_some_and(|seen| seen.data || seen.patroni != Patroni::Down)
-    });
-    if let Some(member) = alive {
-        return Decision::refuse(
-            State::Foreign,
-            format!("{} has data or a running Patroni that strata did not make", member.name),
-            "if it is yours, `strata adopt` records it as it is; else move it away by hand",
-        );
-    }
+/// No member has anything: a formation begins if etcd knows of none either.
+fn begin(observation: &Observation, absent: Decided) -> Decided {
     let store = match &observation.store {
         Ok(store) => store,
-        Err(reason) => return wait(State::Unknown, "etcd does not answer", reason, STORE),
+        Err(reason) => {
+            return Decision::wait(State::Unknown, "etcd does not answer", reason, STORE);
+        }
     };
     if store.initialize.is_some() || store.leader.is_some() {
         let system = store.initialize.as_deref().unwrap_or_default();
@@ -107,27 +75,24 @@ fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
             "if its data is on hosts that the inventory does not have, bring them back; if it is to be given up, `patronictl remove` makes etcd forget it; strata does not",
         );
     }
-    act(
-        State::Absent,
-        "every data directory is empty, nothing answers, etcd knows no cluster, and no marker exists",
-        vec![Action::Record(record_of(observation, wanted.marker.clone(), Formation::Begun))],
-    )
+    absent
 }
 
-/// What the operator host writes down about this cluster.
-pub fn record_of(observation: &Observation, marker: Marker, formation: Formation) -> Record {
-    let members = &observation.members;
-    let first = members.first().map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
-    Record {
-        marker,
-        formation,
-        leader: observation.leader().map_or(first, |member| member.address),
-        members: members.iter().map(|member| member.name.clone()).collect(),
-    }
+/// What is formed here.
+pub fn formed<'a>(observation: &Observation, marker: &'a Marker) -> Formed<'a, Action> {
+    let first = observation.members.first();
+    let leader =
+        observation.leader().or(first).map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
+    Formed { what: "a PostgreSQL", marker, leader, record: Action::Record }
 }
 
 /// The cluster was formed, or its formation began.
-fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided {
+fn known(
+    observation: &Observation,
+    record: &Record,
+    wanted: &Wanted,
+    formed: &Formed<'_, Action>,
+) -> Decided {
     let forming = record.formation == Formation::Begun;
     let members: Vec<(&Member, &Seen)> =
         observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
@@ -141,7 +106,9 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
     }
     let store = match &observation.store {
         Ok(store) => store,
-        Err(reason) => return wait(State::Unknown, "etcd does not answer", reason, STORE),
+        Err(reason) => {
+            return Decision::wait(State::Unknown, "etcd does not answer", reason, STORE);
+        }
     };
     let state = if forming { State::Forming } else { State::Degraded };
     if store.initialize.is_none() {
@@ -156,7 +123,7 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
         .or_else(|| mark(&members, record, state))
         .or_else(|| follow(observation, &members, wanted, state))
         .or_else(|| declare(observation, state))
-        .or_else(|| complete(observation, record))
+        .or_else(|| formed.complete(record, &observation.members))
         .or_else(|| renew(observation, &members, store.paused, wanted))
         .unwrap_or_else(|| healthy(observation, store.paused))
 }
@@ -194,10 +161,10 @@ fn form(members: &[(&Member, &Seen)], record: &Record) -> Decided {
     }
     if is_up(seen) {
         let reason = format!("{} makes its database", first.name);
-        return wait(State::Forming, "the cluster is formed", &reason, SETTLE);
+        return Decision::wait(State::Forming, "the cluster is formed", &reason, SETTLE);
     }
     let form = Action::Form { member: first.name.clone() };
-    act(State::Forming, format!("{} begins", first.name), vec![form])
+    Decision::act(State::Forming, format!("{} begins", first.name), vec![form])
 }
 
 /// etcd forgot a cluster whose data is there. Who has the newest is evidence; who counts is for the
@@ -209,7 +176,7 @@ fn forgotten(members: &[(&Member, &Seen)], wanted: &Wanted) -> Decided {
         .find(|(member, _)| member.status().is_some_and(|status| status.runs() && status.primary));
     if let Some((member, _)) = running {
         let reason = format!("{} runs as primary and has to tell etcd again", member.name);
-        return wait(State::Degraded, "etcd has forgotten the cluster", &reason, SETTLE);
+        return Decision::wait(State::Degraded, "etcd has forgotten the cluster", &reason, SETTLE);
     }
     let mut evidence: Vec<(u32, u64, &str)> = members
         .iter()
@@ -239,11 +206,11 @@ fn forgotten(members: &[(&Member, &Seen)], wanted: &Wanted) -> Decided {
     match members.iter().find(|(member, _)| &member.name == newest) {
         Some((member, seen)) if seen.data && is_up(seen) => {
             let reason = format!("{} starts with its own data", member.name);
-            wait(State::Down, "the member that the operator named leads", &reason, SETTLE)
+            Decision::wait(State::Down, "the member that the operator named leads", &reason, SETTLE)
         }
         Some((member, seen)) if seen.data => {
             let found = format!("the data of {} counts, as the role says", member.name);
-            act(State::Down, found, vec![Action::Start { member: member.name.clone() }])
+            Decision::act(State::Down, found, vec![Action::Start { member: member.name.clone() }])
         }
         _ => Decision::refuse(
             State::Down,
@@ -274,7 +241,7 @@ fn start(
         asleep.truncate(1);
     }
     let state = if led { state } else { State::Down };
-    Some(act(state, "Patroni does not run where its cluster's data is", asleep))
+    Some(Decision::act(state, "Patroni does not run where its cluster's data is", asleep))
 }
 
 /// Waits until somebody leads.
@@ -294,7 +261,7 @@ fn lead(
         && !is_up(seen)
     {
         // Its host went down in the middle of the first start: etcd waits for it.
-        return Some(act(
+        return Some(Decision::act(
             state,
             format!("{} begins", first.name),
             vec![Action::Form { member: first.name.clone() }],
@@ -310,7 +277,7 @@ fn lead(
         .collect();
     let reason = format!("nobody leads yet: {}", told.join(", "));
     let state = if forming { state } else { State::Down };
-    Some(wait(state, "no leader", &reason, SETTLE))
+    Some(Decision::wait(state, "no leader", &reason, SETTLE))
 }
 
 /// Members without data copy the leader's; one whose data cannot be used gives it up, but only while
@@ -327,7 +294,11 @@ fn fill_up(
         .map(|(member, _)| Action::Join { member: member.name.clone() })
         .collect();
     if !empty.is_empty() {
-        return Some(act(state, format!("{} leads, members have no data", leader.name), empty));
+        return Some(Decision::act(
+            state,
+            format!("{} leads, members have no data", leader.name),
+            empty,
+        ));
     }
     let (stuck, seen) = members.iter().find(|(_, seen)| seen.stuck)?;
     let status = stuck.status().map(|status| status.state.as_str()).unwrap_or_default();
@@ -337,9 +308,9 @@ fn fill_up(
     Some(match copy {
         _ if !seen.data || stuck.name == leader.name => {
             let reason = format!("{}: {status}", stuck.name);
-            wait(state, "a member does not start", &reason, SETTLE)
+            Decision::wait(state, "a member does not start", &reason, SETTLE)
         }
-        Some((copy, _)) => act(
+        Some((copy, _)) => Decision::act(
             state,
             format!(
                 "{} cannot start with its data ({status}); {} leads and {} has a full copy",
@@ -368,7 +339,7 @@ fn mark(members: &[(&Member, &Seen)], record: &Record, state: State) -> Option<D
             marker: record.marker.clone(),
         })
         .collect();
-    (!unmarked.is_empty()).then(|| act(state, "markers are missing", unmarked))
+    (!unmarked.is_empty()).then(|| Decision::act(state, "markers are missing", unmarked))
 }
 
 /// Waits until every standby follows, and as many as wanted have all that is acknowledged.
@@ -398,42 +369,15 @@ fn follow(
             }
         };
         let found = format!("{} leads, standbys copy", leader.name);
-        return Some(wait(state, &found, &format!("{}: {reason}", member.name), COPY));
+        return Some(Decision::wait(state, &found, &format!("{}: {reason}", member.name), COPY));
     }
     let needed = wanted.sync.min(standbys);
     (sync < needed).then(|| {
         let found = format!("{} leads", leader.name);
-        wait(state, &found, &format!("{sync} of {needed} standbys are in sync"), SETTLE)
-    })
-}
-
-/// The formation ends when everything is as wanted.
-fn complete(observation: &Observation, record: &Record) -> Option<Decided> {
-    (record.formation == Formation::Begun).then(|| {
-        act(
-            State::Forming,
-            "every member does its part",
-            vec![Action::Record(record_of(
-                observation,
-                record.marker.clone(),
-                Formation::Complete,
-            ))],
-        )
+        Decision::wait(state, &found, &format!("{sync} of {needed} standbys are in sync"), SETTLE)
     })
 }
 
 const fn is_up(seen: &Seen) -> bool {
     !matches!(seen.patroni, Patroni::Down)
-}
-
-pub(super) fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
-    Decision { state, found: found.into(), next: Next::Act(actions) }
-}
-
-pub(super) fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
-    Decision {
-        state,
-        found: found.to_owned(),
-        next: Next::Wait { reason: reason.to_owned(), up_to },
-    }
 }

@@ -2,7 +2,7 @@
 //! leader after it handed over (E5). Pure.
 
 use super::action::Action;
-use super::decide::{Decided, SETTLE, Wanted, act, wait};
+use super::decide::{Decided, SETTLE, Wanted};
 use super::view::{Member, Observation, Seen, Status};
 use crate::cluster::{Decision, State};
 
@@ -14,7 +14,7 @@ pub(super) fn declare(observation: &Observation, state: State) -> Option<Decided
     let leader = observation.leader()?;
     (!observation.objects.is_empty()).then(|| {
         let found = format!("{} leads, its databases lack what the role declares", leader.name);
-        act(state, found, vec![Action::Declare { objects: observation.objects.clone() }])
+        Decision::act(state, found, vec![Action::Declare { objects: observation.objects.clone() }])
     })
 }
 
@@ -54,7 +54,7 @@ fn live(observation: &Observation, members: &[(&Member, &Seen)]) -> Option<Decid
     if !observation.dynamic.is_empty() {
         let settings = observation.dynamic.clone();
         let found = format!("Patroni's settings differ from the role: {}", settings.join(", "));
-        return Some(act(State::Degraded, found, vec![Action::Configure { settings }]));
+        return Some(Decision::act(State::Degraded, found, vec![Action::Configure { settings }]));
     }
     // Read again and no restart: on all at the same time.
     let stale: Vec<&(&Member, &Seen)> = members
@@ -63,7 +63,7 @@ fn live(observation: &Observation, members: &[(&Member, &Seen)]) -> Option<Decid
         .collect();
     let (member, seen) = stale.first()?;
     let writes = stale.iter().map(|(member, _)| Action::Write { member: member.name.clone() });
-    Some(act(State::Degraded, differs(member, &seen.stale.files), writes.collect()))
+    Some(Decision::act(State::Degraded, differs(member, &seen.stale.files), writes.collect()))
 }
 
 /// What needs a restart: standbys one at a time, each while the others follow closely; then the leader.
@@ -100,7 +100,7 @@ fn restarts(
         let found = differs(member, &why);
         if let Some((behind, _)) = behind {
             let reason = format!("{} is far behind {}", behind.name, leader.name);
-            return Some(wait(State::Degraded, &found, &reason, SETTLE));
+            return Some(Decision::wait(State::Degraded, &found, &reason, SETTLE));
         }
         let name = member.name.clone();
         // Limits that standbys must not be below are lowered by the leader first, in place.
@@ -115,11 +115,11 @@ fn restarts(
                 None if order.is_empty() => of_standby(name, seen),
                 None => {
                     let reason = "no standby is fit to lead";
-                    return Some(wait(State::Degraded, &found, reason, SETTLE));
+                    return Some(Decision::wait(State::Degraded, &found, reason, SETTLE));
                 }
             }
         };
-        return Some(act(State::Degraded, found, vec![action]));
+        return Some(Decision::act(State::Degraded, found, vec![action]));
     }
     None
 }

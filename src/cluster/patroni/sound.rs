@@ -1,7 +1,7 @@
 //! What forbids every change: members that cannot be looked at, and those that do not belong
 //! together. Pure.
 
-use super::decide::{Decided, Wanted, wait};
+use super::decide::{Decided, Wanted};
 use super::view::{Member, Observation};
 use crate::cluster::belonging::{foreign, unreachable};
 use crate::cluster::{Decision, State};
@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 
 /// What forbids every change, whatever the cluster's state is.
 pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
-    let unseen = observation.members.iter();
-    let unseen = unseen.filter_map(|m| Some((m.name.as_str(), m.seen.as_ref().err()?.as_str())));
-    if let Some(refusal) = unreachable(unseen, &wanted.out) {
+    if let Some(refusal) = unreachable(&observation.members, &wanted.out) {
         return Some(refusal);
     }
     for member in &observation.members {
@@ -31,10 +29,9 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
             ));
         }
     }
-    let record = observation.record.as_ref().ok().and_then(Option::as_ref);
-    let markers = observation.members.iter();
-    let markers = markers.filter_map(|m| Some((m.name.as_str(), &m.view()?.marker)));
-    foreign(record, markers).or_else(|| foreign_data(observation)).or_else(|| two(observation))
+    foreign(&observation.record, &observation.members)
+        .or_else(|| foreign_data(observation))
+        .or_else(|| two(observation))
 }
 
 /// Which database clusters the members hold and etcd expects, each with who says so.
@@ -74,6 +71,6 @@ fn two(observation: &Observation) -> Option<Decided> {
         observation.members.iter().filter(primary).map(|member| member.name.as_str()).collect();
     (names.len() > 1).then(|| {
         let reason = format!("{} say that they are primary", names.join(" and "));
-        wait(State::Split, &reason, &reason, super::decide::SETTLE)
+        Decision::wait(State::Split, &reason, &reason, super::decide::SETTLE)
     })
 }

@@ -1,7 +1,7 @@
 //! What a look at PostgreSQL, Patroni and its configuration store gives.
 
+use crate::cluster::look::{Looked, Signs, owes_nothing};
 use crate::cluster::{Marker, Record};
-use std::net::Ipv4Addr;
 
 /// One look at the whole cluster. Members stand in the order of their group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +32,7 @@ pub struct Store {
 }
 
 /// One member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its host.
-    pub name: String,
-    /// Its private address.
-    pub address: Ipv4Addr,
-    /// What was seen; an error when the host could not be asked.
-    pub seen: Result<Seen, String>,
-}
+pub type Member = Looked<Seen>;
 
 /// What was seen on a member's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,16 +125,33 @@ impl Status {
     }
 }
 
+impl Signs for Seen {
+    fn marker(&self) -> &Result<Option<Marker>, String> {
+        &self.marker
+    }
+
+    fn marker_mut(&mut self) -> &mut Result<Option<Marker>, String> {
+        &mut self.marker
+    }
+
+    fn data(&self) -> bool {
+        self.data
+    }
+
+    fn alive(&self) -> bool {
+        self.patroni != Patroni::Down
+    }
+
+    fn answers(&self) -> bool {
+        self.patroni != Patroni::Down
+    }
+}
+
 impl Observation {
     /// True when there is no cluster as far as can be seen: nothing remembers one, and no member
     /// that can be looked at has anything of one.
     pub fn owes_nothing(&self) -> bool {
-        self.record == Ok(None)
-            && self
-                .members
-                .iter()
-                .filter_map(Member::view)
-                .all(|seen| seen.marker == Ok(None) && !seen.data && seen.patroni == Patroni::Down)
+        owes_nothing(&self.record, &self.members)
     }
 
     /// The member that leads: it holds the lock and takes writes.
@@ -154,11 +163,6 @@ impl Observation {
 }
 
 impl Member {
-    /// What was seen, if the host could be asked.
-    pub fn view(&self) -> Option<&Seen> {
-        self.seen.as_ref().ok()
-    }
-
     /// Its Patroni, if it answers.
     pub fn status(&self) -> Option<&Status> {
         match &self.view()?.patroni {

@@ -2,16 +2,17 @@
 
 use super::RedisSentinel;
 use super::action::Action;
-use super::decide::{decide, missing, record_of};
+use super::decide::{decide, formed, missing};
 use super::view::{Observation, Stale};
-use crate::cluster::{Formation, Marker};
 
 impl RedisSentinel<'_> {
     /// Looks, marks and records; gives what differs from the role, one line a member.
     pub(super) async fn take_over(&self) -> Result<Vec<String>, String> {
         let observation = self.look().await;
         let marker = self.wanted.marker.clone();
-        let pretended = as_if_ours(&observation, &marker)?;
+        let formed = formed(&observation, &marker);
+        let (record, members) = formed.as_if_ours(&observation.record, &observation.members)?;
+        let pretended = Observation { record: Ok(Some(record.clone())), members };
         // What differs from the role is left for an install to show and mend.
         if let Some(missing) = missing(&pretended, &decide(&pretended, &self.wanted)) {
             return Err(missing);
@@ -20,7 +21,7 @@ impl RedisSentinel<'_> {
             let mark = Action::Mark { member: member.name.clone(), marker: marker.clone() };
             self.perform(&mark, &observation).await?;
         }
-        self.reach.records.write(&record_of(&pretended, marker, Formation::Complete))?;
+        self.reach.records.write(&record)?;
         Ok(observation
             .members
             .iter()
@@ -30,29 +31,6 @@ impl RedisSentinel<'_> {
             })
             .collect())
     }
-}
-
-/// The look as it would be with a record and markers of ours.
-fn as_if_ours(observation: &Observation, marker: &Marker) -> Result<Observation, String> {
-    if let Some(record) = observation.record.clone()? {
-        return Err(format!("it is known already, as cluster {}", record.marker.id));
-    }
-    let mut pretended = observation.clone();
-    for member in &mut pretended.members {
-        let Ok(seen) = &mut member.seen else { continue };
-        match &seen.marker {
-            Ok(None) => seen.marker = Ok(Some(marker.clone())),
-            Ok(Some(other)) => {
-                return Err(format!(
-                    "{} has a marker of cluster {}: an install restores its record",
-                    member.name, other.id
-                ));
-            }
-            Err(_) => {}
-        }
-    }
-    pretended.record = Ok(Some(record_of(&pretended, marker.clone(), Formation::Complete)));
-    Ok(pretended)
 }
 
 fn describe(stale: &Stale) -> String {

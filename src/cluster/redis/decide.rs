@@ -5,6 +5,8 @@ use super::leader::{Leader, leader};
 use super::sound::unsound;
 use super::start::start_what_stands;
 use super::view::{Member, Observation, Role, Seen, Sentinel, Server};
+use crate::cluster::formation::{Formed, mark, missing as missing_of};
+use crate::cluster::look::seen;
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -35,101 +37,45 @@ pub fn decide(observation: &Observation, wanted: &Wanted) -> Decided {
 }
 
 fn of_what_is_known(observation: &Observation, wanted: &Wanted) -> Decided {
-    match &observation.record {
-        Ok(Some(record)) => known(observation, record, wanted),
-        Ok(None) => unknown_to_us(observation, wanted),
-        Err(error) => Decision::refuse(
-            State::Unknown,
-            format!("the record on the operator host cannot be read: {error}"),
-            "mend or restore the file: without it nothing tells whether the cluster was formed",
-        ),
+    let formed = formed(observation, &wanted.marker);
+    match formed.known(&observation.record, &observation.members) {
+        Ok(record) => known(observation, record, wanted, &formed),
+        Err(decided) => *decided,
     }
 }
 
 /// Why the cluster is not whole; `None` when at most renewals are left, which nothing is missing
 /// without.
 pub fn missing(observation: &Observation, decision: &Decided) -> Option<String> {
-    let absent = observation.members.iter().find(|member| member.view().is_none());
-    if let (Next::Done, Some(member)) = (&decision.next, absent) {
-        return Some(format!("it is not whole: {} is out of service", member.name));
-    }
-    let without_data = observation
-        .members
-        .iter()
-        .find(|member| member.view().is_some_and(|seen| !seen.data))
-        .map(|member| format!("it is not whole: {} has no data", member.name));
-    match &decision.next {
-        Next::Done => without_data,
-        Next::Act(actions) if actions.iter().all(Action::is_renewal) => without_data,
-        Next::Act(actions) => {
-            let wanted: Vec<String> = actions.iter().map(ToString::to_string).collect();
-            Some(format!("it is not whole: {}", wanted.join("; ")))
-        }
-        Next::Wait { reason, .. } => Some(format!("it is not whole: {reason}")),
-        Next::Refuse(refusal) => Some(refusal.reason.clone()),
-    }
-}
-
-/// The operator host remembers no such cluster.
-fn unknown_to_us(observation: &Observation, wanted: &Wanted) -> Decided {
-    let members = &observation.members;
-    let marker = members.iter().find_map(|member| member.view()?.marker.as_ref().ok()?.clone());
-    if let Some(marker) = marker {
-        // Whoever has a marker was formed: the record was lost with the operator host.
-        return act(
-            State::Degraded,
-            "the members' markers prove a cluster that the operator host has forgotten",
-            vec![Action::Record(record_of(observation, marker, Formation::Complete))],
-        );
-    }
-    let alive = members.iter().find(|member| {
-        member.view().is_some_and(|seen| {
-            seen.data
-                || seen.server_config
-                || seen.sentinel_config
-                || seen.server != Server::Down
-                || seen.sentinel != Sentinel::Down
-        })
-    });
-    if let Some(member) = alive {
-        return Decision::refuse(
-            State::Foreign,
-            format!(
-                "{} has data, files or running daemons of a Redis that strata did not make",
-                member.name
-            ),
-            "if it is yours, `strata adopt` records it as it is; else move it away by hand",
-        );
-    }
-    act(
-        State::Absent,
-        "every data directory is empty, nothing answers, and no marker exists",
-        vec![Action::Record(record_of(observation, wanted.marker.clone(), Formation::Begun))],
-    )
-}
-
-/// What the operator host writes down about this cluster.
-pub fn record_of(observation: &Observation, marker: Marker, formation: Formation) -> Record {
-    let members = &observation.members;
-    let first = members.first().map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
-    let live = match leader(observation) {
-        Leader::Known(address) => address,
-        _ => first,
+    let without_data = || {
+        let (member, _) = seen(&observation.members).find(|(_, seen)| !seen.data)?;
+        Some(format!("it is not whole: {} has no data", member.name))
     };
-    Record {
-        marker,
-        formation,
-        leader: live,
-        members: members.iter().map(|member| member.name.clone()).collect(),
-    }
+    missing_of(&observation.members, decision, Action::is_renewal).or_else(without_data)
+}
+
+/// What is formed here.
+pub fn formed<'a>(observation: &Observation, marker: &'a Marker) -> Formed<'a, Action> {
+    let first = observation.members.first();
+    let leader = match leader(observation) {
+        Leader::Known(address) => address,
+        _ => first.map_or(Ipv4Addr::UNSPECIFIED, |member| member.address),
+    };
+    Formed { what: "a Redis", marker, leader, record: Action::Record }
 }
 
 /// The cluster was formed, or its formation began.
-fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided {
+fn known(
+    observation: &Observation,
+    record: &Record,
+    wanted: &Wanted,
+    formed: &Formed<'_, Action>,
+) -> Decided {
     let forming = record.formation == Formation::Begun;
     let members: Vec<(&Member, &Seen)> =
         observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
-    if !forming && members.iter().all(|(_, seen)| !seen.data && !is_up(seen)) {
+    let nothing = members.iter().all(|(_, seen)| !seen.data && !is_up(seen));
+    if !forming && nothing {
         return Decision::refuse(
             State::Down,
             "the cluster was formed, and every data directory is empty now",
@@ -152,16 +98,23 @@ fn known(observation: &Observation, record: &Record, wanted: &Wanted) -> Decided
         // Nothing was ever written: the member that was chosen is the only one that may begin.
         Leader::Nobody(_) if forming && nothing_but(&members, record.leader) => record.leader,
         Leader::Nobody(reason) if forming => {
-            return wait(state, &reason, &reason, wanted.settle);
+            return Decision::wait(state, &reason, &reason, wanted.settle);
         }
-        Leader::Nobody(reason) => return wait(State::Down, &reason, &reason, wanted.settle),
-        Leader::Electing(reason) => return wait(state, &reason, &reason, wanted.settle),
+        Leader::Nobody(reason) => {
+            return Decision::wait(State::Down, &reason, &reason, wanted.settle);
+        }
+        Leader::Electing(reason) => return Decision::wait(state, &reason, &reason, wanted.settle),
     };
     let all = observation.members.len();
     fill_up(&members, live, forming, wanted)
         .or_else(|| settle(&members, all, live, forming, wanted))
-        .or_else(|| mark(&members, record, state))
-        .or_else(|| complete(observation, record, forming))
+        .or_else(|| {
+            mark(&observation.members, record, state, |member, marker| Action::Mark {
+                member,
+                marker,
+            })
+        })
+        .or_else(|| formed.complete(record, &observation.members))
         .or_else(|| renew(&members, live))
         .unwrap_or_else(|| Decision {
             state: State::Healthy,
@@ -194,14 +147,18 @@ fn fill_up(
     // The leader first: the others copy from it.
     if let Some((member, _)) = members.iter().find(|(member, seen)| leads(member) && !is_up(seen)) {
         let found = format!("{} begins as master", member.name);
-        return Some(act(state, found, vec![create(member, live, Part::Server, forming)]));
+        return Some(Decision::act(
+            state,
+            found,
+            vec![create(member, live, Part::Server, forming)],
+        ));
     }
     if let Some((member, _)) = members.iter().find(|(member, seen)| leads(member) && !seen.data) {
         // Its data lives in memory only: a restart would begin with nothing and empty the replicas.
         let linked = members.iter().any(|(_, seen)| is_linked(seen, live) && seen.data);
         let found = format!("the data directory of the master {} is gone", member.name);
         return Some(if linked {
-            act(state, found, vec![Action::HandOver { from: member.name.clone() }])
+            Decision::act(state, found, vec![Action::HandOver { from: member.name.clone() }])
         } else {
             Decision::refuse(
                 State::Degraded,
@@ -218,7 +175,7 @@ fn fill_up(
         .map(|(member, _)| Action::SetAside { member: member.name.clone() })
         .collect();
     if !gone.is_empty() {
-        return Some(act(state, "a replica's data directory is gone", gone));
+        return Some(Decision::act(state, "a replica's data directory is gone", gone));
     }
     let missing: Vec<Action> = members
         .iter()
@@ -226,27 +183,27 @@ fn fill_up(
         .map(|(member, _)| create(member, live, Part::Server, forming))
         .collect();
     if !missing.is_empty() {
-        return Some(act(state, "replicas are missing", missing));
+        return Some(Decision::act(state, "replicas are missing", missing));
     }
     if let Some((member, _)) =
         members.iter().find(|(member, seen)| !leads(member) && !is_linked(seen, live))
     {
         let reason =
             format!("{} is not yet a replica in step with {}", member.name, name_of(members, live));
-        return Some(wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
+        return Some(Decision::wait(state, "replicas copy", &reason, SYNC.max(wanted.settle)));
     }
     // One at a time: its memory is a copy until another one has everything on disk.
     if let Some((member, _)) =
         members.iter().find(|(member, seen)| !leads(member) && !seen.data && is_up(seen))
     {
         let set_aside = Action::SetAside { member: member.name.clone() };
-        return Some(act(state, "a replica's data directory is gone", vec![set_aside]));
+        return Some(Decision::act(state, "a replica's data directory is gone", vec![set_aside]));
     }
     let missing = members
         .iter()
         .find(|(_, seen)| seen.sentinel == Sentinel::Down)
         .map(|(member, _)| create(member, live, Part::Sentinel, forming));
-    missing.map(|action| act(state, "a Sentinel is missing", vec![action]))
+    missing.map(|action| Decision::act(state, "a Sentinel is missing", vec![action]))
 }
 
 /// Waits until the Sentinels agree, and makes them forget members that are no more. A member out of
@@ -287,29 +244,21 @@ fn settle(
         }
     }
     if let Some(reason) = reason {
-        return Some(wait(state, "Sentinels get to know each other", &reason, wanted.settle));
+        return Some(Decision::wait(
+            state,
+            "Sentinels get to know each other",
+            &reason,
+            wanted.settle,
+        ));
     }
     // One at a time: while it learns anew, the others keep the majority.
     extra.map(|name| {
-        act(
+        Decision::act(
             state,
             format!("Sentinel on {name} remembers members that are no more"),
             vec![Action::ForgetStrangers { member: name.clone() }],
         )
     })
-}
-
-/// Puts missing markers beside the data.
-fn mark(members: &[(&Member, &Seen)], record: &Record, state: State) -> Option<Decided> {
-    let unmarked: Vec<Action> = members
-        .iter()
-        .filter(|(_, seen)| seen.marker == Ok(None))
-        .map(|(member, _)| Action::Mark {
-            member: member.name.clone(),
-            marker: record.marker.clone(),
-        })
-        .collect();
-    (!unmarked.is_empty()).then(|| act(state, "markers are missing", unmarked))
 }
 
 /// Brings about what differs from the role, one member at a time: what can be set while running at
@@ -322,12 +271,12 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
         let stale = &seen.stale;
         if !stale.files.is_empty() && !stale.restarts_server() && stale.sentinel.is_empty() {
             let write = Action::Write { member: member.name.clone() };
-            return Some(act(State::Degraded, found(member, &stale.files), vec![write]));
+            return Some(Decision::act(State::Degraded, found(member, &stale.files), vec![write]));
         }
         if !stale.settings.is_empty() && !stale.restarts_server() {
             let keys: Vec<String> = stale.settings.iter().map(|(key, _)| key.clone()).collect();
             let set = Action::Set { member: member.name.clone(), settings: stale.settings.clone() };
-            return Some(act(State::Degraded, found(member, &keys), vec![set]));
+            return Some(Decision::act(State::Degraded, found(member, &keys), vec![set]));
         }
         if !stale.sentinel_settings.is_empty() && stale.sentinel.is_empty() {
             let keys: Vec<String> =
@@ -336,7 +285,7 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
                 member: member.name.clone(),
                 settings: stale.sentinel_settings.clone(),
             };
-            return Some(act(State::Degraded, found(member, &keys), vec![set]));
+            return Some(Decision::act(State::Degraded, found(member, &keys), vec![set]));
         }
     }
     let replicas_first = members
@@ -351,7 +300,7 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
             } else {
                 restart(Part::Server)
             };
-            return Some(act(
+            return Some(Decision::act(
                 State::Degraded,
                 found(member, &seen.stale.server_reasons()),
                 vec![action],
@@ -359,25 +308,10 @@ fn renew(members: &[(&Member, &Seen)], live: Ipv4Addr) -> Option<Decided> {
         }
         if !seen.stale.sentinel.is_empty() {
             let why = found(member, &seen.stale.sentinel);
-            return Some(act(State::Degraded, why, vec![restart(Part::Sentinel)]));
+            return Some(Decision::act(State::Degraded, why, vec![restart(Part::Sentinel)]));
         }
     }
     None
-}
-
-/// The formation ends when everything is as wanted.
-fn complete(observation: &Observation, record: &Record, forming: bool) -> Option<Decided> {
-    forming.then(|| {
-        act(
-            State::Forming,
-            "every member does its part",
-            vec![Action::Record(record_of(
-                observation,
-                record.marker.clone(),
-                Formation::Complete,
-            ))],
-        )
-    })
 }
 
 fn create(member: &Member, live: Ipv4Addr, part: Part, forming: bool) -> Action {
@@ -403,16 +337,4 @@ fn name_of(members: &[(&Member, &Seen)], address: Ipv4Addr) -> String {
         .iter()
         .find(|(member, _)| member.address == address)
         .map_or_else(|| address.to_string(), |(member, _)| member.name.clone())
-}
-
-pub(super) fn act(state: State, found: impl Into<String>, actions: Vec<Action>) -> Decided {
-    Decision { state, found: found.into(), next: Next::Act(actions) }
-}
-
-pub(super) fn wait(state: State, found: &str, reason: &str, up_to: Duration) -> Decided {
-    Decision {
-        state,
-        found: found.to_owned(),
-        next: Next::Wait { reason: reason.to_owned(), up_to },
-    }
 }

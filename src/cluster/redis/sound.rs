@@ -10,8 +10,7 @@ use crate::cluster::{Decision, State};
 /// purpose.
 pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
     let members = &observation.members;
-    let silent = members.iter().filter_map(|m| Some((m.name.as_str(), m.seen.as_ref().err()?)));
-    if let Some(refusal) = unreachable(silent.map(|(name, why)| (name, why.as_str())), out) {
+    if let Some(refusal) = unreachable(members, out) {
         return Some(refusal);
     }
     for member in members {
@@ -24,11 +23,7 @@ pub fn unsound(observation: &Observation, out: &[String]) -> Option<Decided> {
             ));
         }
     }
-    let markers = || members.iter().filter_map(|m| Some((m.name.as_str(), &m.view()?.marker)));
-    let record = observation.record.as_ref().ok().and_then(Option::as_ref);
-    // One that cannot be read says nothing of the rest.
-    let unread = foreign(None, markers().filter(|(_, marker)| marker.is_err()));
-    unread.or_else(|| same_sentinel(members)).or_else(|| foreign(record, markers()))
+    same_sentinel(members).or_else(|| foreign(&observation.record, members))
 }
 
 /// Two Sentinels with one id: a copied file.

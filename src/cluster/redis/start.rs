@@ -2,7 +2,7 @@
 //! takes writes that the true master never sees. Pure.
 
 use super::action::{Action, Part};
-use super::decide::{Decided, act, is_up, wait};
+use super::decide::{Decided, is_up};
 use super::leader::elected;
 use super::view::{Member, Seen, Sentinel, Server};
 use crate::cluster::{Decision, Formation, Record, State};
@@ -32,14 +32,14 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
     let moved_on = members.iter().any(|(m, _)| m.is_master() && m.address != record.leader);
     if !sentinels.is_empty() && (record.formation == Formation::Complete || moved_on) {
         let found = "Sentinel does not run where its cluster's data is";
-        return Some(act(State::Degraded, found, sentinels));
+        return Some(Decision::act(State::Degraded, found, sentinels));
     }
     if let Some((member, why)) = members.iter().find_map(|(member, seen)| match &seen.server {
         Server::Unready(why) => Some((member, why)),
         _ => None,
     }) {
         let reason = format!("Redis on {} is not ready: {why}", member.name);
-        return Some(wait(State::Degraded, "Redis starts", &reason, START));
+        return Some(Decision::wait(State::Degraded, "Redis starts", &reason, START));
     }
     let complete = record.formation == Formation::Complete;
     if complete
@@ -51,7 +51,7 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         && members.iter().any(|(_, seen)| seen.server == Server::Down)
     {
         let reason = format!("Sentinel on {} is not ready: {why}", member.name);
-        return Some(wait(State::Degraded, "Sentinels start", &reason, START));
+        return Some(Decision::wait(State::Degraded, "Sentinels start", &reason, START));
     }
     let asleep: Vec<&Member> = members
         .iter()
@@ -68,7 +68,7 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
         // One that slept through an election learns of it from the others. A second master beside
         // the live one would leave nobody who could tell which of the two counts.
         let reason = "the Sentinels do not agree yet who is the master";
-        return Some(wait(State::Down, "Redis starts", reason, START));
+        return Some(Decision::wait(State::Down, "Redis starts", reason, START));
     }
     // Where too few Sentinels ever were, nobody can have moved leadership: the files are right.
     let watchers = members.iter().filter(|(_, seen)| seen.sentinel_config).count();
@@ -91,7 +91,7 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
     if lost {
         return Some(hold(members).unwrap_or_else(|| {
             let rest = asleep.iter().map(|member| start(member, Part::Server)).collect();
-            act(State::Down, found, rest)
+            Decision::act(State::Down, found, rest)
         }));
     }
     if next.is_none()
@@ -103,9 +103,13 @@ pub(super) fn start_what_stands(members: &[(&Member, &Seen)], record: &Record) -
             "{} still says that it is the master; the Sentinels will make it follow",
             stray.name
         );
-        return Some(wait(State::Down, "Redis starts", &reason, START));
+        return Some(Decision::wait(State::Down, "Redis starts", &reason, START));
     }
-    Some(act(State::Down, found, vec![start(next.copied().unwrap_or(first), Part::Server)]))
+    Some(Decision::act(
+        State::Down,
+        found,
+        vec![start(next.copied().unwrap_or(first), Part::Server)],
+    ))
 }
 
 /// Nobody may be elected while members that have data are still asleep: one that is behind would
@@ -118,11 +122,11 @@ fn hold(members: &[(&Member, &Seen)]) -> Option<Decided> {
         .collect();
     let found = "nobody is to be elected until every Redis with data runs";
     if !free.is_empty() {
-        return Some(act(State::Down, found, free));
+        return Some(Decision::act(State::Down, found, free));
     }
     let (member, _) = watching().find(|(_, view)| view.unsettled)?;
     let reason = format!("Sentinel on {} still takes the master for down", member.name);
-    Some(wait(State::Down, found, &reason, START))
+    Some(Decision::wait(State::Down, found, &reason, START))
 }
 
 /// Everybody is there: Sentinels that were held may elect.
@@ -132,7 +136,7 @@ fn release(members: &[(&Member, &Seen)]) -> Option<Decided> {
         .filter(|(member, _)| member.sentinel().is_some_and(|view| view.held))
         .map(|(member, _)| Action::Release { member: member.name.clone() })
         .collect();
-    (!held.is_empty()).then(|| act(State::Degraded, "every Redis with data runs", held))
+    (!held.is_empty()).then(|| Decision::act(State::Degraded, "every Redis with data runs", held))
 }
 
 /// True when Sentinels that answer name different masters.

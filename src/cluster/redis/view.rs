@@ -1,5 +1,6 @@
 //! What a look at Redis and its Sentinels gives.
 
+use crate::cluster::look::{Looked, Signs, owes_nothing};
 use crate::cluster::{Marker, Record};
 use std::net::Ipv4Addr;
 
@@ -13,15 +14,7 @@ pub struct Observation {
 }
 
 /// One member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its host.
-    pub name: String,
-    /// Its private address.
-    pub address: Ipv4Addr,
-    /// What was seen; an error when the host could not be asked.
-    pub seen: Result<Seen, String>,
-}
+pub type Member = Looked<Seen>;
 
 /// What was seen on a member's host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,26 +142,40 @@ pub struct SentinelView {
     pub quorum: bool,
 }
 
+impl Signs for Seen {
+    fn marker(&self) -> &Result<Option<Marker>, String> {
+        &self.marker
+    }
+
+    fn marker_mut(&mut self) -> &mut Result<Option<Marker>, String> {
+        &mut self.marker
+    }
+
+    fn data(&self) -> bool {
+        self.data
+    }
+
+    fn alive(&self) -> bool {
+        self.server_config
+            || self.sentinel_config
+            || self.server != Server::Down
+            || self.sentinel != Sentinel::Down
+    }
+
+    fn answers(&self) -> bool {
+        matches!(self.server, Server::Up(_))
+    }
+}
+
 impl Observation {
     /// True when there is no cluster as far as can be seen: nothing remembers one, and no member
     /// that can be looked at has anything of one.
     pub fn owes_nothing(&self) -> bool {
-        self.record == Ok(None)
-            && self.members.iter().filter_map(Member::view).all(|seen| {
-                seen.marker == Ok(None)
-                    && !seen.data
-                    && seen.server == Server::Down
-                    && seen.sentinel == Sentinel::Down
-            })
+        owes_nothing(&self.record, &self.members)
     }
 }
 
 impl Member {
-    /// What was seen, if the host could be asked.
-    pub fn view(&self) -> Option<&Seen> {
-        self.seen.as_ref().ok()
-    }
-
     /// Its Redis, if it answers.
     pub fn up(&self) -> Option<&ServerView> {
         match &self.view()?.server {
