@@ -112,7 +112,9 @@ fn known(
     };
     let state = if forming { State::Forming } else { State::Degraded };
     if store.initialize.is_none() {
-        return match forming {
+        let begun =
+            |(member, seen): &(&Member, &Seen)| member.address != record.leader && seen.data;
+        return match forming && !members.iter().any(begun) {
             true => form(&members, record),
             false => forgotten(&members, wanted),
         };
@@ -151,20 +153,14 @@ fn form(members: &[(&Member, &Seen)], record: &Record) -> Decided {
             "give the inventory its address back, or move the record (state/ of the site) away if no member has data",
         );
     };
-    let others = members.iter().find(|(member, seen)| member.name != first.name && seen.data);
-    if let Some((other, _)) = others {
-        return Decision::refuse(
-            State::Foreign,
-            format!("{} has data, and the formation has not got so far", other.name),
-            "move it away by hand if it is not needed, then run again",
-        );
-    }
     if is_up(seen) {
         let reason = format!("{} makes its database", first.name);
         return Decision::wait(State::Forming, "the cluster is formed", &reason, SETTLE);
     }
-    let form = Action::Form { member: first.name.clone() };
-    Decision::act(State::Forming, format!("{} begins", first.name), vec![form])
+    let member = first.name.clone();
+    // What it made before it was cut off is its own: Patroni goes on with it and tells etcd again.
+    let begin = if seen.data { Action::Start { member } } else { Action::Form { member } };
+    Decision::act(State::Forming, format!("{} begins", first.name), vec![begin])
 }
 
 /// etcd forgot a cluster whose data is there. Who has the newest is evidence; who counts is for the
@@ -318,6 +314,15 @@ fn fill_up(
             ),
             vec![Action::SetAside { member: stuck.name.clone() }],
         ),
+        // Another one copies, or catches up: it is a full copy soon.
+        None if members
+            .iter()
+            .any(|(member, seen)| member.name != leader.name && !seen.stuck && is_up(seen)) =>
+        {
+            let reason =
+                format!("{} cannot start ({status}), and no other follows yet", stuck.name);
+            Decision::wait(state, "standbys copy", reason, COPY)
+        }
         None => Decision::refuse(
             State::Degraded,
             format!(

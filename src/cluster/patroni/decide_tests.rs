@@ -264,6 +264,9 @@ fn the_last_copy_but_one_is_not_moved() {
     let aside = Action::SetAside { member: "db-03".to_owned() };
     assert_eq!(actions(&decide(&stuck, &wanted())), [aside]);
     *patroni(&mut stuck, 2) = Status { state: "starting".to_owned(), ..Status::default() };
+    assert!(matches!(decide(&stuck, &wanted()).next, Next::Wait { .. }), "it is a copy soon");
+    *patroni(&mut stuck, 2) = Status { state: "start failed".to_owned(), ..Status::default() };
+    seen(&mut stuck, 2).stuck = true;
     assert!(refusal(&decide(&stuck, &wanted())).contains("only full copy"));
 }
 
