@@ -13,8 +13,8 @@ mod support;
 
 use etcd::{
     DATA, HOSTS, MARKER, RECORD, SNAPSHOTS, actions, base, canaries_live, etcd_cluster, install,
-    leader, marked_id, nothing_more_to_do, only_etcd, put_canaries, restarted, start_writer,
-    started, stop_writer, voters, words,
+    leader, marked_id, native, never_formed, nothing_more_to_do, only_etcd, put_canaries,
+    restarted, start_writer, started, stop_writer, voters, words,
 };
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -38,6 +38,7 @@ fn a_cluster_is_formed_once_and_kept() {
     timed.step("rolling", || a_changed_setting_goes_member_by_member(&bench));
     assert_eq!((marked_id(&bench), etcd_cluster(&bench)), (id, cluster));
     canaries_live(&bench);
+    timed.step("package", || the_package_serves_as_the_container_does(&bench));
 }
 
 /// How long each part takes.
@@ -210,7 +211,7 @@ fn a_changed_setting_goes_member_by_member(bench: &Bench) {
     let written = stop_writer(bench, "rolled");
     println!("figure: rolling renewal of three members: {:.1} s, {written:?}", said.seconds);
     let followers: Vec<&str> = HOSTS.into_iter().filter(|host| *host != old).collect();
-    let [first, second] = followers[..] else { panic!("{followers:?}") };
+    let (first, second) = (followers[0], followers[1]);
     assert_eq!(
         actions(bench),
         [
@@ -226,4 +227,32 @@ fn a_changed_setting_goes_member_by_member(bench: &Bench) {
     let saved = bench.output(first, &["ls", SNAPSHOTS]);
     assert_eq!(saved.lines().count(), 1, "{saved}");
     nothing_more_to_do(bench);
+}
+
+/// From nothing once more, without containers.
+fn the_package_serves_as_the_container_does(bench: &Bench) {
+    never_formed(bench);
+    bench.put_site(SITE, native);
+    let said = install(bench).ended(0);
+    println!("figure: formation from the package: {:.1} s", said.seconds);
+    for host in HOSTS {
+        // The package's own unit begins nothing.
+        assert_eq!(bench.on(host, &["systemctl", "is-enabled", "etcd"]).out.trim(), "masked");
+        assert_ne!(bench.on(host, &["test", "-e", "/var/lib/etcd/default"]).code, 0, "{host}");
+    }
+    let pids = || {
+        HOSTS.map(|host| {
+            bench.output(host, &["systemctl", "show", "-P", "MainPID", "strata-etcd.service"])
+        })
+    };
+    let before = pids();
+    let said = install(bench).ended(0);
+    assert!(said.text().contains("3 hosts converged, 0 not; 0 of "), "{}", said.text());
+    assert_eq!(pids(), before);
+    let script = format!("systemctl stop strata-etcd.service; find {DATA} -mindepth 1 -delete");
+    bench.on("db-02", &["sh", "-c", &script]).ended(0);
+    let said = install(bench).ended(0);
+    println!("figure: a member's data gone, from the package: {:.1} s", said.seconds);
+    install(bench).ended(0);
+    assert_eq!(actions(bench), Vec::<String>::new());
 }

@@ -217,7 +217,7 @@ fn without_a_leader(observation: &Observation, members: &Known<'_>, forming: boo
             format!(
                 "nobody leads, and of {all} members only {with_data} have their data ({has}): no majority can come back"
             ),
-            "this is a disaster, not a formation: nothing is started or moved. Restore the newest keys (docs/clusters.md, etcd, \"When the majority's data is lost\")",
+            "this is a disaster, not a formation: nothing is begun anew. Restore the newest keys (docs/clusters.md, etcd, \"When the majority's data is lost\")",
         );
     }
     wait(State::Down, "nobody leads", &silence(members), SETTLE)

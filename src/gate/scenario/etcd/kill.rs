@@ -147,9 +147,9 @@ async fn drill(
         probe::wait_until(outage, || async { writer.acknowledged_since(since) }).await
     }
     .await;
+    let start = Instant::now();
     fault.heal().await?;
     watched?;
-    let start = Instant::now();
     probe::wait_until(Duration::from_secs(bounds.back_within), || healthy(cluster))
         .await
         .map_err(|why| format!("{} is not in step again: {why}", old.name))?;
