@@ -1,5 +1,5 @@
-//! RustyVault, a server with Vault's interface that others wrote: tokens, policies, AppRole and the
-//! seal are its own. Its engine keeps no versions, so that what stands around a value in version 2
+//! RustyVault, a server with Vault's interface that others wrote: tokens, AppRole and the seal are its
+//! own. It has no policies yet, and its engine keeps no versions, so that what stands around a value in version 2
 //! (`data`, `metadata`) is put there by the test: what is proved of versions is proved by the double.
 
 use serde_json::{Value, json};
