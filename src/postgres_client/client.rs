@@ -89,6 +89,13 @@ impl Client {
         Ok(Self { client, user: login.user.to_owned(), version, deadline, _closing: closing })
     }
 
+    /// The same connection with another deadline for each call: a login computes for a while, a
+    /// short statement does not.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
     /// The version that the server gave at login; a pooler may give another one, or none.
     #[must_use]
     pub fn server_version(&self) -> Option<&str> {

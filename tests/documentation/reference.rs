@@ -318,6 +318,8 @@ fn shown(kind: &Kind, types: &BTreeMap<String, Declared>) -> String {
 pub fn scenarios(root: &Path) -> String {
     let folder = root.join("src/gate/scenario");
     let list = fs::read_to_string(folder.join("mod.rs")).unwrap();
+    let shared = declared(&root.join("src/gate/drill"));
+    let mut known = BTreeMap::new();
     let mut text = String::from("| test | kind | shows | bounds |\n|---|---|---|---|\n");
     for scenario in SCENARIOS {
         let line = list
@@ -326,14 +328,12 @@ pub fn scenarios(root: &Path) -> String {
             .unwrap_or_else(|| panic!("{} is not in the list", scenario.name));
         let last = line.rsplit(' ').next().unwrap().trim_end_matches(';');
         let (module, bounds) = last.split_once("::").unwrap();
-        // A subject with several files has a folder.
-        let types = match folder.join(module) {
+        // A subject with several files has a folder; some bounds are shared by several subjects.
+        let own = known.entry(module).or_insert_with(|| match folder.join(module) {
             subject if subject.is_dir() => declared(&subject),
             _ => declared_in(&folder.join(format!("{module}.rs"))),
-        };
-        let mut shared = declared(&root.join("src/gate/drill"));
-        shared.extend(types);
-        let types = shared;
+        });
+        let types = if own.contains_key(bounds) { &*own } else { &shared };
         let Some(Declared::Struct { docs, fields }) = types.get(bounds) else {
             panic!("no struct {bounds} in {module}.rs");
         };
@@ -348,7 +348,7 @@ pub fn scenarios(root: &Path) -> String {
                     (false, None) => ", optional".to_owned(),
                 };
                 let meaning = uncapital(meaning.trim_end_matches('.'));
-                format!("`{}` ({}{default}): {meaning}", field.name, shown(&field.kind, &types))
+                format!("`{}` ({}{default}): {meaning}", field.name, shown(&field.kind, types))
             })
             .collect();
         let bounds = match (bounds.is_empty(), docs.trim_end_matches('.')) {

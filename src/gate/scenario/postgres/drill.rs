@@ -1,7 +1,7 @@
 //! How PostgreSQL is asked while a test breaks something: its part of the frame.
 
 use super::judge::{leader_of, primary, wrong_members};
-use super::names::{Account, Cluster, SERVER, Tables, login};
+use super::names::{Account, CALL, Cluster, SERVER, Tables, login};
 use super::path::{identity, lead_to};
 use super::seen::{look, view};
 use super::switchover::hand_over_to;
@@ -73,8 +73,8 @@ impl Connect for Clients {
     async fn connect(&self, attempt: usize) -> Result<Writing, String> {
         let count = self.ways.len().max(1);
         let way = self.ways.get(attempt % count).ok_or("there is no way to the service")?;
-        let client = login(way.dial().await?, &self.app, &self.database, DEADLINE).await;
-        let client = client.map_err(|error| error.to_string())?;
+        let client = login(way.dial().await?, &self.app, &self.database, CALL).await;
+        let client = client.map_err(|error| error.to_string())?.with_deadline(DEADLINE);
         Ok(Writing { client, table: self.table.clone() })
     }
 }
@@ -107,8 +107,9 @@ impl Watch for Node {
 
     async fn connect(&self) -> Result<Client, String> {
         let stream = self.way.dial().await?;
-        let client = login(stream, &self.superuser, &self.database, DEADLINE).await;
-        client.map_err(|error| error.to_string())
+        let client = login(stream, &self.superuser, &self.database, CALL).await;
+        let client = client.map_err(|error| error.to_string())?;
+        Ok(client.with_deadline(DEADLINE))
     }
 
     /// The write waits for no standby: what is looked for is a server that would take any.
