@@ -157,7 +157,7 @@ fn without_a_leader(observation: &Observation, members: &Known<'_>, forming: boo
         return Decision::wait(
             State::Forming,
             "the members find each other",
-            &silence(members),
+            silence(members),
             SETTLE,
         );
     }
@@ -175,7 +175,7 @@ fn without_a_leader(observation: &Observation, members: &Known<'_>, forming: boo
             "this is a disaster, not a formation: nothing is begun anew. Restore the newest keys (docs/clusters.md, etcd, \"When the majority's data is lost\")",
         );
     }
-    Decision::wait(State::Down, "nobody leads", &silence(members), SETTLE)
+    Decision::wait(State::Down, "nobody leads", silence(members), SETTLE)
 }
 
 /// What the members say while nobody leads.

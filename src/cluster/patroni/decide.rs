@@ -369,12 +369,12 @@ fn follow(
             }
         };
         let found = format!("{} leads, standbys copy", leader.name);
-        return Some(Decision::wait(state, &found, &format!("{}: {reason}", member.name), COPY));
+        return Some(Decision::wait(state, &found, format!("{}: {reason}", member.name), COPY));
     }
     let needed = wanted.sync.min(standbys);
     (sync < needed).then(|| {
         let found = format!("{} leads", leader.name);
-        Decision::wait(state, &found, &format!("{sync} of {needed} standbys are in sync"), SETTLE)
+        Decision::wait(state, &found, format!("{sync} of {needed} standbys are in sync"), SETTLE)
     })
 }
 
