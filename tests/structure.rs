@@ -125,6 +125,8 @@ const SLEEPS: &[(&str, &str)] = &[
     ("tests/redis_client.rs", "looks again until a deadline"),
     ("tests/transport/main.rs", "looks again until a deadline"),
     ("tests/transport/sshd.rs", "looks again until a deadline"),
+    ("tests/vault/double.rs", "a slow server is what is tested"),
+    ("tests/vault/rusty.rs", "looks again until a deadline"),
 ];
 
 /// Hosts that addresses in the project's texts may name.

@@ -228,7 +228,7 @@ fn checked(given: Option<(&str, Span)>, problems: &mut Diagnostics) -> Option<St
 
 /// The parts of an address: whether TLS, host, port. Pure.
 fn address_of(text: &str) -> Result<(bool, String, u16), (String, String)> {
-    let example = "for example https://vault.internal:8200";
+    let example = "for example https://vault.example.org:8200";
     let wrong = |what: &str| Err((what.to_owned(), example.to_owned()));
     let (tls, rest) = match text.split_once("://") {
         Some(("https", rest)) => (true, rest),
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn addresses_are_hosts_with_ports_and_clear_ones_stay_at_home() {
         for (text, wanted) in [
-            ("https://vault.internal:8200", (true, "vault.internal", 8200)),
-            ("https://vault.internal/", (true, "vault.internal", 443)),
+            ("https://vault.example.org:8200", (true, "vault.example.org", 8200)),
+            ("https://vault.example.org/", (true, "vault.example.org", 443)),
             ("https://[2001:db8::1]:8200", (true, "2001:db8::1", 8200)),
             ("https://[2001:db8::1]", (true, "2001:db8::1", 443)),
             ("http://127.0.0.1:8200", (false, "127.0.0.1", 8200)),
