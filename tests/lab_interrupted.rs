@@ -90,7 +90,7 @@ fn kill_strata_at(moments: usize) {
 
 #[test]
 fn a_killed_strata_leaves_nothing_half_done() {
-    kill_strata_at(3);
+    kill_strata_at(1);
 }
 
 /// `cargo test --test lab_interrupted -- --ignored --nocapture campaign_of_killed_stratas`
