@@ -103,7 +103,7 @@ fn a_stopped_member_is_started(bench: &Bench) {
     let leader = leader(bench);
     bench.on(leader, &["docker", "stop", "etcd"]).ended(0);
     let before = started(bench);
-    let red = bench.strata(&["verify", "--layer", "db"]).ended(3);
+    let red = bench.strata(&["verify", "--layer", "only-etcd"]).ended(3);
     assert!(red.text().contains(&format!("{leader}: ")), "{red:?}");
     let said = install(bench).ended(0);
     println!("figure: a member was stopped: {:.1} s", said.seconds);

@@ -3,9 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
-use super::support::{Bench, OPERATOR, SITE, Said, install_words, replace, wait};
+use super::support::{Bench, OPERATOR, SITE, Said, append, install_words, replace, wait};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 /// The members.
@@ -21,16 +20,12 @@ pub const SNAPSHOTS: &str = "/opt/keybuzz/etcd/snapshots";
 /// Where the writer keeps its account.
 const WRITES: &str = "/root/writes";
 
-/// Puts a layer `db` into a site, with etcd alone on it.
+/// Puts a layer into a site with etcd alone on it.
 pub fn only_etcd(site: &Path) {
-    let settings = site.join("strata.toml");
-    let text = fs::read_to_string(&settings).unwrap();
-    let layers: Vec<&str> = text.split("[[layer]]").collect();
-    let kept = layers.iter().filter(|layer| !layer.contains("\"db\"\n"));
-    let kept: Vec<&str> = kept.copied().collect();
-    let layer = "[[layer]]\nname     = \"db\"\nrequires = [\"base\"]\n\
-                 place    = [{ role = \"etcd\", on = \"db\" }]\n";
-    fs::write(&settings, format!("{}\n{layer}", kept.join("[[layer]]"))).unwrap();
+    append(
+        &site.join("strata.toml"),
+        "\n[[layer]]\nname  = \"only-etcd\"\nrequires = [\"base\"]\nplace = [{ role = \"etcd\", on = \"db\" }]\n",
+    );
     // What a test breaks stays broken: nobody has to wait for it.
     replace(&site.join("roles/etcd/gate.toml"), "within = 30", "within = 8");
 }
@@ -47,16 +42,16 @@ pub fn address(host: &str) -> String {
     format!("10.0.0.{}", 119 + host.trim_start_matches("db-0").parse::<u32>().unwrap())
 }
 
-/// The words of `install --layer db` with its diag gate alone, and others.
+/// The words of `install --layer only-etcd` with its diag gate alone, and others.
 pub fn words<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut words = install_words(&HOSTS);
-    words[2] = "db";
+    words[2] = "only-etcd";
     words.extend(["--host", OPERATOR]);
     words.extend(more);
     words
 }
 
-/// `install --layer db`.
+/// `install --layer only-etcd`.
 pub fn install(bench: &Bench) -> Said {
     bench.strata(&words(&[]))
 }
