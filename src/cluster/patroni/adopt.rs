@@ -4,12 +4,13 @@ use super::PatroniCluster;
 use super::decide::{decide, formed, missing};
 use super::renew::candidate;
 use super::view::Observation;
+use crate::cluster::Technology;
 
 impl PatroniCluster<'_> {
     /// Hands leadership over if this member leads; only a whole cluster lets a member go.
     pub(super) async fn give_up(&self, host: &str) -> Result<bool, String> {
         let observation = self.look().await;
-        if let Some(missing) = missing(&observation, &decide(&observation, &self.wanted)) {
+        if let Some(missing) = self.missing(&observation, &decide(&observation, &self.wanted)) {
             return Err(missing);
         }
         let Some(leader) = observation.leader().filter(|leader| leader.name == host) else {
