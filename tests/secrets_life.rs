@@ -417,7 +417,10 @@ fn a_new_value_stands_beside_the_one_before_until_it_is_finished() {
         assert_eq!(site.values(), held, "{words:?}");
     };
     refused(&["redis"], "being rotated already");
-    refused(&["POSTGRES_SUPERPASS", "REDIS_PASSWORD"], "being rotated already");
+    // Everything that is wrong is said at once.
+    let both = ["POSTGRES_SUPERPASS", "REDIS_PASSWORD"];
+    refused(&both, "REDIS_PASSWORD is being rotated already");
+    refused(&both, "what uses POSTGRES_SUPERPASS does not take two values at a time");
     refused(&["STRIPE_SECRET_KEY"], "strata secrets set stripe STRIPE_SECRET_KEY");
     refused(&["POSTGRES_SUPERUSER"], "a name that others know");
     refused(&["stripe"], "nothing in `stripe` is generated");

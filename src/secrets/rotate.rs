@@ -56,9 +56,6 @@ pub fn rotate(
             );
         }
     }
-    if problems.has_errors() {
-        return Err(problems);
-    }
     let lock = store.lock().map_err(one)?;
     let mut by_brick: BTreeMap<&str, Vec<&Declaration>> = BTreeMap::new();
     for declaration in &chosen {

@@ -1,5 +1,6 @@
 //! A value that must not be seen.
 
+use serde::{Deserialize, Deserializer};
 use std::fmt;
 use zeroize::Zeroize;
 
@@ -25,6 +26,12 @@ impl<T: Zeroize> Secret<T> {
     /// The clear value, to be filled in place.
     pub const fn expose_mut(&mut self) -> &mut T {
         &mut self.0
+    }
+}
+
+impl<'de, T: Zeroize + Deserialize<'de>> Deserialize<'de> for Secret<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        T::deserialize(from).map(Self::new)
     }
 }
 

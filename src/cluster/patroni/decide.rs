@@ -4,7 +4,7 @@ use super::action::Action;
 use super::renew::{declare, renew};
 use super::sound::unsound;
 use super::view::{Member, Observation, Patroni, Seen};
-use crate::cluster::formation::{Formed, missing as missing_of};
+use crate::cluster::formation::{Formed, lost, missing as missing_of};
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -96,13 +96,13 @@ fn known(
     let forming = record.formation == Formation::Begun;
     let members: Vec<(&Member, &Seen)> =
         observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
-    let nothing = members.iter().all(|(_, seen)| !seen.data && !is_up(seen));
-    if !forming && nothing {
-        return Decision::refuse(
-            State::Down,
-            "the cluster was formed, and every data directory is empty now",
-            "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop Patroni everywhere, let etcd forget the cluster (`patronictl remove`), and move away the record (state/ of the site) and every .strata-cluster",
-        );
+    let gone = lost(
+        record,
+        &observation.members,
+        "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop Patroni everywhere, let etcd forget the cluster (`patronictl remove`), and move away the record (state/ of the site) and every .strata-cluster",
+    );
+    if let Some(refusal) = gone {
+        return refusal;
     }
     let store = match &observation.store {
         Ok(store) => store,

@@ -2,7 +2,7 @@
 
 use crate::resource::{Item, Resource};
 use crate::secrets::Secret;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -32,12 +32,10 @@ pub struct Settings {
     /// The superuser.
     pub user: String,
     /// Its password.
-    #[serde(deserialize_with = "secret")]
     pub password: Secret<String>,
     /// The user of Patroni's REST interface.
     pub rest_user: String,
     /// Its password.
-    #[serde(deserialize_with = "secret")]
     pub rest_password: Secret<String>,
     /// PostgreSQL's port.
     #[serde(default = "port")]
@@ -86,7 +84,6 @@ pub struct WantedRole {
     /// Its name.
     pub name: String,
     /// Its password; set again only when the server does not take it.
-    #[serde(deserialize_with = "secret")]
     pub password: Secret<String>,
 }
 
@@ -110,7 +107,6 @@ pub struct Lookup {
     /// The role.
     pub role: String,
     /// Its password.
-    #[serde(deserialize_with = "secret")]
     pub password: Secret<String>,
     /// The schema of the function.
     pub schema: String,
@@ -175,10 +171,6 @@ fn etcd() -> Vec<SocketAddr> {
 
 fn daemon() -> String {
     "patroni".to_owned()
-}
-
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
-    String::deserialize(from).map(Secret::new)
 }
 
 /// True for a part of a member whose change restarts Patroni or PostgreSQL.

@@ -5,7 +5,7 @@ use super::leader::{Leader, leader};
 use super::sound::unsound;
 use super::start::start_what_stands;
 use super::view::{Member, Observation, Role, Seen, Sentinel, Server};
-use crate::cluster::formation::{Formed, mark, missing as missing_of};
+use crate::cluster::formation::{Formed, lost, mark, missing as missing_of};
 use crate::cluster::look::seen;
 use crate::cluster::{Decision, Formation, Marker, Next, Record, State};
 use std::net::Ipv4Addr;
@@ -74,13 +74,13 @@ fn known(
     let forming = record.formation == Formation::Begun;
     let members: Vec<(&Member, &Seen)> =
         observation.members.iter().filter_map(|member| Some((member, member.view()?))).collect();
-    let nothing = members.iter().all(|(_, seen)| !seen.data && !is_up(seen));
-    if !forming && nothing {
-        return Decision::refuse(
-            State::Down,
-            "the cluster was formed, and every data directory is empty now",
-            "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop the containers and move away the record (state/ of the site) and on every member .strata-cluster, redis.conf and sentinel.conf",
-        );
+    let gone = lost(
+        record,
+        &observation.members,
+        "this is a disaster, not a formation: restore a backup of the data. To give the data up for good, stop the containers and move away the record (state/ of the site) and on every member .strata-cluster, redis.conf and sentinel.conf",
+    );
+    if let Some(refusal) = gone {
+        return refusal;
     }
     if let Some(start) = start_what_stands(&members, record) {
         return start;

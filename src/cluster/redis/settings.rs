@@ -2,7 +2,7 @@
 
 use crate::resource::{Item, Resource};
 use crate::secrets::Secret;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -13,10 +13,9 @@ pub struct Settings {
     /// The name under which Sentinels watch the master.
     pub master: String,
     /// The password of clients, replicas and Sentinels alike.
-    #[serde(deserialize_with = "secret")]
     pub password: Secret<String>,
     /// The password before it, while it is being replaced: servers take both. Empty otherwise.
-    #[serde(default = "nothing", deserialize_with = "secret")]
+    #[serde(default = "nothing")]
     pub previous: Secret<String>,
     /// Redis' own file on the host: written once, then Redis' alone.
     pub config: String,
@@ -68,10 +67,6 @@ impl Settings {
 
 const fn failover_timeout() -> u64 {
     60
-}
-
-fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<Secret<String>, D::Error> {
-    String::deserialize(from).map(Secret::new)
 }
 
 fn nothing() -> Secret<String> {

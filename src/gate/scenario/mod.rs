@@ -125,7 +125,7 @@ scenarios! {
     "haproxy-db", Diag, "every HAProxy sees one primary, and binds all addresses", postgres::backends, postgres::Backends;
     "postgres-switchover", Failover, "a planned change of the leader costs seconds and no write", postgres::planned, postgres::Switchover;
     "postgres-kill-leader", Failover, "the leader dies: another leads, and no acknowledged write is lost", postgres::kill_leader, postgres::Crash;
-    "postgres-isolated-leader", Failover, "a leader that nobody reaches takes no write after the new one's first", postgres::isolated, postgres::Isolated;
+    "postgres-isolated-leader", Failover, "a leader that nobody reaches takes no write after the new one's first", postgres::isolated, postgres::Crash;
     "postgres-leader-without-etcd", Failover, "a leader that loses etcd alone goes on, and nobody takes over", postgres::without_store, postgres::WithoutStore;
     "postgres-etcd-member-down", Failover, "etcd's leader is gone: PostgreSQL does not feel it", postgres::one_down, postgres::StoreDown;
     "postgres-etcd-majority-down", Failover, "etcd has no majority: the leader goes on, and all recovers by itself", postgres::majority_down, postgres::StoreLost;

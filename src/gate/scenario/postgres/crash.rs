@@ -11,22 +11,22 @@ use crate::gate::scenario::{Finding, Surroundings};
 use serde::Deserialize;
 use std::time::{Duration, Instant};
 
-/// Bounds of a leader that dies.
+/// Bounds of a leader that is replaced: it dies, or nobody reaches it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crash {
     /// Seconds until another member leads. Default: 50.
     #[serde(default = "default_new_leader")]
-    new_leader_within: u64,
+    pub(super) new_leader_within: u64,
     /// Seconds until every HAProxy and the balancer lead to it. Default: 60.
     #[serde(default = "default_followed")]
-    followed_within: u64,
+    pub(super) followed_within: u64,
     /// Seconds without an acknowledged write. Default: 60.
     #[serde(default = "default_outage")]
-    max_outage: u64,
-    /// Seconds until the dead one, started again, is a replica. Default: 120.
+    pub(super) max_outage: u64,
+    /// Seconds until the old one, back again, is a replica. Default: 120.
     #[serde(default = "default_back")]
-    back_within: u64,
+    pub(super) back_within: u64,
     /// Seconds until all is as before. Default: 180.
     #[serde(default = "default_restored")]
     restored_within: u64,
@@ -63,8 +63,20 @@ fn default_back() -> u64 {
     120
 }
 
-fn default_restored() -> u64 {
+pub(super) fn default_restored() -> u64 {
     180
+}
+
+impl Crash {
+    /// The host's own timer comes after everything that the test waits for.
+    pub(super) const fn limits(&self) -> Limits {
+        Limits {
+            outage: Duration::from_secs(self.max_outage),
+            one_writer_after: Duration::ZERO,
+            restored: Duration::from_secs(self.restored_within),
+            heals_after: Duration::from_secs(self.followed_within + self.max_outage + 60),
+        }
+    }
 }
 
 /// Kills the leader: Patroni and PostgreSQL with it, and nobody releases its leadership.
@@ -74,14 +86,7 @@ pub async fn kill_leader(surroundings: Surroundings<'_>, bounds: Crash) -> Findi
         bounds.new_leader_within, bounds.followed_within, bounds.max_outage, bounds.back_within
     );
     let seconds = Duration::from_secs;
-    let limits = Limits {
-        outage: seconds(bounds.max_outage),
-        one_writer_after: Duration::ZERO,
-        restored: seconds(bounds.restored_within),
-        // After everything that the test waits for.
-        heals_after: seconds(bounds.followed_within + bounds.max_outage + 60),
-    };
-    drill(&surroundings, expected, limits, async |drill| {
+    drill(&surroundings, expected, bounds.limits(), async |drill| {
         let victim = drill.leader.clone();
         drill.inject(&victim.name, death()).await?;
         let leader = drill.successor(&victim, seconds(bounds.new_leader_within)).await?;

@@ -1,5 +1,6 @@
 //! A leader that reaches nobody any more, and one that only its store does not reach.
 
+use super::crash::{Crash, default_restored};
 use super::drill::drill;
 use crate::gate::drill::Limits;
 use crate::gate::probe;
@@ -8,27 +9,6 @@ use crate::gate::writer::authority::{first_accepted, last_accepted};
 use serde::Deserialize;
 use std::net::Ipv4Addr;
 use std::time::Duration;
-
-/// Bounds of an isolated leader.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Isolated {
-    /// Seconds until another member leads. Default: 50.
-    #[serde(default = "default_new_leader")]
-    new_leader_within: u64,
-    /// Seconds until every HAProxy and the balancer lead to it. Default: 60.
-    #[serde(default = "default_followed")]
-    followed_within: u64,
-    /// Seconds without an acknowledged write. Default: 60.
-    #[serde(default = "default_outage")]
-    max_outage: u64,
-    /// Seconds until the isolated one is a replica, once it is reached again. Default: 120.
-    #[serde(default = "default_back")]
-    back_within: u64,
-    /// Seconds until all is as before. Default: 180.
-    #[serde(default = "default_restored")]
-    restored_within: u64,
-}
 
 /// Bounds of a leader without its store.
 #[derive(Debug, Deserialize)]
@@ -46,26 +26,6 @@ pub struct WithoutStore {
     restored_within: u64,
 }
 
-fn default_new_leader() -> u64 {
-    50
-}
-
-fn default_followed() -> u64 {
-    60
-}
-
-fn default_outage() -> u64 {
-    60
-}
-
-fn default_back() -> u64 {
-    120
-}
-
-fn default_restored() -> u64 {
-    180
-}
-
 fn default_watched() -> u64 {
     45
 }
@@ -75,19 +35,13 @@ fn default_undisturbed() -> u64 {
 }
 
 /// Cuts the leader off from everybody; the operator host keeps SSH.
-pub async fn isolated(surroundings: Surroundings<'_>, bounds: Isolated) -> Finding {
+pub async fn isolated(surroundings: Surroundings<'_>, bounds: Crash) -> Finding {
     let expected = format!(
         "a new leader within {} s, no write taken by the isolated one after the new one's first, no acknowledged write lost",
         bounds.new_leader_within
     );
     let seconds = Duration::from_secs;
-    let limits = Limits {
-        outage: seconds(bounds.max_outage),
-        one_writer_after: Duration::ZERO,
-        restored: seconds(bounds.restored_within),
-        heals_after: seconds(bounds.followed_within + bounds.max_outage + 60),
-    };
-    drill(&surroundings, expected, limits, async |drill| {
+    drill(&surroundings, expected, bounds.limits(), async |drill| {
         let old = drill.leader.clone();
         drill.inject(&old.name, drill.cluster.place.cut_off(&old)).await?;
         let since = drill.broken_for_sampler();

@@ -19,7 +19,7 @@ mod switchover;
 pub use crate::gate::drill::ProxyDown;
 pub use crash::{Crash, ReplicasDown, kill_leader, replicas_down};
 pub use diag::{Login, Members, members, passwords};
-pub use isolation::{Isolated, WithoutStore, isolated, without_store};
+pub use isolation::{WithoutStore, isolated, without_store};
 pub use load::{Load, load};
 pub use path::{Backends, Ways, backends, ways};
 pub use store::{StoreDown, StoreLost, majority_down, one_down};
