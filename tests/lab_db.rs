@@ -15,15 +15,17 @@ use std::path::Path;
 use std::time::Instant;
 use support::{Bench, OPERATOR, SITE, Said, install_words, replace, wait};
 
-const HOSTS: [&str; 5] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03"];
+const HOSTS: [&str; 6] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03", REPOSITORY];
+const REPOSITORY: &str = "minio-03";
 const BALANCERS: [&str; 2] = ["haproxy-01", "haproxy-02"];
-const CONTAINERS: [&str; 3] = ["etcd", "patroni", "pgbouncer"];
+const CONTAINERS: [&str; 4] = ["etcd", "patroni", "pgbouncer", "pgbackrest"];
 /// A planned change, a death, a network cut and a lost HAProxy; the campaign has the rest.
 const ONE_OF_EACH: [&str; 4] = [
     "postgres-switchover",
     "postgres-kill-leader",
     "postgres-isolated-leader",
     "postgres-haproxy-down",
+    "postgres-restore",
 ];
 
 /// The words of `install --layer db`, with its diag gate alone unless `more` says otherwise.
@@ -41,6 +43,7 @@ fn short(site: &Path) {
     replace(&role, "postgres_ttl           = 30", "postgres_ttl           = 20");
     replace(&role, "postgres_loop_wait     = 10", "postgres_loop_wait     = 5");
     replace(&role, "postgres_retry_timeout = 10", "postgres_retry_timeout = 5");
+    replace(&role, "archive_timeout        = 60", "archive_timeout        = 15");
     let gate = site.join("roles/postgres/gate.toml");
     for test in ["postgres-leader-without-etcd", "postgres-etcd-majority-down"] {
         let bound = format!("{test}\"\nbounds = {{ watched_for = ");
@@ -56,7 +59,7 @@ fn install(bench: &Bench) -> Said {
 fn formed(bench: &Bench) -> Said {
     bench.fresh_with(short);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
-    println!("figure: base on 6 hosts {:.1} s", said.seconds);
+    println!("figure: base on 7 hosts {:.1} s", said.seconds);
     refused(bench);
     let said = install(bench).ended(0);
     println!("figure: layer db, diag gate included: {:.1} s", said.seconds);
@@ -232,6 +235,35 @@ fn campaign_of_killed_leaders() {
         let said = install(&bench);
         if said.code == 0 { Ok(()) } else { Err(said.text()) }
     });
+    nothing_is_left(&bench);
+}
+
+/// The newest backup is restored, before and after a differential one; a damaged one is found.
+///
+/// ```text
+/// cargo test --test lab_db -- --ignored --nocapture campaign_of_backups
+/// ```
+#[test]
+#[ignore = "campaign: restores, about 8 minutes"]
+fn campaign_of_backups() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed(&bench);
+    let restore = ["verify", "--layer", "db", "--test", "postgres-restore"];
+    proved(&bench, &restore);
+    let service = "pgbackrest-backup@diff.service";
+    bench.on(REPOSITORY, &["systemctl", "start", service]).ended(0);
+    let list = ["docker", "exec", "pgbackrest", "pgbackrest", "--stanza=main", "info"];
+    println!("{}", bench.output(REPOSITORY, &list));
+    proved(&bench, &restore);
+
+    // A byte of the oldest backup, on which the newest is built, is another: the restore says so.
+    let damage = "file=$(ls -1S /opt/keybuzz/pgbackrest/repository/backup/main/*F/bundle/* | head -n 1); \
+                  printf X | dd of=$file bs=1 seek=$(($(stat -c %s $file) / 2)) conv=notrunc";
+    bench.on(REPOSITORY, &["sh", "-c", damage]).ended(0);
+    let said = bench.strata(&restore).ended(3);
+    println!("{}", said.text());
+    let left = "docker ps -a --format '{{.Names}}'; ls /opt/keybuzz/pgbackrest/rehearsal";
+    assert_eq!(bench.output(REPOSITORY, &["sh", "-c", left]).trim(), "pgbackrest");
     nothing_is_left(&bench);
 }
 
