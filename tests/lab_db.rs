@@ -9,7 +9,7 @@ mod postgres;
 #[path = "lab/support.rs"]
 mod support;
 
-use postgres::HOSTS as MEMBERS;
+use postgres::{DATA, HOSTS as MEMBERS, leader, sql, systems};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
@@ -57,7 +57,11 @@ fn install(bench: &Bench) -> Said {
 
 /// A formed layer with a green diag gate.
 fn formed(bench: &Bench) -> Said {
-    bench.fresh_with(short);
+    formed_with(bench, short)
+}
+
+fn formed_with(bench: &Bench, edit: fn(&Path)) -> Said {
+    bench.fresh_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 7 hosts {:.1} s", said.seconds);
     refused(bench);
@@ -256,6 +260,8 @@ fn campaign_of_backups() {
     println!("{}", bench.output(REPOSITORY, &list));
     proved(&bench, &restore);
 
+    a_whole_loss_is_restored(&bench);
+
     // A byte of the oldest backup, on which the newest is built, is another: the restore says so.
     let damage = "file=$(ls -1S /opt/keybuzz/pgbackrest/repository/backup/main/*F/bundle/* | head -n 1); \
                   printf X | dd of=$file bs=1 seek=$(($(stat -c %s $file) / 2)) conv=notrunc";
@@ -265,6 +271,65 @@ fn campaign_of_backups() {
     let left = "docker ps -a --format '{{.Names}}'; ls /opt/keybuzz/pgbackrest/rehearsal";
     assert_eq!(bench.output(REPOSITORY, &["sh", "-c", left]).trim(), "pgbackrest");
     nothing_is_left(&bench);
+}
+
+/// Every member's data is gone (class: whole loss): strata forms nothing anew, and goes on from a
+/// restored member.
+fn a_whole_loss_is_restored(bench: &Bench) {
+    let system = systems(bench);
+    sql(bench, leader(bench), "create table canary as select generate_series(1, 1000) as n");
+    let check = ["docker", "exec", "pgbackrest", "pgbackrest", "--stanza=main", "check"];
+    bench.on(REPOSITORY, &check).ended(0);
+    for host in MEMBERS {
+        let lost = format!("docker kill --signal KILL patroni && rm -rf {DATA}");
+        bench.on(host, &["sh", "-c", &lost]).ended(0);
+    }
+    let start = Instant::now();
+    let said = install(bench).ended(7);
+    assert!(said.text().contains("restore a backup"), "{}", said.text());
+    let restore =
+        "mkdir -m 0700 /var/lib/postgresql/data/pgdata && pgbackrest --stanza=main restore";
+    bench.on("db-01", &["docker", "exec", "pgbackrest", "sh", "-c", restore]).ended(0);
+    let said = install(bench).ended(0);
+    println!("{}", said.text());
+    println!("figure: whole loss, restored and healthy: {:.1} s", start.elapsed().as_secs_f64());
+    assert_eq!(sql(bench, leader(bench), "select count(*) from canary"), "1000");
+    assert_eq!(systems(bench), system);
+}
+
+/// Debian's etcd, PostgreSQL and Patroni under systemd; backups need the container.
+fn native(site: &Path) {
+    short(site);
+    replace(&site.join("roles/etcd/role.toml"), "= \"container\"   #", "= \"native\"   #");
+    replace(&site.join("roles/postgres/role.toml"), "= \"container\"    #", "= \"native\"    #");
+    let file = site.join("strata.toml");
+    replace(&file, "  { role = \"pgbackrest\", on = \"db\" },\n", "");
+    replace(&file, "  { role = \"pgbackrest-repository\", on = \"backup\" },\n", "");
+}
+
+/// The same driver and gate without containers.
+///
+/// ```text
+/// cargo test --test lab_db -- --ignored --nocapture campaign_without_containers
+/// ```
+#[test]
+#[ignore = "campaign: the native runtime, about 9 minutes"]
+fn campaign_without_containers() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed_with(&bench, native);
+    let pids = || {
+        let units = ["strata-etcd.service", "strata-patroni.service"];
+        let of = |host| {
+            bench.output(host, &[&["systemctl", "show", "-P", "MainPID"], &units[..]].concat())
+        };
+        MEMBERS.map(of)
+    };
+    let before = pids();
+    let said = install(&bench).ended(0);
+    println!("figure: second run, diag gate included: {:.2} s", said.seconds);
+    assert!(said.text().contains("; 0 of "), "{}", said.text());
+    assert_eq!(pids(), before);
+    proved(&bench, &["verify", "--layer", "db", "--kind", "diag", "--kind", "failover"]);
 }
 
 /// A load that a rehearsal measures and does not judge.

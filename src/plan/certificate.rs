@@ -14,8 +14,7 @@ use sha2::Sha256;
 use tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer;
 
 /// What stands before the 32 bytes of an Ed25519 key in its PKCS #8 form (RFC 8410).
-const PKCS8: [u8; 16] =
-    [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 /// The name of the authority; no host can have it.
 const AUTHORITY: &str = "strata certificate authority";
