@@ -20,7 +20,7 @@ const REPOSITORY: &str = "minio-03";
 const BALANCERS: [&str; 2] = ["haproxy-01", "haproxy-02"];
 const CONTAINERS: [&str; 4] = ["etcd", "patroni", "pgbouncer", "pgbackrest"];
 /// A planned change, a death, a network cut and a lost HAProxy; the campaign has the rest.
-const ONE_OF_EACH: [&str; 4] = [
+const ONE_OF_EACH: [&str; 5] = [
     "postgres-switchover",
     "postgres-kill-leader",
     "postgres-isolated-leader",
