@@ -9,7 +9,7 @@ mod postgres;
 #[path = "lab/support.rs"]
 mod support;
 
-use postgres::{DATA, HOSTS as MEMBERS, leader, sql, systems};
+use postgres::{DATA, HOSTS as MEMBERS, leader, sql, sql_in, systems};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
@@ -342,5 +342,56 @@ fn campaign_of_load() {
     println!("{}", said.text());
     said.ended(0);
     assert_eq!(figure(&figures(&bench, "postgres-load"), "failed"), 0.0);
+    pgbench(&bench);
     nothing_is_left(&bench);
+}
+
+/// pgbench by each way, from a standby's host: writes and reads a second, and what the way costs.
+fn pgbench(bench: &Bench) {
+    let leader = leader(bench);
+    let client = MEMBERS.into_iter().find(|host| *host != leader).unwrap();
+    for statement in [
+        "create role bench login password 'bench-0123456789'",
+        "grant create on schema public to bench",
+    ] {
+        let said = sql_in(bench, leader, "keybuzz", statement);
+        assert!(!said.contains("ERROR"), "{said}");
+    }
+    let address = bench.output(client, &["getent", "hosts", leader]);
+    let address = address.split_whitespace().next().unwrap();
+    let run = |host: &str, port: &str, words: &[&str]| {
+        let script = "export PGPASSWORD=bench-0123456789; exec docker exec -e PGPASSWORD patroni pgbench -U bench -d keybuzz \"$@\"";
+        let all = [&["sh", "-c", script, "sh", "-h", host, "-p", port], words].concat();
+        let said = bench.on(client, &all).ended(0).text();
+        let rate = said
+            .lines()
+            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        rate.unwrap_or(0.0_f64)
+    };
+    run(address, "5432", &["-i", "-s", "20", "-q"]);
+    let ways = [
+        ("direct", address, "5432"),
+        ("HAProxy", "10.0.0.10", "5432"),
+        ("PgBouncer", "10.0.0.10", "6432"),
+    ];
+    for (what, words) in [
+        ("TPC-B", &["-n", "-c", "16", "-j", "2", "-T", "20"][..]),
+        ("reads", &["-S", "-n", "-c", "16", "-j", "2", "-T", "20"]),
+    ] {
+        // Twice each, in turn: what else the machine does hits all.
+        let mut rates = [0.0_f64; 3];
+        for _ in 0..2 {
+            for (rate, (_, host, port)) in rates.iter_mut().zip(ways) {
+                *rate = rate.max(run(host, port, words));
+            }
+        }
+        for (rate, (way, ..)) in rates.iter().zip(ways) {
+            println!(
+                "figure: pgbench {what}, {way}: {rate:.0} tps, {:.2} of direct",
+                rate / rates[0]
+            );
+        }
+    }
+    sql_in(bench, leader, "keybuzz", "drop owned by bench");
+    sql(bench, leader, "drop role bench");
 }
