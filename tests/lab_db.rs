@@ -65,7 +65,12 @@ fn formed_with(bench: &Bench, edit: fn(&Path)) -> Said {
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 7 hosts {:.1} s", said.seconds);
     refused(bench);
-    let said = install(bench).ended(0);
+    let said = install(bench);
+    if said.code != 0 {
+        let journal = ["journalctl", "--no-pager", "-n", "60", "-u", "pgbackrest-backup@full"];
+        println!("{}", bench.on(REPOSITORY, &journal).text());
+    }
+    let said = said.ended(0);
     println!("figure: layer db, diag gate included: {:.1} s", said.seconds);
     said
 }
