@@ -67,7 +67,7 @@ fn formed_with(bench: &Bench, edit: fn(&Path)) -> Said {
     refused(bench);
     let said = install(bench);
     if said.code != 0 {
-        let journal = ["journalctl", "--no-pager", "-n", "60", "-u", "pgbackrest-backup@full"];
+        let journal = ["journalctl", "--no-pager", "-n", "60", "-u", "pgbackrest-*"];
         println!("{}", bench.on(REPOSITORY, &journal).text());
     }
     let said = said.ended(0);

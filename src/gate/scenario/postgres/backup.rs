@@ -12,7 +12,8 @@ pub struct Backup {
     /// Seconds since the newest backup ended: one and a half times the interval. Default: 32400.
     #[serde(default = "default_age")]
     max_age: u64,
-    /// Seconds until WAL that is switched now is in the repository. Default: 120.
+    /// Seconds that a first backup may take, and WAL that is switched now until it is in the
+    /// repository. Default: 120.
     #[serde(default = "default_within")]
     within: u64,
 }
@@ -28,6 +29,9 @@ fn default_within() -> u64 {
 /// pgBackRest in its container, with the stanza of the site's one cluster.
 const PGBACKREST: [&str; 5] = ["docker", "exec", "pgbackrest", "pgbackrest", "--stanza=main"];
 
+/// What is wrong with an empty repository.
+const NONE: &str = "there is no backup";
+
 /// Beside the time that the archive itself has.
 const CALL: Duration = Duration::from_secs(60);
 
@@ -41,10 +45,15 @@ pub async fn backup(surroundings: Surroundings<'_>, bounds: Backup) -> Finding {
     let (max_age, within) = (Duration::from_secs(bounds.max_age), bounds.within);
     surroundings
         .on_each(&expected, |_, session| async move {
-            let list = [&PGBACKREST[..], &["info", "--output=json"]].concat();
-            let list = probe::output(&session, &list).await?;
+            // The first one is made once somebody leads: it may be under way.
+            let look = || async {
+                let list = [&PGBACKREST[..], &["info", "--output=json"]].concat();
+                let stanza = stanza(&probe::output(&session, &list).await?)?;
+                if stanza.backup.is_empty() { Err(NONE.to_owned()) } else { Ok(stanza) }
+            };
+            let stanza = probe::wait_until(Duration::from_secs(within), look).await?;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            let mut wrong = judge(&list, now, max_age);
+            let mut wrong = judge(&stanza, now, max_age);
             let limit = format!("--archive-timeout={within}");
             let check = [&PGBACKREST[..], &["--log-level-console=warn", &limit, "check"]].concat();
             let deadline = Duration::from_secs(within) + CALL;
@@ -80,19 +89,21 @@ struct Times {
     stop: u64,
 }
 
-/// What is wrong with the repository's list, at this moment since the epoch.
-fn judge(list: &str, now: Duration, max_age: Duration) -> Vec<String> {
-    let stanzas: Vec<Stanza> = match serde_json::from_str(list) {
-        Ok(stanzas) => stanzas,
-        Err(error) => return vec![format!("its list cannot be read: {error}")],
-    };
-    let Some(stanza) = stanzas.first() else { return vec!["it knows no cluster".to_owned()] };
+/// The repository's list; its one cluster.
+fn stanza(list: &str) -> Result<Stanza, String> {
+    let stanzas: Vec<Stanza> =
+        serde_json::from_str(list).map_err(|error| format!("its list cannot be read: {error}"))?;
+    stanzas.into_iter().next().ok_or_else(|| NONE.to_owned())
+}
+
+/// What is wrong with the repository, at this moment since the epoch.
+fn judge(stanza: &Stanza, now: Duration, max_age: Duration) -> Vec<String> {
     let mut wrong = Vec::new();
     if stanza.status.code != 0 {
         wrong.push(format!("its state is: {}", stanza.status.message));
     }
     let Some(newest) = stanza.backup.iter().max_by_key(|backup| backup.timestamp.stop) else {
-        wrong.push("there is no backup".to_owned());
+        wrong.push(NONE.to_owned());
         return wrong;
     };
     if newest.error == Some(true) {
@@ -116,7 +127,10 @@ mod tests {
         "cipher":"aes-256-cbc","name":"main","status":{"code":0,"lock":{"backup":{"held":false}},"message":"ok"}}]"#;
 
     fn at(seconds: u64, list: &str) -> Vec<String> {
-        judge(list, Duration::from_secs(seconds), Duration::from_secs(500))
+        match stanza(list) {
+            Ok(stanza) => judge(&stanza, Duration::from_secs(seconds), Duration::from_secs(500)),
+            Err(why) => vec![why],
+        }
     }
 
     #[test]
@@ -130,7 +144,7 @@ mod tests {
 
     #[test]
     fn nothing_unknown_and_nonsense_are_wrong() {
-        assert_eq!(at(1, "[]"), ["it knows no cluster"]);
+        assert_eq!(at(1, "[]"), ["there is no backup"]);
         let none = r#"[{"backup":[],"status":{"code":2,"message":"no valid backups"}}]"#;
         assert_eq!(at(1, none), ["its state is: no valid backups", "there is no backup"]);
         assert!(at(1, "{").first().unwrap().starts_with("its list cannot be read"));
