@@ -152,7 +152,7 @@ fn a_new_role_is_whole_and_takes_nothing_that_is_there() {
     let after = told(&["check"]);
     let problems = |text: &str| text.matches("-->").count();
     assert_eq!(problems(&after), problems(&before), "{after}");
-    assert!(after.contains("4 layers"), "{after}");
+    assert!(after.contains("5 layers"), "{after}");
 }
 
 #[test]

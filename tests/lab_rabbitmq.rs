@@ -22,21 +22,33 @@ use support::{Bench, OPERATOR, SITE, Said, replace, wait};
 #[test]
 fn a_cluster_is_formed_once_and_kept() {
     let bench = Bench::open("t-rabbitmq", &HOSTS);
-    base(&bench);
+    base(&bench, few_messages);
     let mut timed = Timed(Instant::now());
     timed.step("port taken: no formation", || no_formation_where_a_port_is_taken(&bench));
     timed.step("formation", || formed(&bench));
     timed.step("second run", || the_second_run_does_nothing(&bench));
     put_messages(&bench);
     timed.step("a node killed", || a_node_that_stopped_is_started(&bench));
+    timed.step("the leader's node killed", || proved(&bench, "rabbitmq-kill-leader"));
+    nothing_is_left(&bench);
+}
+
+/// Fewer messages than a site's own gate sends.
+fn few_messages(site: &Path) {
+    let few = "rabbitmq-kill-leader\"\nbounds = { messages = { window = 20, enough = 1000 }, ";
+    replace(&site.join("roles/rabbitmq/gate.toml"), "rabbitmq-kill-leader\"\nbounds = { ", few);
 }
 
 /// Every ill of the driver, one after the other.
+///
+/// ```text
+/// cargo test --test lab_rabbitmq -- --ignored --nocapture campaign_of_ills
+/// ```
 #[test]
-#[ignore = "a campaign of many minutes"]
+#[ignore = "campaign: every ill, about 15 minutes"]
 fn campaign_of_ills() {
     let bench = Bench::open("t-rabbitmq", &HOSTS);
-    base(&bench);
+    base(&bench, |_| {});
     let mut timed = Timed(Instant::now());
     timed.step("a host is off: no formation", || no_formation_without_a_host(&bench));
     timed.step("port taken: no formation", || no_formation_where_a_port_is_taken(&bench));
@@ -310,4 +322,75 @@ fn a_renamed_host_is_another_node(bench: &Bench) {
     bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     install(bench).ended(0);
     nothing_more_to_do(bench);
+}
+
+/// The figures of one test in the last run, by name.
+fn figures(bench: &Bench, test: &str) -> Vec<(String, f64)> {
+    let events = rabbitmq::events(bench);
+    let mut finished =
+        events.iter().filter(|event| event["test"] == test && event["measured"].is_array());
+    let measured = finished.next_back().unwrap()["measured"].as_array().unwrap();
+    measured
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap().to_owned(), one["value"].as_f64().unwrap()))
+        .collect()
+}
+
+/// Runs one test of the gate, which must be green.
+fn proved(bench: &Bench, test: &str) {
+    let said = bench.strata(&["verify", "--layer", "rabbitmq", "--test", test]);
+    println!("{}", said.text());
+    let said = said.ended(0);
+    assert!(!said.text().contains("NOT RUN"), "{}", said.text());
+    let found = figures(bench, test);
+    let of = |part: &str| {
+        let found = found.iter().find(|(name, _)| name == part);
+        found.map_or(f64::NAN, |(_, value)| *value)
+    };
+    println!(
+        "figure: | `{test}` | {:.1} | {} | {} | {} | {} | {} |",
+        of("outage"),
+        of("sent"),
+        of("confirmed"),
+        of("consumed"),
+        of("consumed again"),
+        of("confirmed and lost")
+    );
+    assert_eq!(of("confirmed and lost"), 0.0);
+}
+
+/// No queue of a test is left.
+fn nothing_is_left(bench: &Bench) {
+    let queues = management(bench, "queue-01", "GET", "queues/keybuzz?columns=name", "", 1);
+    assert!(!queues.contains("strata_gate"), "{queues}");
+}
+
+/// Every fault of the gate, with 20,000 messages each, then the load.
+///
+/// ```text
+/// cargo test --test lab_rabbitmq -- --ignored --nocapture campaign_of_faults
+/// ```
+#[test]
+#[ignore = "campaign: every fault, about 15 minutes"]
+fn campaign_of_faults() {
+    let bench = Bench::open("t-rabbitmq", &HOSTS);
+    base(&bench, |_| {});
+    formed(&bench);
+    let tests = [
+        "rabbitmq-kill-leader",
+        "rabbitmq-majority-down",
+        "rabbitmq-drain",
+        "rabbitmq-haproxy-down",
+        "rabbitmq-cold-start",
+        "rabbitmq-partition",
+    ];
+    for test in tests {
+        proved(&bench, test);
+    }
+    nothing_is_left(&bench);
+    nothing_more_to_do(&bench);
+    let said = bench.strata(&["verify", "--layer", "rabbitmq", "--test", "rabbitmq-load"]);
+    println!("{}", said.text());
+    said.ended(0);
+    nothing_is_left(&bench);
 }

@@ -4,6 +4,7 @@
 
 use super::support::{Bench, OPERATOR, SITE, Said, install_words, wait};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 /// Every host but the operator's.
@@ -39,9 +40,9 @@ pub fn install(bench: &Bench) -> Said {
     bench.strata(&words(&[]))
 }
 
-/// Hosts whose layer base is green.
-pub fn base(bench: &Bench) {
-    bench.fresh();
+/// Hosts whose layer base is green, with a site changed by `edit`.
+pub fn base(bench: &Bench, edit: impl Fn(&Path)) {
+    bench.fresh_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 6 hosts {:.1} s", said.seconds);
 }

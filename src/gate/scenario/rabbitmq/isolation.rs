@@ -1,0 +1,143 @@
+//! A node that nobody reaches any more, and one that is taken out of service in good order.
+
+use super::crash::default_restored;
+use super::drill::{Messages, drill};
+use crate::gate::drill::Limits;
+use crate::gate::probe;
+use crate::gate::scenario::{Finding, Surroundings};
+use crate::gate::writer::authority::Answer;
+use serde::Deserialize;
+use std::time::{Duration, Instant};
+
+/// Bounds of a partition.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Partition {
+    /// The messages of the test.
+    #[serde(default)]
+    messages: Messages,
+    /// Seconds until the node that nobody reaches takes no clients: it pauses. Default: 90.
+    #[serde(default = "default_paused")]
+    paused_within: u64,
+    /// Seconds without a confirmed message. Default: 75.
+    #[serde(default = "default_outage")]
+    max_outage: u64,
+    /// Seconds until the node is one of all again, once it is reached. Default: 120.
+    #[serde(default = "default_restored")]
+    back_within: u64,
+    /// Seconds until all is as before. Default: 120.
+    #[serde(default = "default_restored")]
+    restored_within: u64,
+}
+
+/// Bounds of a drain.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// The messages of the test.
+    #[serde(default)]
+    messages: Messages,
+    /// Seconds without a confirmed message. Default: 5.
+    #[serde(default = "default_planned")]
+    max_outage: u64,
+    /// Seconds until all is as before. Default: 120.
+    #[serde(default = "default_restored")]
+    restored_within: u64,
+}
+
+fn default_paused() -> u64 {
+    90
+}
+
+fn default_outage() -> u64 {
+    75
+}
+
+fn default_planned() -> u64 {
+    5
+}
+
+/// How long HAProxy may take to see a node that takes no clients.
+const SEEN_DOWN: Duration = Duration::from_secs(10);
+
+/// Cuts the node that leads the queue off from everybody; the operator host keeps SSH.
+pub async fn partition(surroundings: Surroundings<'_>, bounds: Partition) -> Finding {
+    let expected = format!(
+        "a node that nobody reaches takes no clients within {} s; the majority goes on, no message unconfirmed for more than {} s, none lost; all heals by itself within {} s",
+        bounds.paused_within, bounds.max_outage, bounds.back_within
+    );
+    let seconds = Duration::from_secs;
+    let limits = Limits {
+        outage: seconds(bounds.max_outage),
+        one_writer_after: Duration::ZERO,
+        restored: seconds(bounds.restored_within),
+        heals_after: seconds(bounds.paused_within + bounds.max_outage + 60),
+    };
+    drill(&surroundings, bounds.messages, expected, limits, async |drill| {
+        let cluster = drill.cluster;
+        cluster.consume();
+        let alone = cluster.queue_leader(cluster.other_than(&[])?).await?;
+        drill.inject(&alone.name, cluster.place.cut_off(&alone)).await?;
+        let new = drill.successor(&alone, limits.outage).await?;
+        drill.writes_again(limits.outage).await?;
+        let left = seconds(bounds.paused_within).saturating_sub(drill.broken_at().elapsed());
+        let (name, sampler) = (&alone.name, &drill.sampler);
+        probe::wait_until(left, || async {
+            let samples = sampler.samples();
+            match samples.iter().rev().find(|sample| sample.node == *name) {
+                Some(sample) if matches!(sample.answer, Answer::Silent(_)) => Ok(()),
+                _ => Err(format!("{name} takes clients still, though nobody else reaches it")),
+            }
+        })
+        .await?;
+        let took = drill.broken_at().elapsed().as_secs_f64();
+        drill.figure(format!("{} paused after", alone.name), took, "s");
+        drill.heal().await?;
+        drill.rejoined(&alone, &new, seconds(bounds.back_within)).await
+    })
+    .await
+}
+
+/// Drains the node that leads the queue and lets it take clients again, as a rolling change does.
+pub async fn drain(surroundings: Surroundings<'_>, bounds: Drain) -> Finding {
+    let expected = format!(
+        "a node is drained and revived: no message unconfirmed for more than {} s, none lost",
+        bounds.max_outage
+    );
+    let limits = Limits {
+        outage: Duration::from_secs(bounds.max_outage),
+        one_writer_after: Duration::ZERO,
+        restored: Duration::from_secs(bounds.restored_within),
+        heals_after: Duration::from_secs(bounds.restored_within),
+    };
+    drill(&surroundings, bounds.messages, expected, limits, async |drill| {
+        let cluster = drill.cluster;
+        cluster.consume();
+        let member = cluster.queue_leader(cluster.other_than(&[])?).await?;
+        let start = Instant::now();
+        let drained = cluster.program(&member, &["rabbitmq-upgrade", "drain"]).await;
+        let took = start.elapsed().as_secs_f64();
+        let went_on = async {
+            drained?;
+            let new = probe::wait_until(limits.outage, || async {
+                let from = cluster.other_than(&[&member.name])?;
+                let new = cluster.queue_leader(from).await?;
+                if new.name == member.name {
+                    Err(format!("{} leads still", new.name))
+                } else {
+                    Ok(new)
+                }
+            })
+            .await?;
+            drill.writes_again(SEEN_DOWN).await?;
+            Ok::<_, String>(new)
+        };
+        let went_on = went_on.await;
+        // Whatever became of it: the node must take clients again.
+        cluster.program(&member, &["rabbitmq-upgrade", "revive"]).await?;
+        let new = went_on?;
+        drill.figure(format!("{} drained in", member.name), took, "s");
+        drill.rejoined(&member, &new, limits.restored).await
+    })
+    .await
+}
