@@ -189,7 +189,9 @@ impl Management<'_> {
 
     /// Declares everything that the role says; what is there already stays as it is.
     pub async fn declare(&self) -> Result<(), Unanswered> {
-        let vhost = json!({ "default_queue_type": self.settings.queue_type });
+        // Releases before 3.11 know the second name alone, later ones both.
+        let kind = &self.settings.queue_type;
+        let vhost = json!({ "default_queue_type": kind, "defaultqueuetype": kind });
         self.put(&self.vhost_path("vhosts"), &vhost).await?;
         for login in &self.settings.users {
             if !self.takes(login).await? {

@@ -9,8 +9,11 @@ use crate::resource::Resource;
 use crate::site::Host;
 use std::collections::BTreeSet;
 
-/// Lines of a container's log that tell why it does not start.
-const LOG_LINES: &str = "4";
+/// Lines at the end of a container's log that may tell why it does not start.
+const LOG_LINES: &str = "12";
+
+/// The levels of lines that do.
+const TELLING: [&str; 3] = ["[warning]", "[error]", "[critical]"];
 
 impl RabbitMq<'_> {
     /// One look at everything.
@@ -72,9 +75,8 @@ impl RabbitMq<'_> {
             Err(Unanswered::Down) => {
                 let log = ["docker", "logs", "--tail", LOG_LINES, &self.settings.container];
                 let said = self.reach.checked(&host.name, &log).await.unwrap_or_default();
-                let said: Vec<&str> =
-                    said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-                Server::Unready(format!("its container is {state}: {}", said.join(" | ")))
+                let said = last_words(&said).map(|words| format!(": {words}"));
+                Server::Unready(format!("its container is {state}{}", said.unwrap_or_default()))
             }
         }
     }
@@ -138,6 +140,14 @@ impl RabbitMq<'_> {
     }
 }
 
+/// The last line of a log that tells of trouble, without its time and process.
+fn last_words(log: &str) -> Option<&str> {
+    let telling = |line: &&str| TELLING.iter().any(|level| line.contains(level));
+    let line = log.lines().rev().map(str::trim).find(telling)?;
+    let words = line.split_once("> ").map_or(line, |(_, words)| words);
+    Some(words.trim())
+}
+
 /// A line of `ss -ltnp`: the address with its port, and the program with its process id.
 fn listener(line: &str) -> String {
     let mut fields = line.split_whitespace().skip(3);
@@ -149,7 +159,16 @@ fn listener(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::listener;
+    use super::{last_words, listener};
+
+    #[test]
+    fn what_a_log_tells_last_is_told() {
+        let log = "2026-11-22 05:23:19.416368+00:00 [warning] <0.223.0> Could not auto-cluster with node rabbit@queue-02: {badrpc,nodedown}\n\
+                   2026-11-22 05:23:19.417477+00:00 [info] <0.223.0> Will retry\n";
+        let told = "Could not auto-cluster with node rabbit@queue-02: {badrpc,nodedown}";
+        assert_eq!(last_words(log), Some(told));
+        assert_eq!(last_words("2026 [info] <0.1.0> all is well\n"), None);
+    }
 
     #[test]
     fn whoever_has_a_port_is_named() {
