@@ -95,7 +95,10 @@ fn shells_complete_commands_and_the_names_of_the_site() {
     let site = site();
     let at = site.path();
     assert!(completed(at, &["strata", "ins"]).contains(&"install".to_owned()));
-    assert_eq!(completed(at, &["strata", "install", "--layer", ""]), ["base", "db", "redis"]);
+    assert_eq!(
+        completed(at, &["strata", "install", "--layer", ""]),
+        ["base", "db", "rabbitmq", "redis"]
+    );
     assert_eq!(
         completed(at, &["strata", "hosts", "show", "redis-"]),
         ["redis-01", "redis-02", "redis-03"]

@@ -131,6 +131,8 @@ pub fn management(
 /// Publishes the messages that must never be lost.
 pub fn put_messages(bench: &Bench) {
     let queue = r#"{"durable":true}"#;
+    // A lab that was kept has one.
+    management(bench, "queue-01", "DELETE", "queues/keybuzz/canary", "", 1);
     management(bench, "queue-01", "PUT", "queues/keybuzz/canary", queue, 1);
     let message = r#"{"properties":{"delivery_mode":2},"routing_key":"canary","payload":"N","payload_encoding":"string"}"#;
     let path = "exchanges/keybuzz/amq.default/publish";

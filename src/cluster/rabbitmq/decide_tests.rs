@@ -113,9 +113,9 @@ fn members_join_one_after_the_other() {
 
 #[test]
 fn all_start_at_the_same_time_after_a_full_stop() {
-    let asleep = || Seen { server: Server::Down, ..seen() };
+    let stopped = || Seen { server: Server::Down, ..seen() };
     let wanted = NAMES.map(|name| format!("{name}: start the node as it was"));
-    assert_eq!(actions(&whole([asleep(), asleep(), asleep()])), wanted);
+    assert_eq!(actions(&whole([stopped(), stopped(), stopped()])), wanted);
 }
 
 #[test]
@@ -245,8 +245,8 @@ fn a_port_that_another_has_is_found_before_anything_is_written_down() {
     let (state, reason) = refusal(&observation([empty(), taken(), empty()], None));
     assert_eq!(state, State::Foreign);
     assert!(reason.contains("queue-02") && reason.contains("epmd, pid=812"), "{reason}");
-    let asleep = Seen { server: Server::Down, taken: taken().taken, ..seen() };
-    let (_, reason) = refusal(&whole([seen(), seen(), asleep]));
+    let stopped = Seen { server: Server::Down, taken: taken().taken, ..seen() };
+    let (_, reason) = refusal(&whole([seen(), seen(), stopped]));
     assert!(reason.contains("queue-03"), "{reason}");
 }
 

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crash {
-    /// The messages of the test.
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
+    /// before they are sent one by one (20000).
     #[serde(default)]
     messages: Messages,
     /// Seconds until another node leads the queue. Default: 15.
@@ -34,7 +35,8 @@ pub struct Crash {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MajorityDown {
-    /// The messages of the test.
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
+    /// before they are sent one by one (20000).
     #[serde(default)]
     messages: Messages,
     /// Seconds for which nothing may be confirmed. Default: 15.

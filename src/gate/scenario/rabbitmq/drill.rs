@@ -22,9 +22,9 @@ use std::time::Instant;
 #[serde(deny_unknown_fields)]
 pub struct Messages {
     /// Messages that are sent without waiting for the confirmation of the one before.
-    window: u16,
+    pub(super) window: u16,
     /// Messages after which each is sent by itself.
-    enough: u32,
+    pub(super) enough: u32,
 }
 
 impl Default for Messages {
@@ -42,10 +42,7 @@ pub async fn drill(
     body: impl AsyncFnOnce(&mut Drill<'_, Cluster<'_>>) -> Result<(), String>,
 ) -> Finding {
     match Cluster::of(surroundings) {
-        Ok(cluster) => {
-            let cluster = cluster.with_messages(messages.window, messages.enough);
-            drill::drill(&cluster, expected, limits, body).await
-        }
+        Ok(cluster) => drill::drill(&cluster.with(messages), expected, limits, body).await,
         Err(finding) => *finding,
     }
 }
@@ -171,7 +168,7 @@ impl Technology for Cluster<'_> {
             reach: self.reach.clone(),
             ledger: self.ledger.clone(),
             window: self.window,
-            enough: self.messages,
+            enough: self.enough,
         }
     }
 

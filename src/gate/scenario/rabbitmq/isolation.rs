@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// The messages of the test.
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
+    /// before they are sent one by one (20000).
     #[serde(default)]
     messages: Messages,
     /// Seconds until the node that nobody reaches takes no clients: it pauses. Default: 90.
@@ -34,7 +35,8 @@ pub struct Partition {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
-    /// The messages of the test.
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
+    /// before they are sent one by one (20000).
     #[serde(default)]
     messages: Messages,
     /// Seconds without a confirmed message. Default: 5.

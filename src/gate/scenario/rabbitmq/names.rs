@@ -2,6 +2,7 @@
 //! the requirements where neither says otherwise.
 
 use super::amqp::{Amqp, AmqpError};
+use super::drill::Messages;
 use super::messages::{Consumer, Ledger};
 use crate::gate::drill::{Host, Place, Roles};
 use crate::gate::probe;
@@ -82,7 +83,7 @@ pub struct Cluster<'a> {
     /// Messages that a write sends without waiting in between.
     pub window: usize,
     /// Messages after which a write sends one.
-    pub messages: usize,
+    pub enough: usize,
     consumer: Mutex<Option<Consumer>>,
 }
 
@@ -125,7 +126,7 @@ impl<'a> Cluster<'a> {
             },
             ledger: Ledger::default(),
             window: 1,
-            messages: 0,
+            enough: 0,
             consumer: Mutex::default(),
             place,
         })
@@ -133,8 +134,8 @@ impl<'a> Cluster<'a> {
 
     /// The same with writes of so many messages, until there are enough.
     #[must_use]
-    pub fn with_messages(self, window: u16, messages: u32) -> Self {
-        Self { window: usize::from(window), messages: messages as usize, ..self }
+    pub fn with(self, messages: Messages) -> Self {
+        Self { window: messages.window.into(), enough: messages.enough as usize, ..self }
     }
 
     /// Begins to consume, or begins anew: what the consumer before had and did not acknowledge goes

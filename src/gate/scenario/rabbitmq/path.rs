@@ -2,6 +2,7 @@
 //! was required.
 
 use super::amqp::{Amqp, AmqpError};
+use super::drill::Messages;
 use super::names::{Cluster, Reach};
 use super::seen::{get, host};
 use crate::gate::drill::{Host, ProxyDown};
@@ -10,6 +11,7 @@ use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Dial;
 use futures::future::join_all;
 use serde::Deserialize;
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ const BACKEND: &str = "be_rabbitmq";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ways {
-    /// Seconds until every way is right: the broker lists connections a little later. Default: 30.
+    /// Seconds until every way is right: HAProxy may have to see a node up first. Default: 30.
     #[serde(default = "default_within")]
     within: u64,
 }
@@ -31,6 +33,9 @@ fn default_within() -> u64 {
 
 /// Connections by each way: in turn they come to every node.
 const CONNECTIONS: usize = 6;
+
+/// How long the broker may take to list a connection.
+const LISTED: Duration = Duration::from_secs(15);
 
 /// A connection, as the broker lists it.
 #[derive(Debug, Deserialize)]
@@ -44,7 +49,10 @@ struct Listed {
 /// One HAProxy is gone.
 pub async fn haproxy_down(surroundings: Surroundings<'_>, bounds: ProxyDown) -> Finding {
     match Cluster::of(&surroundings) {
-        Ok(cluster) => crate::gate::drill::proxy_down(&cluster, bounds).await,
+        Ok(cluster) => {
+            let cluster = cluster.with(Messages::default());
+            crate::gate::drill::proxy_down(&cluster, bounds).await
+        }
         Err(finding) => *finding,
     }
 }
@@ -74,14 +82,23 @@ pub async fn ways(surroundings: Surroundings<'_>, bounds: Ways) -> Finding {
     Finding::of(expected, join_all(looks).await.into_iter().flatten().collect())
 }
 
+/// An error unless one try is right: HAProxy may have to see a node up first.
 async fn wrong_way(
     cluster: &Cluster<'_>,
     name: &str,
     way: &dyn Dial,
     within: Duration,
 ) -> Result<(), String> {
+    let tries = Cell::new(0_u32);
+    probe::wait_until(within, || {
+        tries.set(tries.get() + 1);
+        one_try(cluster, format!("{}{name}_{}", cluster.reach.queue, tries.get()), way)
+    })
+    .await
+}
+
+async fn one_try(cluster: &Cluster<'_>, queue: String, way: &dyn Dial) -> Result<(), String> {
     let text = |error: AmqpError| error.to_string();
-    let queue = format!("{}{name}", cluster.reach.queue);
     let reach = Reach { queue: queue.clone(), ..cluster.reach.clone() };
     let connecting = (0..CONNECTIONS).map(|_| reach.by(way, "path"));
     let clients: Result<Vec<Amqp>, AmqpError> = join_all(connecting).await.into_iter().collect();
@@ -90,27 +107,29 @@ async fn wrong_way(
     client.declare(&queue).await.map_err(text)?;
     let through = through(client, &queue).await;
     let gone = client.delete(&queue).await.map_err(text);
-    through?;
-    gone?;
-    let wanted: BTreeSet<&str> = cluster.place.members.iter().map(|at| at.name.as_str()).collect();
-    let first = cluster.other_than(&[])?;
-    probe::wait_until(within, || async {
-        let path = "/api/connections?columns=node,user_provided_name";
-        let all: Vec<Listed> = get(cluster, first, path).await?;
-        let own = all.iter().filter(|one| one.user_provided_name.starts_with(&queue));
-        let nodes: BTreeSet<&str> = own.map(|one| host(&one.node)).collect();
-        if nodes == wanted {
-            return Ok(());
-        }
-        Err(format!(
-            "{CONNECTIONS} connections come to {}, not to {}",
-            nodes.into_iter().collect::<Vec<_>>().join(", "),
-            wanted.iter().copied().collect::<Vec<_>>().join(", ")
-        ))
-    })
-    .await?;
+    let nodes = match through.and(gone) {
+        Ok(()) => probe::wait_until(LISTED, || listed(cluster, &queue)).await,
+        Err(why) => Err(why),
+    };
     join_all(clients.into_iter().map(Amqp::close)).await;
-    Ok(())
+    let nodes = nodes?;
+    let missing = cluster.place.members.iter().find(|member| !nodes.contains(&member.name));
+    missing.map_or(Ok(()), |member| {
+        Err(format!("none of {CONNECTIONS} connections in turn comes to {}", member.name))
+    })
+}
+
+/// The hosts that connections of this name come to, once the broker lists all of them.
+async fn listed(cluster: &Cluster<'_>, name: &str) -> Result<BTreeSet<String>, String> {
+    let path = "/api/connections?columns=node,user_provided_name";
+    let all: Vec<Listed> = get(cluster, cluster.other_than(&[])?, path).await?;
+    let begins = format!("{name} ");
+    let own: Vec<&Listed> =
+        all.iter().filter(|one| one.user_provided_name.starts_with(&begins)).collect();
+    if own.len() < CONNECTIONS {
+        return Err(format!("the broker lists {} of {CONNECTIONS} connections", own.len()));
+    }
+    Ok(own.into_iter().map(|one| host(&one.node).to_owned()).collect())
 }
 
 async fn through(client: &Amqp, queue: &str) -> Result<(), String> {
