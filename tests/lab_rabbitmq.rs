@@ -128,6 +128,7 @@ fn no_formation_where_a_port_is_taken(bench: &Bench) {
         assert_eq!(bench.output(host, &["docker", "ps", "-aq"]), "", "{host}");
     }
     bench.on("queue-02", &["systemctl", "stop", "other-epmd"]).ended(0);
+    bench.on("queue-02", &["systemctl", "reset-failed", "other-epmd"]);
 }
 
 fn formed(bench: &Bench) {

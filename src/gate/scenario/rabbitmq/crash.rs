@@ -62,13 +62,16 @@ pub(super) fn default_restored() -> u64 {
     120
 }
 
+/// How long the broker may take to list a connection.
+const LISTED: Duration = Duration::from_secs(15);
+
 /// How long it may take until the writer notices.
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// Kills the node that leads the queue.
+/// Kills the node that leads the queue, and once it is back the one that serves the publisher.
 pub async fn kill_leader(surroundings: Surroundings<'_>, bounds: Crash) -> Finding {
     let expected = format!(
-        "the node that leads the queue dies: another leads within {} s, no message unconfirmed for more than {} s, every confirmed message consumed, its copy back within {} s",
+        "the node that leads the queue dies, then the one that serves the publisher: another leads within {} s, no message unconfirmed for more than {} s, every confirmed message consumed, its copy back within {} s",
         bounds.new_leader_within, bounds.max_outage, bounds.back_within
     );
     let seconds = Duration::from_secs;
@@ -76,7 +79,7 @@ pub async fn kill_leader(surroundings: Surroundings<'_>, bounds: Crash) -> Findi
         outage: seconds(bounds.max_outage),
         one_writer_after: Duration::ZERO,
         restored: seconds(bounds.restored_within),
-        heals_after: seconds(bounds.max_outage * 2 + 60),
+        heals_after: seconds(bounds.new_leader_within + bounds.max_outage + 60),
     };
     drill(&surroundings, bounds.messages, expected, limits, async |drill| {
         let cluster = drill.cluster;
@@ -86,7 +89,16 @@ pub async fn kill_leader(surroundings: Surroundings<'_>, bounds: Crash) -> Findi
         let leader = drill.successor(&victim, seconds(bounds.new_leader_within)).await?;
         drill.writes_again(limits.outage).await?;
         drill.heal().await?;
-        drill.rejoined(&victim, &leader, seconds(bounds.back_within)).await
+        drill.rejoined(&victim, &leader, seconds(bounds.back_within)).await?;
+        // The node that the publisher has its connection to may have been another.
+        let served = probe::wait_until(LISTED, || cluster.publisher_at()).await?;
+        drill.inject(&served.name, death()).await?;
+        drill.writes_again(limits.outage).await?;
+        drill.heal().await?;
+        let leader = probe::wait_until(limits.outage, || async {
+            cluster.queue_leader(cluster.other_than(&[&served.name])?).await
+        });
+        drill.rejoined(&served, &leader.await?, seconds(bounds.back_within)).await
     })
     .await
 }

@@ -4,7 +4,7 @@ use super::amqp::{Amqp, AmqpError};
 use super::judge::{wrong_nodes, wrong_queue};
 use super::messages::Ledger;
 use super::names::{Cluster, Reach, SERVER};
-use super::seen::{host, look, queue};
+use super::seen::{connections, host, look, queue};
 use crate::event::Measurement;
 use crate::gate::drill::{self, Drill, Host, Limits, Place, Promise, Technology};
 use crate::gate::fault::Kind;
@@ -140,6 +140,17 @@ impl Cluster<'_> {
         let leader = host(&queue.leader);
         let member = self.place.member(leader).cloned();
         member.ok_or_else(|| format!("{} sees nobody lead the queue", from.name))
+    }
+
+    /// The node that the publisher of this test is connected to, as the others list it.
+    ///
+    /// # Errors
+    /// When it is connected to none.
+    pub async fn publisher_at(&self) -> Result<Host, String> {
+        let name = format!("{} publisher", self.reach.queue);
+        let at = connections(self, &name).await?.pop();
+        let member = at.and_then(|at| self.place.member(&at).cloned());
+        member.ok_or_else(|| "no node lists the connection of the publisher".to_owned())
     }
 
     /// A member that is none of these.

@@ -2,7 +2,8 @@
 
 use super::crash::default_restored;
 use super::drill::{Messages, drill};
-use crate::gate::drill::Limits;
+use super::names::Cluster;
+use crate::gate::drill::{Drill, Host, Limits};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::authority::Answer;
@@ -59,7 +60,7 @@ fn default_planned() -> u64 {
     5
 }
 
-/// How long HAProxy may take to see a node that takes no clients.
+/// How long HAProxy and the others may take to go on without a drained node.
 const SEEN_DOWN: Duration = Duration::from_secs(10);
 
 /// Cuts the node that leads the queue off from everybody; the operator host keeps SSH.
@@ -100,10 +101,10 @@ pub async fn partition(surroundings: Surroundings<'_>, bounds: Partition) -> Fin
     .await
 }
 
-/// Drains the node that leads the queue and lets it take clients again, as a rolling change does.
+/// Drains every node in turn and lets it take clients again, as a rolling change does.
 pub async fn drain(surroundings: Surroundings<'_>, bounds: Drain) -> Finding {
     let expected = format!(
-        "a node is drained and revived: no message unconfirmed for more than {} s, none lost",
+        "every node is drained and revived in turn: no message unconfirmed for more than {} s, none lost",
         bounds.max_outage
     );
     let limits = Limits {
@@ -115,31 +116,34 @@ pub async fn drain(surroundings: Surroundings<'_>, bounds: Drain) -> Finding {
     drill(&surroundings, bounds.messages, expected, limits, async |drill| {
         let cluster = drill.cluster;
         cluster.consume();
-        let member = cluster.queue_leader(cluster.other_than(&[])?).await?;
-        let start = Instant::now();
-        let drained = cluster.program(&member, &["rabbitmq-upgrade", "drain"]).await;
-        let took = start.elapsed().as_secs_f64();
-        let went_on = async {
-            drained?;
-            let new = probe::wait_until(limits.outage, || async {
-                let from = cluster.other_than(&[&member.name])?;
-                let new = cluster.queue_leader(from).await?;
-                if new.name == member.name {
-                    Err(format!("{} leads still", new.name))
-                } else {
-                    Ok(new)
-                }
-            })
-            .await?;
-            drill.writes_again(SEEN_DOWN).await?;
-            Ok::<_, String>(new)
-        };
-        let went_on = went_on.await;
-        // Whatever became of it: the node must take clients again.
-        cluster.program(&member, &["rabbitmq-upgrade", "revive"]).await?;
-        let new = went_on?;
-        drill.figure(format!("{} drained in", member.name), took, "s");
-        drill.rejoined(&member, &new, limits.restored).await
+        for member in &cluster.place.members {
+            let start = Instant::now();
+            let drained = cluster.program(member, &["rabbitmq-upgrade", "drain"]).await;
+            drill.figure(format!("{} drained in", member.name), start.elapsed().as_secs_f64(), "s");
+            let went_on = match drained {
+                Ok(_) => without(drill, member).await,
+                Err(why) => Err(why),
+            };
+            // Whatever became of it: the node must take clients again.
+            cluster.program(member, &["rabbitmq-upgrade", "revive"]).await?;
+            drill.rejoined(member, &went_on?, limits.restored).await?;
+        }
+        Ok(())
     })
     .await
+}
+
+/// What goes on without a drained node; who leads the queue then.
+async fn without(drill: &Drill<'_, Cluster<'_>>, drained: &Host) -> Result<Host, String> {
+    let cluster = drill.cluster;
+    let leader = probe::wait_until(SEEN_DOWN, || async {
+        let leader = cluster.queue_leader(cluster.other_than(&[&drained.name])?).await?;
+        match leader.name == drained.name {
+            true => Err(format!("{} leads the queue still", drained.name)),
+            false => Ok(leader),
+        }
+    })
+    .await?;
+    drill.writes_again(SEEN_DOWN).await?;
+    Ok(leader)
 }

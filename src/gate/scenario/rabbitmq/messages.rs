@@ -167,7 +167,7 @@ async fn consume(client: &Amqp, queue: &str, ledger: &Ledger) -> Result<(), Amqp
     while let Ok(next) = timeout(IDLE, deliveries.next()).await {
         let delivered = next?;
         let text = delivered.text.clone();
-        // Counted once it is acknowledged no sooner than it was worked on.
+        // First the work, then the acknowledgement: what is cut off in between comes again.
         ledger.tally().consume(queue, &text);
         delivered.acknowledge().await?;
     }

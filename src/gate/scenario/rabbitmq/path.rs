@@ -4,7 +4,7 @@
 use super::amqp::{Amqp, AmqpError};
 use super::drill::Messages;
 use super::names::{Cluster, Reach};
-use super::seen::{get, host};
+use super::seen::connections;
 use crate::gate::drill::{Host, ProxyDown};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
@@ -36,15 +36,6 @@ const CONNECTIONS: usize = 6;
 
 /// How long the broker may take to list a connection.
 const LISTED: Duration = Duration::from_secs(15);
-
-/// A connection, as the broker lists it.
-#[derive(Debug, Deserialize)]
-struct Listed {
-    #[serde(default)]
-    node: String,
-    #[serde(default)]
-    user_provided_name: String,
-}
 
 /// One HAProxy is gone.
 pub async fn haproxy_down(surroundings: Surroundings<'_>, bounds: ProxyDown) -> Finding {
@@ -121,15 +112,11 @@ async fn one_try(cluster: &Cluster<'_>, queue: String, way: &dyn Dial) -> Result
 
 /// The hosts that connections of this name come to, once the broker lists all of them.
 async fn listed(cluster: &Cluster<'_>, name: &str) -> Result<BTreeSet<String>, String> {
-    let path = "/api/connections?columns=node,user_provided_name";
-    let all: Vec<Listed> = get(cluster, cluster.other_than(&[])?, path).await?;
-    let begins = format!("{name} ");
-    let own: Vec<&Listed> =
-        all.iter().filter(|one| one.user_provided_name.starts_with(&begins)).collect();
-    if own.len() < CONNECTIONS {
-        return Err(format!("the broker lists {} of {CONNECTIONS} connections", own.len()));
+    let own = connections(cluster, &format!("{name} path")).await?;
+    match own.len() {
+        CONNECTIONS => Ok(own.into_iter().collect()),
+        count => Err(format!("the broker lists {count} of {CONNECTIONS} connections")),
     }
-    Ok(own.into_iter().map(|one| host(&one.node).to_owned()).collect())
 }
 
 async fn through(client: &Amqp, queue: &str) -> Result<(), String> {

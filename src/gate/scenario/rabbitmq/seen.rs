@@ -95,6 +95,15 @@ pub struct Vhost {
     pub metadata: BTreeMap<String, Value>,
 }
 
+/// A client's connection.
+#[derive(Debug, Deserialize)]
+struct Connection {
+    #[serde(default)]
+    node: String,
+    #[serde(default)]
+    user_provided_name: String,
+}
+
 /// The host of a node.
 pub fn host(node: &str) -> &str {
     node.split_once('@').map_or(node, |(_, host)| host)
@@ -148,4 +157,15 @@ pub async fn queue(cluster: &Cluster<'_>, member: &Host) -> Result<Queue, String
 pub async fn queues(cluster: &Cluster<'_>, member: &Host) -> Result<Vec<Queue>, String> {
     let columns = "name,type,durable,exclusive,leader,members,online";
     get(cluster, member, &format!("/api/queues/{}?columns={columns}", cluster.reach.vhost)).await
+}
+
+/// The hosts that the connections of this name come to, one each.
+///
+/// # Errors
+/// Why they cannot be listed.
+pub async fn connections(cluster: &Cluster<'_>, name: &str) -> Result<Vec<String>, String> {
+    let path = "/api/connections?columns=node,user_provided_name";
+    let all: Vec<Connection> = get(cluster, cluster.other_than(&[])?, path).await?;
+    let own = all.iter().filter(|one| one.user_provided_name == name);
+    Ok(own.map(|one| host(&one.node).to_owned()).collect())
 }
