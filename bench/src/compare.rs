@@ -101,8 +101,7 @@ impl Tool {
                 let counts = output.split("changed=").skip(1);
                 let mut sum = None;
                 for count in counts {
-                    let digits: String =
-                        count.chars().take_while(char::is_ascii_digit).collect();
+                    let digits: String = count.chars().take_while(char::is_ascii_digit).collect();
                     sum = Some(sum.unwrap_or(0) + digits.parse::<u32>().ok()?);
                 }
                 sum
@@ -225,7 +224,8 @@ mod tests {
         let said = "node-0001 : ok=7 changed=2 unreachable=0\nnode-0002 : ok=7 changed=3 u\n";
         assert_eq!(Tool::Ansible.changes(said), Some(5));
         assert_eq!(Tool::Mitogen.changes("an error"), None);
-        let said = "    Operation  Hosts   Success   Error   No Change\n    Grand total  150  60  -  90\n";
+        let said =
+            "    Operation  Hosts   Success   Error   No Change\n    Grand total  150  60  -  90\n";
         assert_eq!(Tool::Pyinfra.changes(said), Some(60));
         assert_eq!(Tool::Pyinfra.changes("    Grand total  150  -  -  150\n"), Some(0));
     }

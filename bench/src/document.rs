@@ -64,9 +64,8 @@ fn comparison(results: &Results) -> Outcome<String> {
         let ours = seconds(results, scenario, Tool::Strata.name());
         for tool in TOOLS {
             let Some(spread) = seconds(results, scenario, tool.name()) else { continue };
-            let ratio = ours.map_or_else(String::new, |ours| {
-                format!("{:.2} ×", spread.median / ours.median)
-            });
+            let ratio = ours
+                .map_or_else(String::new, |ours| format!("{:.2} ×", spread.median / ours.median));
             writeln!(
                 text,
                 "| {scenario} | {} | {} | {} | {} | {} | {ratio} |",
@@ -113,7 +112,9 @@ fn kibibytes(bytes: u64) -> f64 {
 }
 
 fn far(results: &Results) -> Outcome<String> {
-    let mut text = "| | median | least | most | rounds | not delayed |\n|---|---:|---:|---:|---:|---:|\n".to_owned();
+    let mut text =
+        "| | median | least | most | rounds | not delayed |\n|---|---:|---:|---:|---:|---:|\n"
+            .to_owned();
     for (base, tool) in [
         (distance::STEPS, "strata"),
         (distance::STEPS, "ssh true, curve25519"),

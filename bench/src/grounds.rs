@@ -65,9 +65,9 @@ impl Grounds {
         let words = grounds.lab.ssh_argv(OPERATOR, &[])?;
         grounds.entrance = words.iter().take(2).cloned().collect();
         let after = |word: &str| words.iter().skip_while(|w| *w != word).nth(1).cloned();
-        let file = words.iter().find_map(|word| {
-            word.to_str()?.strip_prefix("UserKnownHostsFile=").map(PathBuf::from)
-        });
+        let file = words
+            .iter()
+            .find_map(|word| word.to_str()?.strip_prefix("UserKnownHostsFile=").map(PathBuf::from));
         grounds.identity = after("-i").ok_or("the lab names no key")?.into();
         grounds.known_hosts = file.ok_or("the lab names no keys of hosts")?;
         grounds.put_site(1)?;
@@ -94,10 +94,10 @@ impl Grounds {
         let site = self.site();
         let vars = WORK_VARS.replace("revision = 1", &format!("revision = {revision}"));
         let roles = [
-            ("ground", GROUND.to_owned()),
-            ("work", work_role()),
-            ("steps", crate::distance::steps_role()),
-            ("files", crate::distance::files_role()),
+            ("ground", "nodes", GROUND.to_owned()),
+            ("work", "nodes", work_role()),
+            ("steps", "far", crate::distance::steps_role()),
+            ("files", "far", crate::distance::files_role()),
         ];
         let files = SiteFiles {
             name: "bench",
@@ -112,7 +112,8 @@ impl Grounds {
 
     fn put_peers(&self) -> Outcome<()> {
         let python = environment()?.join("bin/python3");
-        let where_is = "import os, ansible_mitogen; print(os.path.dirname(ansible_mitogen.__file__))";
+        let where_is =
+            "import os, ansible_mitogen; print(os.path.dirname(ansible_mitogen.__file__))";
         let mitogen = Program::new([python.as_os_str()]).with(["-c", where_is]).succeed()?;
         let plugins = Path::new(mitogen.output.trim()).join("plugins/strategy");
         let (nodes, identity, known) = (&self.nodes, &self.identity, &self.known_hosts);
@@ -158,9 +159,7 @@ impl Grounds {
     pub fn ansible(&self, directory: &str, revision: u32) -> Outcome<Program> {
         let program = self.program([environment()?.join("bin/ansible-playbook")]);
         let revision = format!("revision={revision}");
-        Ok(program
-            .with(["work.yml", "-e", &revision])
-            .within(&self.directory.join(directory)))
+        Ok(program.with(["work.yml", "-e", &revision]).within(&self.directory.join(directory)))
     }
 
     /// pyinfra.
@@ -261,12 +260,16 @@ impl Grounds {
     }
 }
 
-/// The strata that was built together with this program.
+/// The strata that is measured: the one that was built together with this program, unless
+/// `STRATA_BENCH_STRATA` names another, for a comparison of two builds.
 ///
 /// # Errors
 /// When it is not there.
 pub fn strata_program() -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("strata");
+    let path = match std::env::var_os("STRATA_BENCH_STRATA") {
+        Some(path) => path.into(),
+        None => std::env::current_exe()?.with_file_name("strata"),
+    };
     match path.is_file() {
         true => Ok(path),
         false => Err(format!("{} is missing: `cargo build --release`", path.display()).into()),
@@ -277,6 +280,9 @@ pub fn strata_program() -> Outcome<PathBuf> {
 fn environment() -> Outcome<PathBuf> {
     match std::env::var_os("STRATA_BENCH_PEERS") {
         Some(path) => Ok(path.into()),
-        None => Err("STRATA_BENCH_PEERS does not say where the other tools are: start `sh bench/run`".into()),
+        None => {
+            Err("STRATA_BENCH_PEERS does not say where the other tools are: start `sh bench/run`"
+                .into())
+        }
     }
 }

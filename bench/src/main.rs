@@ -30,10 +30,7 @@ enum Verb {
         #[arg(long, value_delimiter = ',', default_value = "first,packages,second,changed")]
         scenario: Vec<Scenario>,
         /// With what, and how often each
-        #[arg(
-            long,
-            default_value = "strata=7,ssh=7,ssh-curve=7,pyinfra=3,mitogen=1,ansible=1"
-        )]
+        #[arg(long, default_value = "strata=7,ssh=7,ssh-curve=7,pyinfra=3,mitogen=1,ansible=1")]
         rounds: Rounds,
     },
     /// Steps and files for one host that is far away

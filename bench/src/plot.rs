@@ -86,10 +86,10 @@ pub fn growth(path: &Path, title: &str, series: &[Series]) -> Outcome<()> {
         chart
             .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?
             .label(name)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2)));
-        chart.draw_series(
-            points.iter().map(|point| Circle::new(*point, 3, colour.filled())),
-        )?;
+            .legend(move |(x, y)| {
+                PathElement::new(vec![(x, y), (x + 18, y)], colour.stroke_width(2))
+            });
+        chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, colour.filled())))?;
     }
     chart
         .configure_series_labels()

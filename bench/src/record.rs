@@ -87,7 +87,8 @@ impl Results {
             entry.wire_bytes,
         );
         self.entries.push(entry);
-        let lines: Result<Vec<String>, _> = self.entries.iter().map(serde_json::to_string).collect();
+        let lines: Result<Vec<String>, _> =
+            self.entries.iter().map(serde_json::to_string).collect();
         fs::write(&self.path, format!("[\n{}\n]\n", lines?.join(",\n")))?;
         Ok(())
     }

@@ -60,7 +60,7 @@ pub fn fleet_template() -> String {
 /// # Errors
 /// When a file cannot be written.
 pub fn put_site(site: &Path, nodes: &[Node], identity: &Path) -> Outcome<()> {
-    let roles = [("fleet", fleet_role())];
+    let roles = [("fleet", "nodes", fleet_role())];
     let files = SiteFiles { name: "fleet", nodes, identity, vars: WORK_VARS, roles: &roles };
     files.write(site)?;
     put(&site.join("templates/fleet/conf.j2"), &fleet_template())
@@ -128,7 +128,9 @@ pub fn run(
     results: &mut Results,
 ) -> Outcome<()> {
     for file in [host_key(directory), directory.join("identity")] {
-        Program::new(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f"]).with([&file]).succeed()?;
+        Program::new(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f"])
+            .with([&file])
+            .succeed()?;
     }
     let public = std::fs::read_to_string(host_key(directory).with_extension("pub"))?;
     let public: Vec<&str> = public.split_whitespace().take(2).collect();
@@ -136,10 +138,8 @@ pub fn run(
         let nodes = nodes(*size);
         let site = directory.join(format!("site-{size}"));
         put_site(&site, &nodes, &directory.join("identity"))?;
-        let pinned: String = nodes
-            .iter()
-            .map(|node| format!("{} {}\n", node.address, public.join(" ")))
-            .collect();
+        let pinned: String =
+            nodes.iter().map(|node| format!("{} {}\n", node.address, public.join(" "))).collect();
         put(&site.join(".strata/known_hosts"), &pinned)?;
         std::fs::remove_dir_all(roots(directory)).ok();
         nodes.iter().try_for_each(|node| make_root(&roots(directory).join(&node.name), node))?;

@@ -42,7 +42,8 @@ pub const fn operator_address() -> Ipv4Addr {
     Ipv4Addr::new(10, 50, 0, 250)
 }
 
-/// A site of layers, each a role of its own name on all nodes.
+/// A site of layers, each a role of its own name on a group of nodes: `nodes` are all, `far` is the
+/// first.
 #[derive(Debug)]
 pub struct SiteFiles<'a> {
     /// Its name, which `--confirm` repeats.
@@ -53,8 +54,8 @@ pub struct SiteFiles<'a> {
     pub identity: &'a Path,
     /// Lines of `[vars]` in strata.toml.
     pub vars: &'a str,
-    /// Names of roles, and their text.
-    pub roles: &'a [(&'a str, String)],
+    /// Names of roles, their groups, and their text.
+    pub roles: &'a [(&'a str, &'a str, String)],
 }
 
 impl SiteFiles<'_> {
@@ -68,10 +69,10 @@ impl SiteFiles<'_> {
              [ssh]\nidentities = [{:?}]\n\n[run]\nparallel = 2000\n\n[vars]\n{}\n",
             self.name, self.identity, self.vars,
         );
-        for (role, _) in self.roles {
+        for (role, group, _) in self.roles {
             write!(
                 settings,
-                "\n[[layer]]\nname  = \"{role}\"\nplace = [{{ role = \"{role}\", on = \"nodes\" }}]\n"
+                "\n[[layer]]\nname  = \"{role}\"\nplace = [{{ role = \"{role}\", on = \"{group}\" }}]\n"
             )?;
         }
         put(&site.join("strata.toml"), &settings)?;
@@ -82,14 +83,18 @@ impl SiteFiles<'_> {
         let count = self.nodes.len();
         let groups = format!(
             "[group.nodes]\nselect = {{ ROLE = \"node\" }}\nexpect = {count}\n\n\
+             [group.far]\nhosts  = [\"node-0001\"]\nexpect = 1\n\n\
              [group.operator]\nhosts  = [\"{OPERATOR}\"]\nexpect = 1\n"
         );
         put(&site.join("inventory/groups.toml"), &groups)?;
         fs::create_dir_all(site.join("credentials.example"))?;
-        for (role, text) in self.roles {
+        for (role, _, text) in self.roles {
             put(&site.join("roles").join(role).join("role.toml"), text)?;
             // A layer has to be proved; this test looks at what connecting told already.
-            put(&site.join("roles").join(role).join("gate.toml"), "[[test]]\nname = \"names\"\n")?;
+            put(
+                &site.join("roles").join(role).join("gate.toml"),
+                "[[test]]\nname = \"clock\"\nbounds = { max_skew_ms = 5000 }\n",
+            )?;
         }
         Ok(())
     }
@@ -279,7 +284,8 @@ pub fn put_pyinfra(
             serde_json::json!([node.address, data])
         })
         .collect();
-    let inventory = format!("nodes = [tuple(each) for each in {}]\n", serde_json::to_string(&hosts)?);
+    let inventory =
+        format!("nodes = [tuple(each) for each in {}]\n", serde_json::to_string(&hosts)?);
     put(&directory.join("inventory.py"), &inventory)?;
     let vars = work_vars_json();
     let mut data = String::new();
@@ -306,7 +312,7 @@ mod tests {
             nodes: &nodes,
             identity: Path::new("/root/.ssh/id_ed25519"),
             vars: WORK_VARS,
-            roles: &[("ground", GROUND.to_owned()), ("work", work_role())],
+            roles: &[("ground", "nodes", GROUND.to_owned()), ("work", "nodes", work_role())],
         };
         files.write(folder.path()).unwrap();
         put_templates(&folder.path().join("templates/work")).unwrap();
