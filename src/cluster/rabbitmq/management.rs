@@ -62,12 +62,6 @@ pub struct Node {
     /// Nodes that it is cut off from.
     #[serde(default)]
     pub partitions: Vec<String>,
-    /// True while memory is short.
-    #[serde(default)]
-    pub mem_alarm: bool,
-    /// True while the disk is full.
-    #[serde(default)]
-    pub disk_free_alarm: bool,
     /// True while it takes no clients.
     #[serde(default)]
     pub being_drained: bool,
@@ -76,6 +70,17 @@ pub struct Node {
 #[derive(Deserialize)]
 struct Parameter {
     value: Value,
+}
+
+#[derive(Deserialize)]
+struct Alarms {
+    #[serde(default)]
+    alarms: Vec<Alarm>,
+}
+
+#[derive(Deserialize)]
+struct Alarm {
+    resource: String,
 }
 
 #[derive(Deserialize)]
@@ -130,6 +135,19 @@ impl Management<'_> {
     /// All nodes of the cluster.
     pub async fn nodes(&self) -> Result<Vec<Node>, Unanswered> {
         self.get("/api/nodes").await
+    }
+
+    /// What makes this node block publishers now: `memory`, `disk`. The list of nodes tells it some
+    /// seconds later.
+    pub async fn alarms(&self) -> Result<BTreeSet<String>, Unanswered> {
+        let path = "/api/health/checks/local-alarms";
+        let answer = self.ask(self.request(Method::GET, path)).await?;
+        if answer.status != 503 {
+            return succeeded(answer).map(|_| BTreeSet::new());
+        }
+        let told = answer.read::<Alarms>();
+        let told = told.map_err(|error| Unanswered::Unready(error.to_string()))?;
+        Ok(told.alarms.into_iter().map(|alarm| alarm.resource).collect())
     }
 
     /// Features that this version has and that are not in use.

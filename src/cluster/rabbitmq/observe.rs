@@ -92,19 +92,12 @@ impl RabbitMq<'_> {
             let known: Vec<&str> = nodes.iter().map(|node| node.name.as_str()).collect();
             Unanswered::Unready(format!("it knows only {}", known.join(", ")))
         })?;
-        let mut alarms = BTreeSet::new();
-        if own.mem_alarm {
-            alarms.insert("memory".to_owned());
-        }
-        if own.disk_free_alarm {
-            alarms.insert("disk".to_owned());
-        }
         let running = names(&|node| node.running);
         Ok(View {
             cluster: management.cluster_id().await?,
             nodes: names(&|_| true),
             partitions: own.partitions.iter().map(|node| host(node).to_owned()).collect(),
-            alarms,
+            alarms: management.alarms().await?,
             drained: own.being_drained,
             features: management.unused_features().await?,
             uncopied: management.uncopied(&running).await?,
