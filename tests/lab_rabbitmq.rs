@@ -404,12 +404,12 @@ fn campaign_of_faults() {
     let bench = Bench::open("t-rabbitmq", &HOSTS);
     formed_cluster(&bench);
     let tests = [
-        "rabbitmq-kill-leader",
         "rabbitmq-majority-down",
         "rabbitmq-drain",
         "rabbitmq-haproxy-down",
         "rabbitmq-cold-start",
         "rabbitmq-partition",
+        "rabbitmq-kill-leader",
     ];
     for test in tests {
         proved(&bench, test);

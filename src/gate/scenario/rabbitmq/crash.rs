@@ -154,15 +154,15 @@ async fn silent(
             drill.inject(&name, death()).await?;
         }
         // What was on its way may still be confirmed: it counts from the first write that is not.
-        let down = drill.writer.now();
+        let (down, failed) = (drill.writer.now(), drill.writer.journal().failed_connections);
         probe::wait_until(NOTICED, || async {
-            match drill.writer.journal().writes.last() {
-                Some(write)
-                    if write.ended >= down && !matches!(write.outcome, Outcome::Acked(_)) =>
-                {
-                    Ok(())
-                }
-                _ => Err("messages are confirmed still".to_owned()),
+            let journal = drill.writer.journal();
+            let last = journal.writes.last();
+            let acked = last.is_none_or(|write| matches!(write.outcome, Outcome::Acked(_)));
+            let later = last.is_some_and(|write| write.ended >= down);
+            match !acked && (later || journal.failed_connections > failed) {
+                true => Ok(()),
+                false => Err("the publisher has not noticed yet".to_owned()),
             }
         })
         .await?;
