@@ -95,7 +95,10 @@ fn shells_complete_commands_and_the_names_of_the_site() {
     let site = site();
     let at = site.path();
     assert!(completed(at, &["strata", "ins"]).contains(&"install".to_owned()));
-    assert_eq!(completed(at, &["strata", "install", "--layer", ""]), ["base", "db", "redis"]);
+    assert_eq!(
+        completed(at, &["strata", "install", "--layer", ""]),
+        ["base", "db", "rabbitmq", "redis"]
+    );
     assert_eq!(
         completed(at, &["strata", "hosts", "show", "redis-"]),
         ["redis-01", "redis-02", "redis-03"]
@@ -152,7 +155,7 @@ fn a_new_role_is_whole_and_takes_nothing_that_is_there() {
     let after = told(&["check"]);
     let problems = |text: &str| text.matches("-->").count();
     assert_eq!(problems(&after), problems(&before), "{after}");
-    assert!(after.contains("4 layers"), "{after}");
+    assert!(after.contains("5 layers"), "{after}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod state;
 
 pub mod etcd;
 pub mod patroni;
+pub mod rabbitmq;
 pub mod redis;
 
 pub use around::Around;

@@ -7,7 +7,7 @@ use super::marker::{Marker, Records};
 use super::member::Members;
 use super::reach::Reach;
 use super::state::{Next, State};
-use super::{patroni, redis};
+use super::{patroni, rabbitmq, redis};
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::fleet::Stop;
 use crate::plan::{ClusterFacts, Resolver, SecretLookup, sample_facts};
@@ -205,6 +205,7 @@ macro_rules! drivers {
 drivers! {
     etcd::Etcd,
     patroni::PatroniCluster,
+    rabbitmq::RabbitMq,
     redis::RedisSentinel,
 }
 

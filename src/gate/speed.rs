@@ -51,6 +51,17 @@ fn speed(mut times: Vec<Duration>, took: Duration) -> Option<Speed> {
     Some(Speed { per_second: times.len() as f64 / took.as_secs_f64(), p99 })
 }
 
+impl Speed {
+    /// What is wrong with a way of fewer operations a second than `least`.
+    pub fn below(self, least: f64, way: &str) -> Vec<String> {
+        // Also for what is no number: it must not pass.
+        if self.per_second >= least {
+            return Vec::new();
+        }
+        vec![format!("{:.0} a second through {way}, at least {least:.0}", self.per_second)]
+    }
+}
+
 /// Keeps both figures of a way, to be compared with the site's baseline under the same conditions.
 pub fn figures(judge: &mut Judge<'_>, way: &str, word: &str, conditions: String, speed: Speed) {
     for (name, value, unit, better) in [

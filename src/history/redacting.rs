@@ -109,10 +109,17 @@ mod tests {
         }
     }
 
+    fn masking(word: &'static str) -> Box<Redact> {
+        fn owned<'a>(text: &'a str, word: &str) -> Cow<'a, str> {
+            Cow::Owned(text.replace(word, "[secret]"))
+        }
+        Box::new(move |text| owned(text, word))
+    }
+
     #[test]
     fn what_follows_is_kept_and_redacted_like_everything_else() {
         let kept = Arc::default();
-        let redact = Box::new(|text: &str| Cow::Owned(text.replace("older", "[secret]")));
+        let redact = masking("older");
         let journal = Box::new(Kept(Arc::clone(&kept)));
         let mut redacting = Redacting::new(redact, journal, vec![Box::new(Remembers::default())]);
         let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };
@@ -124,7 +131,7 @@ mod tests {
     #[test]
     fn texts_are_redacted_words_are_not_and_a_broken_display_stops_nothing() {
         let kept = Arc::default();
-        let redact = Box::new(|text: &str| Cow::Owned(text.replace("note", "[secret]")));
+        let redact = masking("note");
         let journal = Box::new(Kept(Arc::clone(&kept)));
         let mut redacting = Redacting::new(redact, journal, vec![Box::new(Broken)]);
         let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };

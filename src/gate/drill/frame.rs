@@ -215,6 +215,7 @@ pub async fn drill<T: Technology>(
         }
         Err(why) => wrong.push(format!("what was written could not be read back: {why}")),
     }
+    figures.extend(cluster.figures());
     wrong.extend(restore(cluster, &leader, &listening, limits.restored).await.err());
     if let Err(why) = cluster.clean().await {
         wrong.push(format!("what the test wrote is left: {why}"));

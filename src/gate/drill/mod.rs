@@ -15,6 +15,7 @@ pub use proxy_down::{ProxyDown, proxy_down};
 pub use verdict::{Limits, Promise};
 
 use super::writer::{Connect, Watch};
+use crate::event::Measurement;
 use std::collections::BTreeMap;
 
 /// A service that tests break.
@@ -83,6 +84,11 @@ pub trait Technology {
     /// # Errors
     /// What did not happen in time.
     async fn hand_over(&self, to: &Host) -> Result<(), String>;
+
+    /// What it counted beside the account of the writes, once everything was read back.
+    fn figures(&self) -> Vec<Measurement> {
+        Vec::new()
+    }
 
     /// Removes what this test wrote.
     ///
