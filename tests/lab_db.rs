@@ -9,21 +9,23 @@ mod postgres;
 #[path = "lab/support.rs"]
 mod support;
 
-use postgres::HOSTS as MEMBERS;
+use postgres::{DATA, HOSTS as MEMBERS, leader, sql, sql_in, systems};
 use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
 use support::{Bench, OPERATOR, SITE, Said, install_words, replace, wait};
 
-const HOSTS: [&str; 5] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03"];
+const HOSTS: [&str; 6] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03", REPOSITORY];
+const REPOSITORY: &str = "minio-03";
 const BALANCERS: [&str; 2] = ["haproxy-01", "haproxy-02"];
-const CONTAINERS: [&str; 3] = ["etcd", "patroni", "pgbouncer"];
+const CONTAINERS: [&str; 4] = ["etcd", "patroni", "pgbouncer", "pgbackrest"];
 /// A planned change, a death, a network cut and a lost HAProxy; the campaign has the rest.
-const ONE_OF_EACH: [&str; 4] = [
+const ONE_OF_EACH: [&str; 5] = [
     "postgres-switchover",
     "postgres-kill-leader",
     "postgres-isolated-leader",
     "postgres-haproxy-down",
+    "postgres-restore",
 ];
 
 /// The words of `install --layer db`, with its diag gate alone unless `more` says otherwise.
@@ -41,6 +43,7 @@ fn short(site: &Path) {
     replace(&role, "postgres_ttl           = 30", "postgres_ttl           = 20");
     replace(&role, "postgres_loop_wait     = 10", "postgres_loop_wait     = 5");
     replace(&role, "postgres_retry_timeout = 10", "postgres_retry_timeout = 5");
+    replace(&role, "archive_timeout        = 60", "archive_timeout        = 15");
     let gate = site.join("roles/postgres/gate.toml");
     for test in ["postgres-leader-without-etcd", "postgres-etcd-majority-down"] {
         let bound = format!("{test}\"\nbounds = {{ watched_for = ");
@@ -54,11 +57,20 @@ fn install(bench: &Bench) -> Said {
 
 /// A formed layer with a green diag gate.
 fn formed(bench: &Bench) -> Said {
-    bench.fresh_with(short);
+    formed_with(bench, short)
+}
+
+fn formed_with(bench: &Bench, edit: fn(&Path)) -> Said {
+    bench.fresh_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
-    println!("figure: base on 6 hosts {:.1} s", said.seconds);
+    println!("figure: base on 7 hosts {:.1} s", said.seconds);
     refused(bench);
-    let said = install(bench).ended(0);
+    let said = install(bench);
+    if said.code != 0 {
+        let journal = ["journalctl", "--no-pager", "-n", "60", "-u", "pgbackrest-*"];
+        println!("{}", bench.on(REPOSITORY, &journal).text());
+    }
+    let said = said.ended(0);
     println!("figure: layer db, diag gate included: {:.1} s", said.seconds);
     said
 }
@@ -235,6 +247,108 @@ fn campaign_of_killed_leaders() {
     nothing_is_left(&bench);
 }
 
+/// The newest backup is restored, before and after a differential one; a damaged one is found.
+///
+/// ```text
+/// cargo test --test lab_db -- --ignored --nocapture campaign_of_backups
+/// ```
+#[test]
+#[ignore = "campaign: restores, about 8 minutes"]
+fn campaign_of_backups() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed(&bench);
+    let restore = ["verify", "--layer", "db", "--test", "postgres-restore"];
+    proved(&bench, &restore);
+    let service = "pgbackrest-backup@diff.service";
+    bench.on(REPOSITORY, &["systemctl", "start", service]).ended(0);
+    let list = ["docker", "exec", "pgbackrest", "pgbackrest", "--stanza=main", "info"];
+    println!("{}", bench.output(REPOSITORY, &list));
+    proved(&bench, &restore);
+
+    a_whole_loss_is_restored(&bench);
+
+    // A byte of the oldest backup, on which the newest is built, is another: the restore says so.
+    let damage = "file=$(ls -1S /opt/keybuzz/pgbackrest/repository/backup/main/*F/bundle/* | head -n 1); \
+                  printf X | dd of=$file bs=1 seek=$(($(stat -c %s $file) / 2)) conv=notrunc";
+    bench.on(REPOSITORY, &["sh", "-c", damage]).ended(0);
+    let said = bench.strata(&restore).ended(3);
+    println!("{}", said.text());
+    let left = "docker ps -a --format '{{.Names}}'; ls /opt/keybuzz/pgbackrest/rehearsal";
+    assert_eq!(bench.output(REPOSITORY, &["sh", "-c", left]).trim(), "pgbackrest");
+    nothing_is_left(&bench);
+}
+
+/// Every member's data is gone (class: whole loss): strata forms nothing anew, and goes on from a
+/// restored member.
+fn a_whole_loss_is_restored(bench: &Bench) {
+    let system = systems(bench);
+    sql(bench, leader(bench), "create table canary as select generate_series(1, 1000) as n");
+    let check = ["docker", "exec", "pgbackrest", "pgbackrest", "--stanza=main", "check"];
+    bench.on(REPOSITORY, &check).ended(0);
+    for host in MEMBERS {
+        let lost = format!("docker kill --signal KILL patroni && rm -rf {DATA}");
+        bench.on(host, &["sh", "-c", &lost]).ended(0);
+    }
+    let start = Instant::now();
+    let said = install(bench).ended(7);
+    assert!(said.text().contains("restore a backup"), "{}", said.text());
+    bench.on("db-01", &["pgbackrest-recover"]).ended(0);
+    println!("figure: whole loss, recovered after {:.1} s", start.elapsed().as_secs_f64());
+    // It refuses where there is data.
+    bench.on("db-01", &["pgbackrest-recover"]).ended(1);
+    let forget =
+        ["--endpoints", "http://10.0.0.120:2379", "del", "--prefix", "/service/keybuzz-pg/"];
+    bench.on("db-01", &[&["docker", "exec", "etcd", "etcdctl"], &forget[..]].concat()).ended(0);
+    bench.put_site(SITE, |site| {
+        short(site);
+        let role = site.join("roles/postgres/role.toml");
+        replace(&role, "postgres_newest        = \"\"", "postgres_newest        = \"db-01\"");
+    });
+    let said = install(bench).ended(0);
+    println!("{}", said.text());
+    println!("figure: whole loss, restored and healthy: {:.1} s", start.elapsed().as_secs_f64());
+    assert_eq!(sql(bench, leader(bench), "select count(*) from canary"), "1000");
+    assert_eq!(systems(bench), system);
+    bench.put_site(SITE, short);
+    let said = install(bench).ended(0);
+    assert!(said.text().contains("; 0 of "), "{}", said.text());
+}
+
+/// Debian's etcd, PostgreSQL and Patroni under systemd; backups need the container.
+fn native(site: &Path) {
+    short(site);
+    replace(&site.join("roles/etcd/role.toml"), "= \"container\"   #", "= \"native\"   #");
+    replace(&site.join("roles/postgres/role.toml"), "= \"container\"    #", "= \"native\"    #");
+    let file = site.join("strata.toml");
+    replace(&file, "  { role = \"pgbackrest\", on = \"db\" },\n", "");
+    replace(&file, "  { role = \"pgbackrest-repository\", on = \"backup\" },\n", "");
+}
+
+/// The same driver and gate without containers.
+///
+/// ```text
+/// cargo test --test lab_db -- --ignored --nocapture campaign_without_containers
+/// ```
+#[test]
+#[ignore = "campaign: the native runtime, about 9 minutes"]
+fn campaign_without_containers() {
+    let bench = Bench::open("t-db", &HOSTS);
+    formed_with(&bench, native);
+    let pids = || {
+        let units = ["strata-etcd.service", "strata-patroni.service"];
+        let of = |host| {
+            bench.output(host, &[&["systemctl", "show", "-P", "MainPID"], &units[..]].concat())
+        };
+        MEMBERS.map(of)
+    };
+    let before = pids();
+    let said = install(&bench).ended(0);
+    println!("figure: second run, diag gate included: {:.2} s", said.seconds);
+    assert!(said.text().contains("; 0 of "), "{}", said.text());
+    assert_eq!(pids(), before);
+    proved(&bench, &["verify", "--layer", "db", "--kind", "diag", "--kind", "failover"]);
+}
+
 /// A load that a rehearsal measures and does not judge.
 #[test]
 #[ignore = "campaign: load on all ways, about 3 minutes"]
@@ -245,5 +359,56 @@ fn campaign_of_load() {
     println!("{}", said.text());
     said.ended(0);
     assert_eq!(figure(&figures(&bench, "postgres-load"), "failed"), 0.0);
+    pgbench(&bench);
     nothing_is_left(&bench);
+}
+
+/// pgbench by each way, from a standby's host: writes and reads a second, and what the way costs.
+fn pgbench(bench: &Bench) {
+    let leader = leader(bench);
+    let client = MEMBERS.into_iter().find(|host| *host != leader).unwrap();
+    for statement in [
+        "create role bench login password 'bench-0123456789'",
+        "grant create on schema public to bench",
+    ] {
+        let said = sql_in(bench, leader, "keybuzz", statement);
+        assert!(!said.contains("ERROR"), "{said}");
+    }
+    let address = bench.output(client, &["getent", "hosts", leader]);
+    let address = address.split_whitespace().next().unwrap();
+    let run = |host: &str, port: &str, words: &[&str]| {
+        let script = "export PGPASSWORD=bench-0123456789; exec docker exec -e PGPASSWORD patroni pgbench -U bench -d keybuzz \"$@\"";
+        let all = [&["sh", "-c", script, "sh", "-h", host, "-p", port], words].concat();
+        let said = bench.on(client, &all).ended(0).text();
+        let rate = said
+            .lines()
+            .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+        rate.unwrap_or(0.0_f64)
+    };
+    run(address, "5432", &["-i", "-s", "20", "-q"]);
+    let ways = [
+        ("direct", address, "5432"),
+        ("HAProxy", "10.0.0.10", "5432"),
+        ("PgBouncer", "10.0.0.10", "6432"),
+    ];
+    for (what, words) in [
+        ("TPC-B", &["-n", "-c", "16", "-j", "2", "-T", "20"][..]),
+        ("reads", &["-S", "-n", "-c", "16", "-j", "2", "-T", "20"]),
+    ] {
+        // Twice each, in turn: what else the machine does hits all.
+        let mut rates = [0.0_f64; 3];
+        for _ in 0..2 {
+            for (rate, (_, host, port)) in rates.iter_mut().zip(ways) {
+                *rate = rate.max(run(host, port, words));
+            }
+        }
+        for (rate, (way, ..)) in rates.iter().zip(ways) {
+            println!(
+                "figure: pgbench {what}, {way}: {rate:.0} tps, {:.2} of direct",
+                rate / rates[0]
+            );
+        }
+    }
+    sql_in(bench, leader, "keybuzz", "drop owned by bench");
+    sql(bench, leader, "drop role bench");
 }

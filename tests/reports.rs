@@ -196,6 +196,12 @@ fn a_site_gets_its_reports_after_each_run() {
     assert_eq!(failure.attribute("type"), Some(format!("exit code {code}").as_str()), "{junit}");
     let text = site.read("strata.prom");
     assert!(text.contains(&format!("command=\"verify\"}} {code}\n")), "{text}");
+
+    // Who is absent is a matter of the site, too.
+    let out = ["hosts", "out", "db-01", "--reason", "new disks", "--until", "1d"];
+    assert_eq!(site.strata(&out).0, 0);
+    let text = site.read("strata.prom");
+    assert!(text.contains("command=\"hosts\"} 0\n"), "{text}");
 }
 
 #[test]

@@ -24,4 +24,4 @@ pub mod system;
 mod users;
 mod writer;
 
-pub use command_line::main;
+pub use command_line::{main, serve_simulated};

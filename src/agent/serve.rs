@@ -142,6 +142,7 @@ impl Session {
         // A step in hand has its own deadline, so this ends.
         self.batch_thread.join().ok();
         self.writer.flush(LAST_WORDS);
+        self.writer.end();
         drop(self.lock);
         match end {
             End::Goodbye => ExitCode::SUCCESS,

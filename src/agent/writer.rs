@@ -122,6 +122,12 @@ impl FrameWriter {
                 .0;
         }
     }
+
+    /// Ends the writing thread, and with it closes the output. What is queued is dropped.
+    pub fn end(&self) {
+        self.shared.lock().broken = true;
+        self.shared.changed.notify_all();
+    }
 }
 
 /// A message that does not fit into a frame is replaced by nothing: it cannot happen with bounded

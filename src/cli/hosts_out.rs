@@ -179,20 +179,24 @@ fn recorded(
     change: impl FnOnce(&Events) -> Result<String, String>,
 ) -> Exit {
     let command = format!("hosts {verb} {}", hosts.join(" "));
-    let begun = open_state(settings).and_then(|state| {
-        Recorded::begin(settings, &state, site, &command, (hosts, &[]), Vec::new(), None)
-    });
+    let state = match open_state(settings) {
+        Ok(state) => state,
+        Err(exit) => return exit,
+    };
+    let begun = Recorded::begin(settings, &state, site, &command, (hosts, &[]), Vec::new(), None);
     let recorded = match begun {
         Ok(recorded) => recorded,
         Err(exit) => return exit,
     };
-    match change(&recorded.events) {
+    let exit = match change(&recorded.events) {
         Ok(text) => recorded.end(Exit::Done, text),
         Err(reason) => {
             tell!("error: {reason}\nnothing was changed");
             recorded.end(Exit::Internal, reason)
         }
-    }
+    };
+    super::report::after(settings, &state, site, None);
+    exit
 }
 
 fn list(site: &Site, settings: &Settings) -> Exit {

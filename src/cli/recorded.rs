@@ -4,7 +4,7 @@ use super::output::tell;
 use super::{Exit, Settings};
 use crate::event::{Consumer, EventKind, SCHEMA, elapsed_ms};
 use crate::fleet::{Events, Stop};
-use crate::history::{Index, Journal, Redacting, StateDir};
+use crate::history::{Index, Journal, Redact, Redacting, StateDir};
 use crate::report::Notice;
 use crate::secrets::SharedRedactor;
 use crate::site::notify::NotifySettings;
@@ -87,8 +87,8 @@ impl Recorded {
             consumers.push(Box::new(notice.clone()));
         }
         let redactor = settings.redactor.clone();
-        let redact = move |text: &str| redactor.redact(text).into_owned();
-        let redacting = Redacting::new(Box::new(redact), Box::new(journal), consumers);
+        let redact: Box<Redact> = Box::new(move |text| redactor.redact(text));
+        let redacting = Redacting::new(redact, Box::new(journal), consumers);
         let stop = Stop::new();
         let (events, thread) = Events::start(Box::new(redacting), stop.clone());
         events.emit(EventKind::RunStarted {

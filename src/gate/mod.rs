@@ -10,6 +10,7 @@ mod check;
 mod drift;
 mod drill;
 mod fault;
+mod haproxy;
 mod judge;
 mod probe;
 mod runner;

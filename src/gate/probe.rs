@@ -29,7 +29,25 @@ pub async fn output_of(
     argv: &[&str],
     stdin: Vec<u8>,
 ) -> Result<String, String> {
-    let (outcome, stdout, stderr) = run(session, argv, stdin).await?;
+    succeeded(argv, run(session, argv, stdin).await?)
+}
+
+/// As [`output`], for a program that may take longer.
+///
+/// # Errors
+/// As [`output`].
+pub async fn output_within(
+    session: &AgentSession,
+    argv: &[&str],
+    timeout: Duration,
+) -> Result<String, String> {
+    succeeded(argv, run_within(session, argv, Vec::new(), timeout).await?)
+}
+
+fn succeeded(
+    argv: &[&str],
+    (outcome, stdout, stderr): (ExecOutcome, String, String),
+) -> Result<String, String> {
     match outcome {
         ExecOutcome::Exited(0) => Ok(stdout),
         other => {
@@ -49,12 +67,21 @@ pub async fn run(
     argv: &[&str],
     stdin: Vec<u8>,
 ) -> Result<(ExecOutcome, String, String), String> {
+    run_within(session, argv, stdin, PROGRAM_TIMEOUT).await
+}
+
+async fn run_within(
+    session: &AgentSession,
+    argv: &[&str],
+    stdin: Vec<u8>,
+    timeout: Duration,
+) -> Result<(ExecOutcome, String, String), String> {
     let spec = ExecSpec {
         argv: argv.iter().map(ToString::to_string).collect(),
         stdin,
         env: Vec::new(),
         user: None,
-        timeout_ms: u32::try_from(PROGRAM_TIMEOUT.as_millis()).unwrap_or(u32::MAX),
+        timeout_ms: u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
     };
     let result = session.exec(spec).await.map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

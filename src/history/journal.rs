@@ -10,6 +10,8 @@ use std::path::Path;
 #[derive(Debug)]
 pub struct Journal {
     file: File,
+    /// Bytes of whole lines in it.
+    length: u64,
     /// Events to write before the process kills itself.
     #[cfg(debug_assertions)]
     dies_after: Option<u32>,
@@ -28,6 +30,7 @@ impl Journal {
         }
         Ok(Self {
             file,
+            length: 0,
             #[cfg(debug_assertions)]
             dies_after: None,
         })
@@ -59,12 +62,12 @@ impl Consumer for Journal {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let mut line = serde_json::to_vec(event)?;
         line.push(b'\n');
-        let whole = self.file.metadata()?.len();
         if let Err(error) = self.file.write_all(&line) {
             // A full disk may have taken half a line; the next one must not stick to it.
-            self.file.set_len(whole)?;
+            self.file.set_len(self.length)?;
             return Err(error);
         }
+        self.length += line.len() as u64;
         // What decides about a resume or a verdict is on disk at once; the rest follows with it.
         let decisive = !matches!(
             event.kind,

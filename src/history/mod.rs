@@ -23,7 +23,7 @@ pub use index::{Drift, Index, RunSummary};
 pub use journal::{Journal, read_journal};
 pub use lock::{LockError, SiteLock};
 pub use record::{GateRecord, RecordState, RecordedWaiver, Records, Terms};
-pub use redacting::Redacting;
+pub use redacting::{Redact, Redacting};
 pub use unfinished::Unfinished;
 
 use std::path::{Path, PathBuf};

@@ -1,12 +1,16 @@
 //! The one filter in front of every consumer of events.
 
 use crate::event::{Consumer, Event, EventKind};
+use std::borrow::Cow;
 use std::io;
+
+/// Masks what is secret in a text; borrowed where nothing is.
+pub type Redact = dyn Fn(&str) -> Cow<'_, str> + Send;
 
 /// Redacts each event before it reaches the consumers (KB-H11, E9). The journal comes first and
 /// decides: a display that cannot be written to any more never stops a run.
 pub struct Redacting {
-    redact: Box<dyn Fn(&str) -> String + Send>,
+    redact: Box<Redact>,
     journal: Box<dyn Consumer>,
     others: Vec<Box<dyn Consumer>>,
 }
@@ -14,7 +18,7 @@ pub struct Redacting {
 impl Redacting {
     /// `redact` is applied to every free text of every event.
     pub fn new(
-        redact: Box<dyn Fn(&str) -> String + Send>,
+        redact: Box<Redact>,
         journal: Box<dyn Consumer>,
         others: Vec<Box<dyn Consumer>>,
     ) -> Self {
@@ -25,10 +29,12 @@ impl Redacting {
 impl Consumer for Redacting {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         let mut value = serde_json::to_value(event)?;
-        redact_strings(&mut value, &self.redact);
-        let event: Event = serde_json::from_value(value)?;
-        let kept = self.journal.event(&event);
-        self.others.retain_mut(|consumer| consumer.event(&event).is_ok());
+        // Nearly every event is clean, and then stays as it is.
+        let masked = redact_strings(&mut value, &self.redact);
+        let masked = if masked { Some(serde_json::from_value(value)?) } else { None };
+        let event = masked.as_ref().unwrap_or(event);
+        let kept = self.journal.event(event);
+        self.others.retain_mut(|consumer| consumer.event(event).is_ok());
         kept?;
         let news: Vec<EventKind> =
             self.others.iter_mut().flat_map(|consumer| consumer.follow_ups()).collect();
@@ -43,23 +49,24 @@ impl Consumer for Redacting {
 /// make the event unreadable, and the word tells nothing.
 const VOCABULARY: [&str; 7] = ["event", "result", "state", "verdict", "kind", "kinds", "class"];
 
-fn redact_strings(value: &mut serde_json::Value, redact: &dyn Fn(&str) -> String) {
+/// Masks every free text; true when there was something to mask.
+fn redact_strings(value: &mut serde_json::Value, redact: &Redact) -> bool {
     match value {
-        serde_json::Value::String(text) => {
-            let redacted = redact(text);
-            if redacted != *text {
-                *text = redacted;
+        serde_json::Value::String(text) => match redact(text) {
+            Cow::Borrowed(same) if same == text => false,
+            masked => {
+                *text = masked.into_owned();
+                true
             }
-        }
+        },
         serde_json::Value::Array(values) => {
-            values.iter_mut().for_each(|value| redact_strings(value, redact));
+            values.iter_mut().fold(false, |masked, value| redact_strings(value, redact) | masked)
         }
-        serde_json::Value::Object(map) => {
-            map.iter_mut()
-                .filter(|(key, _)| !VOCABULARY.contains(&key.as_str()))
-                .for_each(|(_, value)| redact_strings(value, redact));
-        }
-        _ => {}
+        serde_json::Value::Object(map) => map
+            .iter_mut()
+            .filter(|(key, _)| !VOCABULARY.contains(&key.as_str()))
+            .fold(false, |masked, (_, value)| redact_strings(value, redact) | masked),
+        _ => false,
     }
 }
 
@@ -102,10 +109,17 @@ mod tests {
         }
     }
 
+    fn masking(word: &'static str) -> Box<Redact> {
+        fn owned<'a>(text: &'a str, word: &str) -> Cow<'a, str> {
+            Cow::Owned(text.replace(word, "[secret]"))
+        }
+        Box::new(move |text| owned(text, word))
+    }
+
     #[test]
     fn what_follows_is_kept_and_redacted_like_everything_else() {
         let kept = Arc::default();
-        let redact = Box::new(|text: &str| text.replace("older", "[secret]"));
+        let redact = masking("older");
         let journal = Box::new(Kept(Arc::clone(&kept)));
         let mut redacting = Redacting::new(redact, journal, vec![Box::new(Remembers::default())]);
         let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };
@@ -117,7 +131,7 @@ mod tests {
     #[test]
     fn texts_are_redacted_words_are_not_and_a_broken_display_stops_nothing() {
         let kept = Arc::default();
-        let redact = Box::new(|text: &str| text.replace("note", "[secret]"));
+        let redact = masking("note");
         let journal = Box::new(Kept(Arc::clone(&kept)));
         let mut redacting = Redacting::new(redact, journal, vec![Box::new(Broken)]);
         let event = Event { at_ms: 1, kind: EventKind::Note { text: "a note".into() } };

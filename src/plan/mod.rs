@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod asked;
+mod certificate;
 mod check;
 mod context;
 mod digest;

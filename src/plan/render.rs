@@ -1,5 +1,6 @@
 //! Templates and expressions: strict, bounded, and with errors that name their place.
 
+use super::certificate;
 use crate::diag::{Code, Diagnostic, Source, Span};
 use crate::site::Site;
 use crate::site::tree::{Entry, Node, NodeValue};
@@ -45,6 +46,9 @@ impl<'site> Templates<'site> {
             )),
             _ => minijinja::escape_formatter(out, state, value),
         });
+        environment.add_function("tls_authority", certificate::authority);
+        environment.add_function("tls_certificate", certificate::certificate);
+        environment.add_function("tls_key", certificate::certificate_key);
         let mut unparsed = BTreeMap::new();
         for (name, source) in &site.templates {
             if let Err(error) = environment.add_template(name, source.text()) {

@@ -9,7 +9,8 @@ use super::validity::{Problem, Rules};
 use serde::{Deserialize, Serialize};
 
 /// A unit file in `/etc/systemd/system`, its place in the boot, and its state. A change of the
-/// file restarts a unit that is to run. A timer is a `.timer` unit beside its `.service`.
+/// file restarts a unit that is to run. A timer is a `.timer` unit beside its `.service`; of a
+/// template (`name@.service`) only the file is kept.
 ///
 /// ```toml
 /// unit = { name = "report.timer", content = "[Timer]\nOnCalendar=daily\n\n[Install]\nWantedBy=timers.target\n", enabled = true, state = "started" }
@@ -43,6 +44,10 @@ pub struct UnitFound {
 const OWED: &str = "/var/lib/strata/restart";
 
 impl Unit {
+    fn is_template(&self) -> bool {
+        self.name.contains("@.")
+    }
+
     fn path(&self) -> String {
         format!("/etc/systemd/system/{}", self.name)
     }
@@ -69,6 +74,10 @@ impl Converge for Unit {
                     .hint("for example `.service` or `.timer`")
             })
             .that(!self.content.is_empty(), || Problem::new("content", "is empty"))
+            .that(!self.is_template() || (self.enabled.is_none() && self.state.is_none()), || {
+                Problem::new("name", format!("`{}` is a template", self.name))
+                    .hint("only its instances are enabled and started, for example by a timer's `Unit=`: leave `enabled` and `state` out")
+            })
             .that(
                 !matches!(self.state, Some(ServiceState::Restarted | ServiceState::Reloaded)),
                 || {

@@ -2,6 +2,7 @@
 
 use sha2::{Digest, Sha256};
 use std::io;
+use std::sync::{LazyLock, OnceLock};
 
 /// What the build script embeds.
 struct EmbeddedAgent {
@@ -38,11 +39,16 @@ pub struct AgentDescription {
     pub compressed_size: usize,
 }
 
+/// The agents, each unpacked by the first host that needs it.
+static UNPACKED: LazyLock<Vec<OnceLock<Option<AgentBinary>>>> =
+    LazyLock::new(|| AGENTS.iter().map(|_| OnceLock::new()).collect());
+
 /// The agent for an architecture as `uname -m` prints it; `None` when this program carries none
 /// (or a damaged one: its digest is checked).
-pub fn for_architecture(architecture: &str) -> Option<AgentBinary> {
-    let found = AGENTS.iter().find(|agent| agent.architecture == architecture)?;
-    unpack(found).ok()
+pub fn for_architecture(architecture: &str) -> Option<&'static AgentBinary> {
+    let mut all = AGENTS.iter().zip(UNPACKED.iter());
+    let (embedded, unpacked) = all.find(|(agent, _)| agent.architecture == architecture)?;
+    unpacked.get_or_init(|| unpack(embedded).ok()).as_ref()
 }
 
 /// All embedded agents.

@@ -104,7 +104,9 @@ pub(super) async fn identified(
     target: &Target,
     options: &ConnectOptions,
 ) -> Result<Connection, ConnectError> {
-    let known = KnownHosts::read(&options.known_hosts)
+    let known = options
+        .pinned
+        .read(&options.known_hosts)
         .map_err(|reason| known_hosts_error(target, options, reason))?;
     let names = target.known_hosts_names();
     let offered = HostKeys {
@@ -112,7 +114,7 @@ pub(super) async fn identified(
         certificates: known.has_authority(&names),
     };
     let presented = Presented::default();
-    let trust = Trust::Pinned { known: Arc::new(known), names };
+    let trust = Trust::Pinned { known, names };
     let connected = handshake(target, options, offered, trust, Arc::clone(&presented)).await;
     connected.map_err(|error| {
         let presented = presented.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -6,15 +6,18 @@
 
 mod certificate;
 mod change;
+mod shared;
 
 pub(super) use certificate::jiff_text;
 pub use change::{Added, append_known_host, replace_known_host};
+pub use shared::PinnedKeys;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::{Algorithm, HashAlg, PublicKey};
 use sha1::Sha1;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -23,6 +26,10 @@ use std::path::Path;
 #[derive(Debug, Clone, Default)]
 pub struct KnownHosts {
     entries: Vec<Entry>,
+    /// Entries by the plain names that they are for, so that a host of many is found at once.
+    named: HashMap<String, Vec<usize>>,
+    /// Entries that have to be looked at for every host: patterns and hashed names.
+    wide: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -120,7 +127,36 @@ impl KnownHosts {
                 Entry::parse(line, text).map_err(|reason| format!("line {line}: {reason}"))?;
             entries.push(entry);
         }
-        Ok(Self { entries })
+        Ok(Self::of(entries))
+    }
+
+    fn of(entries: Vec<Entry>) -> Self {
+        let mut known = Self::default();
+        for (index, entry) in entries.iter().enumerate() {
+            match entry.hosts.plain_names() {
+                None => known.wide.push(index),
+                Some(names) => {
+                    for name in names {
+                        known.named.entry(name.clone()).or_default().push(index);
+                    }
+                }
+            }
+        }
+        Self { entries, ..known }
+    }
+
+    /// The entries for a host that is known under any of `names`, in the order of the file.
+    fn here(&self, names: &[String]) -> Vec<&Entry> {
+        let names: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+        let plain = names.iter().filter_map(|name| self.named.get(name)).flatten().copied();
+        let matches = |index: &usize| {
+            self.entries.get(*index).is_some_and(|entry| entry.hosts.matches_any(&names))
+        };
+        let mut found: Vec<usize> =
+            plain.chain(self.wide.iter().copied().filter(matches)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().filter_map(|index| self.entries.get(index)).collect()
     }
 
     /// Judges `key`, presented by a host that is known under any of `names`.
@@ -128,8 +164,8 @@ impl KnownHosts {
     /// # Errors
     /// A text with the line number, when a line for this host cannot be read.
     pub fn judge(&self, names: &[String], key: &PublicKey) -> Result<HostKeyVerdict, String> {
-        let here = || self.entries.iter().filter(|entry| entry.hosts.matches_any(names));
-        for entry in here() {
+        let here = self.here(names);
+        for entry in &here {
             if let Err(reason) = &entry.key {
                 return Err(format!("line {}: {reason}", entry.line));
             }
@@ -137,10 +173,11 @@ impl KnownHosts {
         let same = |entry: &Entry| {
             entry.key.as_ref().is_ok_and(|pinned| pinned.key_data() == key.key_data())
         };
-        if let Some(entry) = here().find(|e| e.marker == Marker::Revoked && same(e)) {
+        if let Some(entry) = here.iter().find(|e| e.marker == Marker::Revoked && same(e)) {
             return Ok(HostKeyVerdict::Revoked { line: entry.line });
         }
-        let pinned: Vec<&Entry> = here().filter(|entry| entry.marker == Marker::None).collect();
+        let pinned: Vec<&Entry> =
+            here.into_iter().filter(|entry| entry.marker == Marker::None).collect();
         if pinned.iter().any(|entry| same(entry)) {
             return Ok(HostKeyVerdict::Trusted);
         }
@@ -158,9 +195,8 @@ impl KnownHosts {
     /// # Errors
     /// A text with the line number, when a line for this host cannot be read.
     pub fn pinned(&self, names: &[String]) -> Result<Vec<Pinned>, String> {
-        let here = |entry: &&Entry| entry.marker == Marker::None && entry.hosts.matches_any(names);
         let mut found = Vec::new();
-        for entry in self.entries.iter().filter(here) {
+        for entry in self.here(names).into_iter().filter(|entry| entry.marker == Marker::None) {
             let line = entry.line;
             let unreadable = |reason: String| format!("line {line}: {reason}");
             let key = entry.key.as_ref().map_err(|reason| unreadable(reason.clone()))?;
@@ -176,9 +212,8 @@ impl KnownHosts {
     /// them: a host of which only the RSA key is known would otherwise look unknown.
     pub fn pinned_algorithms(&self, names: &[String]) -> Vec<Algorithm> {
         let mut found = Vec::new();
-        for entry in self.entries.iter().filter(|e| e.marker == Marker::None) {
+        for entry in self.here(names).into_iter().filter(|e| e.marker == Marker::None) {
             if let Ok(key) = &entry.key
-                && entry.hosts.matches_any(names)
                 && !found.contains(&key.algorithm())
             {
                 found.push(key.algorithm());
@@ -220,6 +255,16 @@ impl Hosts {
             |text| BASE64.decode(text).map_err(|error| format!("hashed host name: {error}"));
         let (salt, digest) = hashed.split_once('|').ok_or("a hashed host name has two parts")?;
         Ok(Self::Hashed { salt: decode(salt)?, digest: decode(digest)? })
+    }
+
+    /// The names, where all of them stand for themselves and for nothing else.
+    fn plain_names(&self) -> Option<&[String]> {
+        match self {
+            Self::Patterns(names) if !names.iter().any(|name| name.contains(['*', '?', '!'])) => {
+                Some(names)
+            }
+            Self::Patterns(_) | Self::Hashed { .. } => None,
+        }
     }
 
     fn matches_any(&self, names: &[String]) -> bool {

@@ -104,19 +104,18 @@ async fn boot(
 ) -> Result<Launched, Attempt> {
     let mut scanner = PreambleScanner::default();
     let mut errors = Vec::new();
-    let mut upload: Option<Vec<u8>> = None;
-    let mut sent = 0;
+    let mut upload: Option<Upload> = None;
     let mut ended = String::new();
     loop {
-        let pending = upload.as_deref().map_or(&[][..], |bytes| &bytes[sent..]);
+        let pending = upload.as_ref().map_or(&[][..], Upload::pending);
         let event = tokio::select! {
             biased;
             event = reader.next() => event,
             written = writer.write(pending), if !pending.is_empty() => {
-                match written {
-                    Ok(n) if n > 0 => sent += n,
-                    // The end of the program will say why.
-                    _ => sent += pending.len(),
+                // Where nothing can be written, the end of the program will say why.
+                let taken = written.ok().filter(|count| *count > 0).unwrap_or(pending.len());
+                if let Some(upload) = &mut upload {
+                    upload.sent += taken;
                 }
                 continue;
             }
@@ -139,8 +138,8 @@ async fn boot(
                     if let Some(architecture) = line_after(scanner.foreign(), WANTS) {
                         talk.passed();
                         tracing::info!(host = %target.name, architecture, "the agent is uploaded");
-                        let bytes = upload_bytes(target, &architecture);
-                        upload = Some(bytes.map_err(|error| Attempt::Fatal(*error))?);
+                        let agent = upload_of(target, &architecture);
+                        upload = Some(agent.map_err(|error| Attempt::Fatal(*error))?);
                     }
                 }
                 PreambleScan::NotYet => {}
@@ -216,15 +215,31 @@ fn line_after(output: &[u8], word: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&rest[..end]).trim().to_owned())
 }
 
-/// What the script reads: digest and size on a line, then the program.
-fn upload_bytes(target: &Target, architecture: &str) -> Result<Vec<u8>, Box<ConnectError>> {
+/// What the script reads: digest and size on a line, then the program, of which all hosts share one
+/// copy.
+struct Upload {
+    line: Vec<u8>,
+    program: &'static [u8],
+    sent: usize,
+}
+
+impl Upload {
+    /// What comes next; empty at the end.
+    fn pending(&self) -> &[u8] {
+        match self.sent.checked_sub(self.line.len()) {
+            None => &self.line[self.sent..],
+            Some(sent) => self.program.get(sent..).unwrap_or_default(),
+        }
+    }
+}
+
+fn upload_of(target: &Target, architecture: &str) -> Result<Upload, Box<ConnectError>> {
     let agent = agent_binary::for_architecture(architecture).ok_or_else(|| {
         let architecture = architecture.chars().filter(|c| !c.is_control()).take(40).collect();
         ConnectError::Architecture { host: target.name.clone(), architecture }
     })?;
-    let mut bytes = format!("{} {}\n", agent.sha256, agent.bytes.len()).into_bytes();
-    bytes.extend_from_slice(&agent.bytes);
-    Ok(bytes)
+    let line = format!("{} {}\n", agent.sha256, agent.bytes.len()).into_bytes();
+    Ok(Upload { line, program: &agent.bytes, sent: 0 })
 }
 
 /// Starts the agent on this machine, in a process group of its own: an interrupt from the terminal
@@ -240,7 +255,7 @@ pub(super) async fn locally(
     })?;
     let mut reasons = Vec::new();
     for directory in &options.agent_directories {
-        let spawned = install(Path::new(directory), &agent).and_then(|path| {
+        let spawned = install(Path::new(directory), agent).and_then(|path| {
             tokio::process::Command::new(path)
                 .args(["serve", "--digest", agent.sha256])
                 .process_group(0)

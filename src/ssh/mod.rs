@@ -31,7 +31,7 @@ pub use error::{ConnectError, LockError, OpenError, SessionError};
 pub use host_key::{HostKey, scan_host_keys};
 pub use jump::{Jumps, hop_target};
 pub use known_hosts::{
-    Added, HostKeyVerdict, KnownHosts, Pinned, append_known_host, replace_known_host,
+    Added, HostKeyVerdict, KnownHosts, Pinned, PinnedKeys, append_known_host, replace_known_host,
 };
 pub use ramp::Ramp;
 pub use relay_stream::RelayStream;

@@ -1,6 +1,7 @@
 //! Where to connect and how.
 
 use super::jump::Jumps;
+use super::known_hosts::PinnedKeys;
 use super::ramp::Ramp;
 use super::sudo::SudoPassword;
 use std::net::{IpAddr, SocketAddr};
@@ -116,6 +117,8 @@ pub struct ConnectOptions {
     pub sudo: Option<SudoPassword>,
     /// The pinned host keys.
     pub known_hosts: PathBuf,
+    /// What that file said when a connection last looked; shared by all hosts of a run.
+    pub pinned: PinnedKeys,
     /// How many handshakes are under way at the same time.
     pub ramp: Ramp,
     /// Connections to jump hosts, shared by everything behind them.
@@ -138,6 +141,7 @@ impl ConnectOptions {
             agent_socket: None,
             sudo: None,
             known_hosts,
+            pinned: PinnedKeys::default(),
             ramp: Ramp::default(),
             jumps: Jumps::default(),
             agent_directories: ["/var/lib/strata", "/opt/strata", "/root/.strata", "/run/strata"]

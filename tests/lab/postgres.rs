@@ -62,11 +62,16 @@ pub fn base(bench: &Bench) {
 
 /// What a statement gives on a member's own server, or what it says against it.
 pub fn sql(bench: &Bench, host: &str, statement: &str) -> String {
+    sql_in(bench, host, "postgres", statement)
+}
+
+/// As [`sql`], in a database.
+pub fn sql_in(bench: &Bench, host: &str, database: &str, statement: &str) -> String {
     let script = format!(
-        "set -- $({LOGIN}) \"$1\"; export PGPASSWORD=\"$2\"; \
-         exec docker exec -e PGPASSWORD patroni psql -h 127.0.0.1 -U \"$1\" -d postgres -XtAc \"$3\""
+        "set -- $({LOGIN}) \"$@\"; export PGPASSWORD=\"$2\"; \
+         exec docker exec -e PGPASSWORD patroni psql -h 127.0.0.1 -U \"$1\" -d \"$3\" -XtAc \"$4\""
     );
-    bench.on(host, &["sh", "-c", &script, "sh", statement]).text().trim().to_owned()
+    bench.on(host, &["sh", "-c", &script, "sh", database, statement]).text().trim().to_owned()
 }
 
 /// The one member that takes writes; fails where there is none or more than one.

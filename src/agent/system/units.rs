@@ -15,7 +15,7 @@ impl LocalSystem {
             names.push(name.to_owned());
         }
         let mut argv = vec!["systemctl".to_owned(), "show".into(), PROPERTIES.into(), "--".into()];
-        argv.extend(names.iter().cloned());
+        argv.extend(names.iter().map(|name| asked(name)));
         let output = self.run(&Program::new(argv).output_limit(8 * 1024 * 1024))?;
         if !output.success() {
             return Err(output.failure("cannot ask systemd for its units"));
@@ -31,6 +31,14 @@ impl LocalSystem {
         }
         self.units.extend(names.into_iter().zip(answers));
         Ok(self.units.get(name).cloned().unwrap_or_default())
+    }
+}
+
+/// systemd says nothing of a template: any of its instances tells what it made of the file.
+fn asked(name: &str) -> String {
+    match name.split_once("@.") {
+        Some((template, suffix)) => format!("{template}@strata.{suffix}"),
+        None => name.to_owned(),
     }
 }
 
@@ -59,6 +67,13 @@ fn parse(text: &str) -> Vec<UnitStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_template_is_asked_for_by_an_instance() {
+        assert_eq!(asked("backup@.service"), "backup@strata.service");
+        assert_eq!(asked("backup@full.service"), "backup@full.service");
+        assert_eq!(asked("docker.service"), "docker.service");
+    }
 
     #[test]
     fn one_paragraph_a_unit() {

@@ -7,6 +7,9 @@ use std::net::Ipv4Addr;
 /// The packet filter table of cuts; no other table is touched.
 const TABLE: &str = "strata_gate_fault";
 
+/// Kills all of a unit before systemd hears of a stop.
+const KILL_UNIT: &str = "systemctl kill --signal=KILL \"$1\" && systemctl stop \"$1\"";
+
 /// What a test breaks on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
@@ -17,6 +20,8 @@ pub enum Kind {
     StopContainer(String),
     /// Stops a systemd unit.
     StopUnit(String),
+    /// SIGKILL to every process of a systemd unit; it stays dead.
+    KillUnit(String),
     /// Freezes a container's processes; its connections stay open.
     FreezeContainer(String),
     /// Drops all packets from and to some addresses.
@@ -99,6 +104,7 @@ impl Kind {
             Self::KillContainer(name) => format!("{host}: container {name} killed"),
             Self::StopContainer(name) => format!("{host}: container {name} stopped"),
             Self::StopUnit(name) => format!("{host}: {name} stopped"),
+            Self::KillUnit(name) => format!("{host}: {name} killed"),
             Self::FreezeContainer(name) => format!("{host}: container {name} frozen"),
             Self::Cut(cut) => format!("{host}: cut off from {} addresses", cut.from.len()),
             Self::Detour(detour) => format!("{host}: port {} leads elsewhere", detour.port),
@@ -109,7 +115,9 @@ impl Kind {
     pub(super) fn tag(&self) -> String {
         match self {
             Self::KillContainer(name) | Self::StopContainer(name) => format!("start-{name}"),
-            Self::StopUnit(name) => format!("unit-{}", name.trim_end_matches(".service")),
+            Self::StopUnit(name) | Self::KillUnit(name) => {
+                format!("unit-{}", name.trim_end_matches(".service"))
+            }
             Self::FreezeContainer(name) => format!("thaw-{name}"),
             Self::Cut(_) | Self::Detour(_) => "network".to_owned(),
         }
@@ -121,6 +129,8 @@ impl Kind {
             Self::KillContainer(name) => Step::new(&["docker", "kill", "--signal", "KILL", name]),
             Self::StopContainer(name) => Step::new(&["docker", "stop", "--time", "0", name]),
             Self::StopUnit(name) => Step::new(&["systemctl", "stop", name]),
+            // The stop keeps systemd from starting it again.
+            Self::KillUnit(name) => Step::new(&["sh", "-c", KILL_UNIT, "sh", name]),
             Self::FreezeContainer(name) => Step::new(&["docker", "pause", name]),
             Self::Cut(cut) => Step::table(cut.script()),
             Self::Detour(detour) => Step::table(detour.script()),
@@ -131,7 +141,7 @@ impl Kind {
     pub(super) fn heal(&self) -> Vec<&str> {
         match self {
             Self::KillContainer(name) | Self::StopContainer(name) => vec!["docker", "start", name],
-            Self::StopUnit(name) => vec!["systemctl", "start", name],
+            Self::StopUnit(name) | Self::KillUnit(name) => vec!["systemctl", "start", name],
             Self::FreezeContainer(name) => vec!["docker", "unpause", name],
             Self::Cut(_) | Self::Detour(_) => vec!["nft", "delete", "table", "inet", TABLE],
         }
@@ -144,7 +154,9 @@ impl Kind {
             Self::KillContainer(name) | Self::StopContainer(name) | Self::FreezeContainer(name) => {
                 (vec!["docker", "inspect", "-f", state, name], Shows::Line("true false"))
             }
-            Self::StopUnit(name) => (vec!["systemctl", "is-active", name], Shows::Line("active")),
+            Self::StopUnit(name) | Self::KillUnit(name) => {
+                (vec!["systemctl", "is-active", name], Shows::Line("active"))
+            }
             Self::Cut(_) | Self::Detour(_) => {
                 (vec!["nft", "list", "table", "inet", TABLE], Shows::Nothing)
             }
@@ -224,6 +236,7 @@ mod tests {
             Kind::KillContainer("redis".into()),
             Kind::StopContainer("redis".into()),
             Kind::StopUnit("haproxy.service".into()),
+            Kind::KillUnit("strata-patroni.service".into()),
             Kind::FreezeContainer("redis".into()),
             Kind::Cut(cut),
         ]

@@ -124,6 +124,7 @@ scenarios! {
     "postgres-passwords", Diag, "a wrong password is refused, and applications have no powers", postgres::passwords, postgres::Login;
     "postgres-path", Diag, "every way of clients leads to the primary, with PgBouncer and without", postgres::ways, postgres::Ways;
     "haproxy-db", Diag, "every HAProxy sees one primary, and binds all addresses", postgres::backends, postgres::Backends;
+    "postgres-backup", Diag, "the backup repository has a young backup, and WAL reaches it", postgres::backup, postgres::Backup;
     "postgres-switchover", Failover, "a planned change of the leader costs seconds and no write", postgres::planned, postgres::Switchover;
     "postgres-kill-leader", Failover, "the leader dies: another leads, and no acknowledged write is lost", postgres::kill_leader, postgres::Crash;
     "postgres-isolated-leader", Failover, "a leader that nobody reaches takes no write after the new one's first", postgres::isolated, postgres::Crash;
@@ -132,6 +133,7 @@ scenarios! {
     "postgres-etcd-majority-down", Failover, "etcd has no majority: the leader goes on, and all recovers by itself", postgres::majority_down, postgres::StoreLost;
     "postgres-replicas-down", Failover, "both standbys are gone: the leader goes on alone, and is synchronous again with them", postgres::replicas_down, postgres::ReplicasDown;
     "postgres-haproxy-down", Failover, "one HAProxy is gone: the other and the balancer go on", postgres::haproxy_down, postgres::ProxyDown;
+    "postgres-restore", Failover, "the newest backup is restored into a scratch server: what is lost, and how long it takes", postgres::restore, postgres::Restore;
     "postgres-load", Perf, "PostgreSQL directly, through HAProxy and through PgBouncer, and a storm of clients", postgres::load, postgres::Load;
     "rabbitmq-nodes", Diag, "the nodes of RabbitMQ run in one cluster, without alarms", rabbitmq::nodes, rabbitmq::Nodes;
     "rabbitmq-queues", Diag, "queues are quorum queues with all their copies", rabbitmq::quorum, rabbitmq::Queues;

@@ -8,9 +8,7 @@ use russh::keys::ssh_key::{HashAlg, PublicKey, public::KeyData};
 impl KnownHosts {
     /// True when an authority may vouch for a host that is known under any of `names`.
     pub fn has_authority(&self, names: &[String]) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.marker == Marker::CertAuthority && entry.hosts.matches_any(names))
+        self.here(names).iter().any(|entry| entry.marker == Marker::CertAuthority)
     }
 
     /// Judges a certificate, presented by a host that is known under any of `names`, at a time in
@@ -28,11 +26,9 @@ impl KnownHosts {
         let key = PublicKey::new(certificate.public_key().clone(), "");
         let plain = self.judge(names, &key)?;
         let authority = certificate.signature_key();
-        let here = |marker| {
-            self.entries.iter().find(|entry| {
-                entry.marker == marker && entry.hosts.matches_any(names) && is(entry, authority)
-            })
-        };
+        let entries = self.here(names);
+        let here =
+            |marker| entries.iter().find(|entry| entry.marker == marker && is(entry, authority));
         if let HostKeyVerdict::Revoked { .. } = plain {
             return Ok(plain);
         }

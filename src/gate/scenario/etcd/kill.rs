@@ -132,7 +132,7 @@ async fn drill(
     let heals_after = Duration::from_secs(whole + 30);
     let start = Instant::now();
     let kind = match &cluster.unit {
-        Some(unit) => Kind::StopUnit(unit.clone()),
+        Some(unit) => Kind::KillUnit(unit.clone()),
         None => Kind::KillContainer("etcd".to_owned()),
     };
     let fault = Fault::inject(surroundings, &old.name, kind, heals_after).await?;

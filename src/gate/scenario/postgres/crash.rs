@@ -1,11 +1,9 @@
 //! A leader that dies, and standbys that are all gone.
 
-use super::drill::{death, drill};
+use super::drill::drill;
 use super::judge::wrong_members;
-use super::names::SERVER;
 use super::seen::look;
 use crate::gate::drill::Limits;
-use crate::gate::fault::Kind;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use serde::Deserialize;
@@ -88,7 +86,7 @@ pub async fn kill_leader(surroundings: Surroundings<'_>, bounds: Crash) -> Findi
     let seconds = Duration::from_secs;
     drill(&surroundings, expected, bounds.limits(), async |drill| {
         let victim = drill.leader.clone();
-        drill.inject(&victim.name, death()).await?;
+        drill.inject(&victim.name, drill.cluster.death()).await?;
         let leader = drill.successor(&victim, seconds(bounds.new_leader_within)).await?;
         drill.followed(&leader, seconds(bounds.followed_within), None).await?;
         drill.writes_again(seconds(bounds.max_outage)).await?;
@@ -116,7 +114,7 @@ pub async fn replicas_down(surroundings: Surroundings<'_>, bounds: ReplicasDown)
         let cluster = drill.cluster;
         let leader = drill.leader.clone();
         for member in cluster.place.members.iter().filter(|member| member.name != leader.name) {
-            drill.inject(&member.name, Kind::StopContainer(SERVER.to_owned())).await?;
+            drill.inject(&member.name, cluster.death()).await?;
         }
         let start = Instant::now();
         drill.writes_again(seconds(bounds.max_outage)).await?;

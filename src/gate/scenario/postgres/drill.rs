@@ -1,12 +1,11 @@
 //! How PostgreSQL is asked while a test breaks something: its part of the frame.
 
 use super::judge::{leader_of, primary, wrong_members};
-use super::names::{Account, CALL, Cluster, SERVER, Tables, login};
+use super::names::{Account, CALL, Cluster, Tables, login};
 use super::path::{identity, lead_to};
 use super::seen::{look, view};
 use super::switchover::hand_over_to;
 use crate::gate::drill::{self, Drill, Host, Limits, Place, Promise, Technology};
-use crate::gate::fault::Kind;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::authority::Answer;
 use crate::gate::writer::journal::{Outcome, key, value};
@@ -33,11 +32,6 @@ pub async fn drill(
         Ok(cluster) => drill::drill(&cluster, expected, limits, body).await,
         Err(finding) => *finding,
     }
-}
-
-/// The fault of a member that dies: Patroni and PostgreSQL with it.
-pub fn death() -> Kind {
-    Kind::KillContainer(SERVER.to_owned())
 }
 
 /// Clients of a test.

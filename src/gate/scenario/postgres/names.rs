@@ -26,8 +26,10 @@ pub const CALL: Duration = Duration::from_secs(3);
 /// How long a switchover may take: Patroni answers when it is done.
 const LONG_CALL: Duration = Duration::from_secs(75);
 
-/// The container of a member: Patroni, and PostgreSQL as its child.
-pub const SERVER: &str = "patroni";
+/// The container of a member: Patroni, and PostgreSQL as its child; its unit where it runs without.
+const SERVER: &str = "patroni";
+/// As above.
+const SERVER_UNIT: &str = "strata-patroni.service";
 /// That of the store, and its unit where it runs without a container.
 const STORE: &str = "etcd";
 /// As above.
@@ -161,6 +163,14 @@ impl<'a> Cluster<'a> {
         let request = Request::json(method, &member.name, path, wanted).login(user, password);
         let answer = request.send(stream, LONG_CALL).await.and_then(Response::succeeded);
         answer.map_err(|error| format!("Patroni of {}: {path}: {error}", member.name))
+    }
+
+    /// The fault of a member that dies: Patroni and PostgreSQL with it.
+    pub fn death(&self) -> Kind {
+        match self.place.text("postgres_runtime", "container").as_str() {
+            "native" => Kind::KillUnit(SERVER_UNIT.to_owned()),
+            _ => Kind::KillContainer(SERVER.to_owned()),
+        }
     }
 
     /// The fault of a member of the store that is gone.

@@ -4,6 +4,7 @@ use super::judge::primary;
 use super::names::Cluster;
 use super::seen::{STARTED, look};
 use crate::gate::drill::Host;
+use crate::gate::haproxy::{self, Server};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Dial;
@@ -186,56 +187,30 @@ pub async fn backends(surroundings: Surroundings<'_>, bounds: Backends) -> Findi
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
-    if cluster.place.proxies.is_empty() {
-        return Finding::not_run("no HAProxy is placed in this layer");
-    }
-    let right = probe::wait_until(Duration::from_secs(bounds.within), || async {
-        let looks = cluster.place.proxies.iter().map(|proxy| async {
-            let lines = wrong_proxy(&cluster, proxy).await.unwrap_or_else(|why| vec![why]);
-            lines.into_iter().map(|line| format!("{}: {line}", proxy.name)).collect::<Vec<_>>()
-        });
-        let wrong = join_all(looks).await.concat();
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
-    });
-    let wrong = right.await.err().map(|text| text.lines().map(str::to_owned).collect());
-    Finding::of(
-        "one server up in each backend of each HAProxy, and every port bound to all addresses",
-        wrong.unwrap_or_default(),
-    )
-}
-
-async fn wrong_proxy(cluster: &Cluster<'_>, proxy: &Host) -> Result<Vec<String>, String> {
-    let mut wrong = Vec::new();
-    let members: Vec<String> =
-        cluster.place.members.iter().map(|member| member.name.clone()).collect();
-    for backend in BACKENDS {
-        let argv = ["socat", "-t", "2", "-", "UNIX-CONNECT:/run/haproxy/admin.sock"];
-        let ask = format!("show servers state {backend}\n");
-        let text = probe::output_of(&proxy.session, &argv, ask.into_bytes()).await?;
-        wrong.extend(wrong_state(backend, &text, &members));
-    }
-    let listening = probe::output(&proxy.session, &["ss", "-H", "-ltn"]).await?;
-    for (what, port) in cluster.ports() {
-        wrong.extend(wrong_bind(&listening, port).map(|line| format!("{what}: {line}")));
-    }
-    Ok(wrong)
+    let expected =
+        "one server up in each backend of each HAProxy, and every port bound to all addresses";
+    let within = Duration::from_secs(bounds.within);
+    haproxy::on_each(&cluster.place, expected, within, async |proxy| {
+        let members: Vec<&str> = cluster.place.members.iter().map(|at| at.name.as_str()).collect();
+        let mut wrong = Vec::new();
+        for backend in BACKENDS {
+            wrong.extend(wrong_state(backend, &haproxy::servers(proxy, backend).await?, &members));
+        }
+        wrong.extend(haproxy::wrong_binds(proxy, &cluster.ports()).await?);
+        Ok(wrong)
+    })
+    .await
 }
 
 /// What is wrong with HAProxy's own account of a backend.
-fn wrong_state(backend: &str, text: &str, members: &[String]) -> Vec<String> {
-    // Its columns: backend's number and name, server's number, name, address, state (2 is up).
-    let servers: Vec<(&str, bool)> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields.len() > 6 && fields[1] == backend)
-        .map(|fields| (fields[3], fields[5] == "2"))
-        .collect();
+fn wrong_state(backend: &str, servers: &[Server], members: &[&str]) -> Vec<String> {
     let mut wrong: Vec<String> = members
         .iter()
-        .filter(|member| !servers.iter().any(|(name, _)| name == member))
+        .filter(|member| !servers.iter().any(|server| server.name == **member))
         .map(|member| format!("{backend} has no server {member}"))
         .collect();
-    let up: Vec<&str> = servers.iter().filter(|(_, up)| *up).map(|(name, _)| *name).collect();
+    let up: Vec<&str> =
+        servers.iter().filter(|server| server.up).map(|server| server.name.as_str()).collect();
     if up.len() != 1 {
         let shown = if up.is_empty() { "none".to_owned() } else { up.join(", ") };
         wrong.push(format!("{backend}: {shown} up, not one"));
@@ -243,48 +218,27 @@ fn wrong_state(backend: &str, text: &str, members: &[String]) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with the address that a port is bound to.
-fn wrong_bind(listening: &str, port: u16) -> Option<String> {
-    let suffix = format!(":{port}");
-    let sockets = listening.lines().filter_map(|line| line.split_whitespace().nth(3));
-    let mut bound: Vec<&str> = sockets.filter_map(|socket| socket.strip_suffix(&suffix)).collect();
-    bound.sort_unstable();
-    bound.dedup();
-    match bound[..] {
-        ["0.0.0.0" | "*"] => None,
-        [] => Some(format!("nobody listens on {port}")),
-        _ => Some(format!("{port} is bound to {}, not to 0.0.0.0", bound.join(", "))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …\n\
-        4 be_postgres_primary 1 db-01 10.0.0.120 2 0 1 1 45 6 3 4 6 0 0 0 - 5432 - 0 0 - - 0\n\
-        4 be_postgres_primary 2 db-02 10.0.0.121 0 0 1 1 45 8 2 0 6 0 0 0 - 5432 - 0 0 - - 0\n";
-
     #[test]
     fn one_server_is_up_and_every_member_is_known() {
-        let members = ["db-01".to_owned(), "db-02".to_owned()];
-        assert_eq!(wrong_state("be_postgres_primary", STATE, &members), Vec::<String>::new());
-        let two = STATE.replace("10.0.0.121 0", "10.0.0.121 2");
-        assert_eq!(wrong_state("be_postgres_primary", &two, &members).len(), 1);
-        let none = STATE.replace("10.0.0.120 2", "10.0.0.120 0");
-        assert_eq!(wrong_state("be_postgres_primary", &none, &members).len(), 1);
-        let three = [members.as_slice(), &["db-03".to_owned()]].concat();
-        assert_eq!(wrong_state("be_postgres_primary", STATE, &three).len(), 1);
-        assert_eq!(wrong_state("be_pgbouncer_primary", STATE, &members).len(), 3);
-    }
-
-    #[test]
-    fn a_port_is_bound_to_all_addresses_and_to_no_balancers() {
-        let line = |at: &str| format!("LISTEN 0 4096 {at} 0.0.0.0:*\n");
-        assert_eq!(wrong_bind(&line("0.0.0.0:5432"), 5432), None);
-        assert_eq!(wrong_bind(&(line("0.0.0.0:5432") + &line("0.0.0.0:5432")), 5432), None);
-        assert!(wrong_bind(&line("10.0.0.10:5432"), 5432).is_some());
-        assert!(wrong_bind(&(line("0.0.0.0:5432") + &line("10.0.0.10:5432")), 5432).is_some());
-        assert!(wrong_bind(&line("0.0.0.0:15432"), 5432).is_some());
+        let servers = |up: [bool; 2]| {
+            let server = |(name, up): (&str, bool)| Server { name: name.to_owned(), up };
+            [("db-01", up[0]), ("db-02", up[1])].map(server)
+        };
+        let wrong =
+            |up, members: &[&str]| wrong_state("be_postgres_primary", &servers(up), members);
+        let members = ["db-01", "db-02"];
+        assert_eq!(wrong([true, false], &members), Vec::<String>::new());
+        assert_eq!(
+            wrong([true, true], &members),
+            ["be_postgres_primary: db-01, db-02 up, not one"]
+        );
+        assert_eq!(wrong([false, false], &members), ["be_postgres_primary: none up, not one"]);
+        let three = ["db-01", "db-02", "db-03"];
+        assert_eq!(wrong([true, false], &three), ["be_postgres_primary has no server db-03"]);
+        assert_eq!(wrong_state("be_pgbouncer_primary", &[], &members).len(), 3);
     }
 }

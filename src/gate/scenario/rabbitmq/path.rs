@@ -5,7 +5,8 @@ use super::amqp::{Amqp, AmqpError};
 use super::drill::Messages;
 use super::names::{Cluster, Reach};
 use super::seen::connections;
-use crate::gate::drill::{Host, ProxyDown};
+use crate::gate::drill::ProxyDown;
+use crate::gate::haproxy::{self, Server};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Dial;
@@ -134,60 +135,34 @@ pub async fn backends(surroundings: Surroundings<'_>, bounds: Ways) -> Finding {
         Ok(cluster) => cluster,
         Err(finding) => return *finding,
     };
-    if cluster.place.proxies.is_empty() {
-        return Finding::not_run("no HAProxy is placed in this layer");
-    }
-    let right = probe::wait_until(Duration::from_secs(bounds.within), || async {
-        let looks = cluster.place.proxies.iter().map(|proxy| async {
-            let lines = wrong_proxy(&cluster, proxy).await.unwrap_or_else(|why| vec![why]);
-            lines.into_iter().map(|line| format!("{}: {line}", proxy.name)).collect::<Vec<_>>()
-        });
-        let wrong = join_all(looks).await.concat();
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
-    });
-    let wrong = right.await.err().map(|text| text.lines().map(str::to_owned).collect());
-    Finding::of(
-        "every node up on each HAProxy, in turn (KB-D3), and the port bound to all addresses",
-        wrong.unwrap_or_default(),
-    )
+    let expected =
+        "every node up on each HAProxy, in turn (KB-D3), and the port bound to all addresses";
+    let within = Duration::from_secs(bounds.within);
+    let members = &cluster.place.members;
+    haproxy::on_each(&cluster.place, expected, within, async |proxy| {
+        let servers = haproxy::servers(proxy, BACKEND).await?;
+        let mut wrong: Vec<String> =
+            members.iter().filter_map(|member| wrong_node(&servers, &member.name)).collect();
+        if cluster.place.absent.is_empty() {
+            let nodes: Vec<(&str, String)> = members
+                .iter()
+                .map(|at| (at.name.as_str(), format!("{}:{}", at.address, cluster.port)))
+                .collect();
+            wrong.extend(wrong_text(&cluster.place.fragments(proxy).await?, &nodes));
+        }
+        wrong.extend(haproxy::wrong_binds(proxy, &[("AMQP", cluster.port)]).await?);
+        Ok(wrong)
+    })
+    .await
 }
 
-async fn wrong_proxy(cluster: &Cluster<'_>, proxy: &Host) -> Result<Vec<String>, String> {
-    let argv = ["socat", "-t", "2", "-", "UNIX-CONNECT:/run/haproxy/admin.sock"];
-    let ask = format!("show servers state {BACKEND}\n");
-    let text = probe::output_of(&proxy.session, &argv, ask.into_bytes()).await?;
-    let members: Vec<&str> = cluster.place.members.iter().map(|at| at.name.as_str()).collect();
-    let mut wrong = wrong_state(&text, &members);
-    let nodes: Vec<(&str, String)> = cluster
-        .place
-        .members
-        .iter()
-        .map(|at| (at.name.as_str(), format!("{}:{}", at.address, cluster.port)))
-        .collect();
-    if cluster.place.absent.is_empty() {
-        wrong.extend(wrong_text(&cluster.place.fragments(proxy).await?, &nodes));
+/// What is wrong with a node in HAProxy's own account of the backend.
+fn wrong_node(servers: &[Server], node: &str) -> Option<String> {
+    match servers.iter().find(|server| server.name == node) {
+        Some(Server { up: true, .. }) => None,
+        Some(_) => Some(format!("{node} is down in {BACKEND}")),
+        None => Some(format!("{BACKEND} has no server {node}")),
     }
-    let listening = probe::output(&proxy.session, &["ss", "-H", "-ltn"]).await?;
-    wrong.extend(wrong_bind(&listening, cluster.port));
-    Ok(wrong)
-}
-
-/// What is wrong with HAProxy's own account of the backend.
-fn wrong_state(text: &str, members: &[&str]) -> Vec<String> {
-    // Its columns: backend's number and name, server's number, name, address, state (2 is up).
-    let servers: Vec<(&str, bool)> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields.len() > 6 && fields[1] == BACKEND)
-        .map(|fields| (fields[3], fields[5] == "2"))
-        .collect();
-    let wrong =
-        members.iter().filter_map(|member| match servers.iter().find(|(name, _)| name == member) {
-            Some((_, true)) => None,
-            Some((_, false)) => Some(format!("{member} is down in {BACKEND}")),
-            None => Some(format!("{BACKEND} has no server {member}")),
-        });
-    wrong.collect()
 }
 
 /// What is wrong with the backend's text: KB-D3 says it line by line.
@@ -203,35 +178,20 @@ fn wrong_text(fragments: &str, nodes: &[(&str, String)]) -> Option<String> {
     (found != wanted).then(|| format!("its backend is not that of KB-D3: {}", found.join(" / ")))
 }
 
-/// What is wrong with the address that the port is bound to.
-fn wrong_bind(listening: &str, port: u16) -> Option<String> {
-    let suffix = format!(":{port}");
-    let sockets = listening.lines().filter_map(|line| line.split_whitespace().nth(3));
-    let bound: BTreeSet<&str> = sockets.filter_map(|socket| socket.strip_suffix(&suffix)).collect();
-    let bound: Vec<&str> = bound.into_iter().collect();
-    match bound[..] {
-        ["0.0.0.0" | "*"] => None,
-        [] => Some(format!("nobody listens on {port}")),
-        _ => Some(format!("{port} is bound to {}, not to 0.0.0.0", bound.join(", "))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const STATE: &str = "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state …\n\
-        4 be_rabbitmq 1 queue-01 10.0.0.126 2 0 1 1 45 6 3 4 6 0 0 0 - 5672 - 0 0 - - 0\n\
-        4 be_rabbitmq 2 queue-02 10.0.0.127 0 0 1 1 45 8 2 0 6 0 0 0 - 5672 - 0 0 - - 0\n";
-
     #[test]
     fn every_node_is_up() {
-        assert_eq!(wrong_state(STATE, &["queue-01"]), Vec::<String>::new());
+        let server = |name: &str, up| Server { name: name.to_owned(), up };
+        let servers = [server("queue-01", true), server("queue-02", false)];
+        assert_eq!(wrong_node(&servers, "queue-01"), None);
+        let wrong = ["queue-02", "queue-03"].map(|node| wrong_node(&servers, node).unwrap());
         assert_eq!(
-            wrong_state(STATE, &["queue-01", "queue-02"]),
-            ["queue-02 is down in be_rabbitmq"]
+            wrong,
+            ["queue-02 is down in be_rabbitmq", "be_rabbitmq has no server queue-03"]
         );
-        assert_eq!(wrong_state(STATE, &["queue-03"]), ["be_rabbitmq has no server queue-03"]);
     }
 
     #[test]

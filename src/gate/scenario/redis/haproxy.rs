@@ -4,6 +4,7 @@ use super::judge::master;
 use super::names::{Cluster, login};
 use super::seen::look;
 use crate::gate::drill::Host;
+use crate::gate::haproxy::until_right;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Dial;
@@ -11,7 +12,6 @@ use crate::redis_client::Client;
 use futures::future::join_all;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,20 +65,8 @@ pub async fn paths(surroundings: Surroundings<'_>, bounds: Paths) -> Finding {
     let expected =
         format!("the master that Sentinel names, through {}; SET and GET there", names.join(", "));
     let key = format!("strata_gate:{}:{}:", surroundings.context.run, surroundings.test.name);
-    until_right(expected, bounds.within, || wrong_ways(&cluster, &ways, &key)).await
-}
-
-/// Looks until nothing is wrong, or the time is over.
-async fn until_right<F>(expected: String, within: u64, look: impl Fn() -> F) -> Finding
-where
-    F: Future<Output = Vec<String>>,
-{
-    let right = probe::wait_until(Duration::from_secs(within), || async {
-        let wrong = look().await;
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
-    });
-    let wrong = right.await.err().map(|text| text.lines().map(str::to_owned).collect());
-    Finding::of(expected, wrong.unwrap_or_default())
+    let within = Duration::from_secs(bounds.within);
+    until_right(expected, within, async || wrong_ways(&cluster, &ways, &key).await).await
 }
 
 /// What is wrong with the ways now.
@@ -149,7 +137,9 @@ pub async fn follows(surroundings: Surroundings<'_>, bounds: Follows) -> Finding
         "the updater's timer active, its last run less than {} s ago and successful, the backend's text with the live master",
         bounds.max_age
     );
-    until_right(expected, bounds.within, || not_following(&cluster, bounds.max_age)).await
+    let within = Duration::from_secs(bounds.within);
+    let max_age = bounds.max_age;
+    until_right(expected, within, async || not_following(&cluster, max_age).await).await
 }
 
 /// What is wrong with the updaters now.

@@ -1,0 +1,70 @@
+//! The pinned keys that all connections of a run look into.
+
+use super::KnownHosts;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Keeps what was read of a known_hosts file for as long as the file is the same. A run with a
+/// thousand hosts reads its thousand lines once, and a key that is pinned meanwhile counts at once.
+#[derive(Debug, Clone, Default)]
+pub struct PinnedKeys(Arc<Mutex<Option<Kept>>>);
+
+/// What was read, and of which content.
+#[derive(Debug)]
+struct Kept {
+    of: Stamp,
+    known: Arc<KnownHosts>,
+}
+
+/// What tells one content of a file from another: its number, its size, and when it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp(u64, u64, i64, i64);
+
+impl PinnedKeys {
+    /// What the file says now; one that does not exist has no keys.
+    ///
+    /// # Errors
+    /// As [`KnownHosts::read`].
+    pub fn read(&self, path: &Path) -> Result<Arc<KnownHosts>, String> {
+        let stamp = match fs::metadata(path) {
+            Ok(meta) => Stamp(meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
+            Err(error) => return Err(error.to_string()),
+        };
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.of == stamp) {
+            return Ok(Arc::clone(&kept.known));
+        }
+        // Taken before reading: a change in between makes the next connection read again.
+        let known = Arc::new(KnownHosts::read(path)?);
+        *kept = Some(Kept { of: stamp, known: Arc::clone(&known) });
+        Ok(known)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str =
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK7tNdPk+b8f/0qSpFi5Ig3/BCRi9OOsHvJ+bDLOYkAv";
+
+    #[test]
+    fn the_file_is_read_once_and_again_when_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("known_hosts");
+        let keys = PinnedKeys::default();
+        let names = ["db-01".to_owned()];
+        let pinned = |known: &KnownHosts| known.pinned(&names).unwrap().len();
+        assert_eq!(pinned(&keys.read(&path).unwrap()), 0);
+        fs::write(&path, format!("db-01 {KEY}\n")).unwrap();
+        let first = keys.read(&path).unwrap();
+        assert_eq!(pinned(&first), 1);
+        assert!(Arc::ptr_eq(&first, &keys.read(&path).unwrap()));
+        fs::write(&path, "# nothing is pinned any more\n").unwrap();
+        assert_eq!(pinned(&keys.read(&path).unwrap()), 0);
+    }
+}
