@@ -403,7 +403,7 @@ fn values_are_made_and_set_and_nobody_is_overwritten() {
     let said = site.strata(&["secrets", "init"]).ended(
         0,
         &[
-            "secret/keybuzz/global/postgres      11 made, 0 kept: POSTGRES_SUPERUSER",
+            "secret/keybuzz/global/postgres      12 made, 0 kept: POSTGRES_SUPERUSER",
             "secret/keybuzz/global/redis         0 made, 1 kept",
             "strata secrets set mail MAIL_SMTP_PASSWORD",
         ],
@@ -412,7 +412,7 @@ fn values_are_made_and_set_and_nobody_is_overwritten() {
     let password = made["POSTGRES_SUPERPASS"].as_str().unwrap().to_owned();
     assert!(password.len() == 32 && !said.text.contains(&password));
     assert_eq!(double.latest("keybuzz/global/redis")["foreign"], 7, "kept as it is");
-    site.strata(&["secrets", "init"]).ended(0, &["postgres      0 made, 11 kept"]);
+    site.strata(&["secrets", "init"]).ended(0, &["postgres      0 made, 12 kept"]);
     assert_eq!(double.latest("keybuzz/global/postgres"), made, "nothing is made twice");
 
     let set = |value: &str| {
