@@ -137,6 +137,8 @@ const WEB_HOSTS: &[&str] = &[
     "keepachangelog.com",
     "semver.org",
     "www.apache.org",
+    // The namespace of SVG.
+    "www.w3.org",
     // Of the systems that the requirements are about.
     "api.flotteq.com",
     "fsn1.your-objectstorage.com",
