@@ -3,8 +3,6 @@
 //!
 //! Needs root, and a strata that was built: `cargo build`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::process::Command;
 use strata_bench::record::Results;
 use strata_bench::scale;
