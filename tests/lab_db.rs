@@ -10,9 +10,9 @@ mod postgres;
 mod support;
 
 use postgres::{DATA, HOSTS as MEMBERS, leader, sql, sql_in, systems};
-use serde_json::Value;
 use std::path::Path;
 use std::time::Instant;
+use support::cluster::{events, workers};
 use support::{Bench, OPERATOR, SITE, Said, install_words, replace, wait};
 
 const HOSTS: [&str; 6] = ["haproxy-01", "haproxy-02", "db-01", "db-02", "db-03", REPOSITORY];
@@ -96,17 +96,8 @@ fn standing(bench: &Bench) -> Vec<String> {
             all.push(format!("{host} {name} {}", said.trim()));
         }
     }
-    let ask =
-        "echo show info | socat - UNIX-CONNECT:/run/haproxy/admin.sock | sed -n 's/^Pid: //p'";
-    all.extend(BALANCERS.map(|host| bench.output(host, &["sh", "-c", ask])));
+    all.extend(workers(bench, BALANCERS));
     all
-}
-
-/// The events of the last run.
-fn events(bench: &Bench) -> Vec<Value> {
-    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
-    let text = bench.output(OPERATOR, &["sh", "-c", &script]);
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 /// The figures of one test in the last run, by name.

@@ -19,6 +19,7 @@ use etcd::{
 use std::path::Path;
 use std::time::{Duration, Instant};
 use strata::lab::Fault;
+use support::cluster::Timed;
 use support::{Bench, OPERATOR, SITE, Said, replace};
 
 #[test]
@@ -39,21 +40,6 @@ fn a_cluster_is_formed_once_and_kept() {
     assert_eq!((marked_id(&bench), etcd_cluster(&bench)), (id, cluster));
     canaries_live(&bench);
     timed.step("package", || the_package_serves_as_the_container_does(&bench));
-}
-
-/// How long each part takes.
-struct Timed(Instant);
-
-impl Timed {
-    fn step(&mut self, what: &str, work: impl FnOnce()) {
-        let start = Instant::now();
-        work();
-        println!(
-            "figure: {what}: {:.1} s, {:.0} s since base",
-            start.elapsed().as_secs_f64(),
-            self.0.elapsed().as_secs_f64()
-        );
-    }
 }
 
 /// What a run says of why it was refused.

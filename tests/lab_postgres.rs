@@ -16,6 +16,7 @@ use postgres::{
     start_writer, started, stop_writer, systems,
 };
 use std::time::Instant;
+use support::cluster::Timed;
 use support::{Bench, OPERATOR, SITE, replace};
 
 #[test]
@@ -53,21 +54,6 @@ fn campaign_of_other_containers() {
     let system = systems(&bench);
     a_changed_container_goes_member_by_member(&bench);
     assert_eq!(systems(&bench), system);
-}
-
-/// How long each part takes.
-struct Timed(Instant);
-
-impl Timed {
-    fn step(&mut self, what: &str, work: impl FnOnce()) {
-        let start = Instant::now();
-        work();
-        println!(
-            "figure: {what}: {:.1} s, {:.0} s since base",
-            start.elapsed().as_secs_f64(),
-            self.0.elapsed().as_secs_f64()
-        );
-    }
 }
 
 fn formed(bench: &Bench) {

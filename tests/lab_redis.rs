@@ -20,6 +20,7 @@ use redis::{
 use std::path::Path;
 use std::time::{Duration, Instant};
 use strata::lab::Fault;
+use support::cluster::Timed;
 use support::{Bench, OPERATOR, SITE, Said, replace, wait};
 
 /// The updater's timer.
@@ -48,21 +49,6 @@ fn a_cluster_is_formed_once_and_kept() {
     timed.step("error", || an_error_of_a_member_tells_no_secret(&bench));
     assert_eq!(cluster_id(&bench), id);
     canaries_live(&bench);
-}
-
-/// How long each part takes.
-struct Timed(Instant);
-
-impl Timed {
-    fn step(&mut self, what: &str, work: impl FnOnce()) {
-        let start = Instant::now();
-        work();
-        println!(
-            "figure: {what}: {:.1} s, {:.0} s since base",
-            start.elapsed().as_secs_f64(),
-            self.0.elapsed().as_secs_f64()
-        );
-    }
 }
 
 /// The last lines of a run that say why it was refused: what operators read.

@@ -38,6 +38,16 @@ pub struct Record {
     pub members: Vec<String>,
 }
 
+impl Record {
+    /// What writing it down means, as the action of a run.
+    pub const fn action(&self) -> &'static str {
+        match self.formation {
+            Formation::Begun => "write down that the formation begins",
+            Formation::Complete => "write down that the cluster is formed",
+        }
+    }
+}
+
 /// How far a formation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use super::support::cluster;
+pub use super::support::cluster::{actions, restarted};
 use super::support::{Bench, OPERATOR, SITE, Said, append, install_words, replace, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -155,42 +157,6 @@ pub fn started(bench: &Bench) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The members that were started between two looks.
-pub fn restarted(
-    before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
-) -> Vec<String> {
-    let differing = after.iter().filter(|(name, at)| before.get(*name) != Some(at));
-    differing.map(|(name, _)| name.clone()).collect()
-}
-
-/// The cluster's id for strata, which markers and record must agree on.
-#[track_caller]
-pub fn marked_id(bench: &Bench) -> String {
-    let id = |host: &str, path: &str| {
-        let text = bench.output(host, &["cat", path]);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json["id"].as_str().unwrap().to_owned()
-    };
-    let recorded = id(OPERATOR, RECORD);
-    for host in HOSTS {
-        assert_eq!(id(host, MARKER), recorded, "the marker of {host}");
-    }
-    recorded
-}
-
-/// The actions of the last run, as its journal has them.
-pub fn actions(bench: &Bench) -> Vec<String> {
-    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
-    bench
-        .output(OPERATOR, &["sh", "-c", &script])
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|event| event["took_ms"].is_u64())
-        .filter_map(|event| event["action"].as_str().map(str::to_owned))
-        .collect()
-}
-
 /// A run after which nothing is left to do changes and restarts nothing.
 #[track_caller]
 pub fn nothing_more_to_do(bench: &Bench) -> Said {
@@ -268,4 +234,10 @@ pub fn never_formed(bench: &Bench) {
         bench.on(host, &["sh", "-c", script]);
     }
     bench.on(OPERATOR, &["rm", "-rf", RECORD]).ended(0);
+}
+
+/// The cluster's id for strata, which markers and record must agree on.
+#[track_caller]
+pub fn marked_id(bench: &Bench) -> String {
+    cluster::agreed_id(bench, RECORD, MARKER, &HOSTS)
 }

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub use super::support::cluster::{actions, restarted};
 use super::support::{Bench, OPERATOR, SITE, Said, append, install_words, replace, wait};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -106,27 +107,6 @@ pub fn started(bench: &Bench) -> BTreeMap<String, String> {
         all.insert(format!("{host} server"), sql(bench, host, "select pg_postmaster_start_time()"));
     }
     all
-}
-
-/// What was started between two looks.
-pub fn restarted(
-    before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
-) -> Vec<String> {
-    let differing = after.iter().filter(|(name, at)| before.get(*name) != Some(at));
-    differing.map(|(name, _)| name.clone()).collect()
-}
-
-/// The actions on PostgreSQL of the last run, as its journal has them.
-pub fn actions(bench: &Bench) -> Vec<String> {
-    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
-    bench
-        .output(OPERATOR, &["sh", "-c", &script])
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|event| event["took_ms"].is_u64())
-        .filter_map(|event| event["action"].as_str().map(str::to_owned))
-        .collect()
 }
 
 /// Kills Patroni and with it PostgreSQL, as a power cut of the container.

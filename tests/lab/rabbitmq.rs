@@ -2,10 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use super::support::cluster;
+pub use super::support::cluster::{Timed, actions, events, restarted};
 use super::support::{Bench, OPERATOR, SITE, Said, install_words, wait};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Instant;
 
 /// Every host but the operator's.
 pub const HOSTS: [&str; 5] = ["haproxy-01", "haproxy-02", "queue-01", "queue-02", "queue-03"];
@@ -52,50 +53,6 @@ pub fn started(bench: &Bench) -> BTreeMap<String, String> {
     let format = "{{.Id}} {{.State.StartedAt}} {{.State.Running}}";
     let look = |host: &str| bench.on(host, &["docker", "inspect", "-f", format, "rabbitmq"]);
     QUEUE.iter().map(|host| ((*host).to_owned(), look(host).text().trim().to_owned())).collect()
-}
-
-/// The nodes that were started between two looks.
-pub fn restarted(
-    before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
-) -> Vec<String> {
-    let differing = after.iter().filter(|(name, at)| before.get(*name) != Some(at));
-    differing.map(|(name, _)| name.clone()).collect()
-}
-
-/// The process ids of HAProxy's workers: a reload changes them.
-pub fn workers(bench: &Bench) -> [String; 2] {
-    let ask =
-        "echo show info | socat - UNIX-CONNECT:/run/haproxy/admin.sock | sed -n 's/^Pid: //p'";
-    BALANCERS.map(|host| bench.output(host, &["sh", "-c", ask]))
-}
-
-/// The cluster's id, which markers and record must agree on.
-#[track_caller]
-pub fn cluster_id(bench: &Bench) -> String {
-    let id = |host: &str, path: &str| {
-        let text = bench.output(host, &["cat", path]);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json["id"].as_str().unwrap().to_owned()
-    };
-    let recorded = id(OPERATOR, RECORD);
-    for host in QUEUE {
-        assert_eq!(id(host, MARKER), recorded, "the marker of {host}");
-    }
-    recorded
-}
-
-/// The events of the last run.
-pub fn events(bench: &Bench) -> Vec<serde_json::Value> {
-    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
-    let text = bench.output(OPERATOR, &["sh", "-c", &script]);
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-/// The actions of the last run, as its journal has them.
-pub fn actions(bench: &Bench) -> Vec<String> {
-    let done = events(bench).into_iter().filter(|event| event["took_ms"].is_u64());
-    done.filter_map(|event| event["action"].as_str().map(str::to_owned)).collect()
 }
 
 /// A run after which nothing is left to do changes and restarts nothing.
@@ -166,18 +123,13 @@ pub fn why(said: &Said) -> String {
     lines.map(str::trim).collect::<Vec<_>>().join("\n")
 }
 
-/// How long each part of a test takes.
-pub struct Timed(pub Instant);
+/// The process ids of HAProxy's workers: a reload changes them.
+pub fn workers(bench: &Bench) -> [String; 2] {
+    cluster::workers(bench, BALANCERS)
+}
 
-impl Timed {
-    /// Runs one part and prints its time.
-    pub fn step(&mut self, what: &str, work: impl FnOnce()) {
-        let start = Instant::now();
-        work();
-        println!(
-            "figure: {what}: {:.1} s, {:.0} s since base",
-            start.elapsed().as_secs_f64(),
-            self.0.elapsed().as_secs_f64()
-        );
-    }
+/// The cluster's id, which markers and record must agree on.
+#[track_caller]
+pub fn cluster_id(bench: &Bench) -> String {
+    cluster::agreed_id(bench, RECORD, MARKER, &QUEUE)
 }

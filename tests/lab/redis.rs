@@ -3,6 +3,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use super::support::cluster;
+#[allow(unused_imports, reason = "each test program uses a part")]
+pub use super::support::cluster::{actions, restarted};
 use super::support::{Bench, OPERATOR, SITE, Said, install_words, wait};
 use std::collections::BTreeMap;
 
@@ -157,22 +160,6 @@ pub fn started_but(bench: &Bench, off: &str) -> BTreeMap<String, String> {
     all
 }
 
-/// The containers that were started between two looks.
-pub fn restarted(
-    before: &BTreeMap<String, String>,
-    after: &BTreeMap<String, String>,
-) -> Vec<String> {
-    let differing = after.iter().filter(|(name, at)| before.get(*name) != Some(at));
-    differing.map(|(name, _)| name.clone()).collect()
-}
-
-/// The process ids of HAProxy's workers: a reload changes them.
-pub fn workers(bench: &Bench) -> [String; 2] {
-    let ask =
-        "echo show info | socat - UNIX-CONNECT:/run/haproxy/admin.sock | sed -n 's/^Pid: //p'";
-    BALANCERS.map(|host| bench.output(host, &["sh", "-c", ask]))
-}
-
 /// Waits until both HAProxies have a member in their text, so that none reloads any more.
 #[track_caller]
 pub fn followed(bench: &Bench, leader: &str) {
@@ -185,33 +172,6 @@ pub fn followed(bench: &Bench, leader: &str) {
         }
         Ok(())
     });
-}
-
-/// The cluster's id, which markers and record must agree on.
-#[track_caller]
-pub fn cluster_id(bench: &Bench) -> String {
-    let id = |host: &str, path: &str| {
-        let text = bench.output(host, &["cat", path]);
-        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
-        json["id"].as_str().unwrap().to_owned()
-    };
-    let recorded = id(OPERATOR, RECORD);
-    for host in REDIS {
-        assert_eq!(id(host, MARKER), recorded, "the marker of {host}");
-    }
-    recorded
-}
-
-/// The actions of the last run, as its journal has them.
-pub fn actions(bench: &Bench) -> Vec<String> {
-    let script = format!("cat \"$(ls -t {SITE}/.strata/runs/*.jsonl | head -n 1)\"");
-    bench
-        .output(OPERATOR, &["sh", "-c", &script])
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|event| event["took_ms"].is_u64())
-        .filter_map(|event| event["action"].as_str().map(str::to_owned))
-        .collect()
 }
 
 /// A run after which nothing is left to do changes and restarts nothing.
@@ -325,4 +285,15 @@ pub fn never_formed(bench: &Bench) {
         bench.on(host, &["sh", "-c", script]);
     }
     bench.on(OPERATOR, &["rm", "-rf", RECORD]).ended(0);
+}
+
+/// The process ids of HAProxy's workers: a reload changes them.
+pub fn workers(bench: &Bench) -> [String; 2] {
+    cluster::workers(bench, BALANCERS)
+}
+
+/// The cluster's id, which markers and record must agree on.
+#[track_caller]
+pub fn cluster_id(bench: &Bench) -> String {
+    cluster::agreed_id(bench, RECORD, MARKER, &REDIS)
 }

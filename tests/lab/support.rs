@@ -7,6 +7,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+#[path = "cluster.rs"]
+pub mod cluster;
 #[path = "../site/copy.rs"]
 mod copy;
 

@@ -2,7 +2,7 @@
 
 use super::settings::Beginning;
 use super::view::Named;
-use crate::cluster::{Formation, Marker, Record};
+use crate::cluster::{Marker, Record};
 use std::fmt;
 
 /// What a member without data is told.
@@ -104,10 +104,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Record(record) if record.formation == Formation::Begun => {
-                f.write_str("write down that the formation begins")
-            }
-            Self::Record(_) => f.write_str("write down that the cluster is formed"),
+            Self::Record(record) => f.write_str(record.action()),
             Self::Mark { member, .. } => write!(f, "{member}: mark the data"),
             Self::Begin { member, begins } => match begins.how {
                 Beginning::New => {

@@ -1,6 +1,6 @@
 //! What the driver can do.
 
-use crate::cluster::{Formation, Marker, Record};
+use crate::cluster::{Marker, Record};
 use std::fmt;
 
 /// One thing to do.
@@ -78,10 +78,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Record(record) if record.formation == Formation::Begun => {
-                f.write_str("write down that the formation begins")
-            }
-            Self::Record(_) => f.write_str("write down that the cluster is formed"),
+            Self::Record(record) => f.write_str(record.action()),
             Self::Mark { member, .. } => write!(f, "{member}: mark the data"),
             Self::Create { member } => write!(f, "{member}: make a node"),
             Self::Start { member } => write!(f, "{member}: start the node as it was"),

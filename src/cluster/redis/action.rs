@@ -1,6 +1,6 @@
 //! What the driver can do.
 
-use crate::cluster::{Formation, Marker, Record};
+use crate::cluster::{Marker, Record};
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -123,10 +123,7 @@ impl Action {
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Record(record) if record.formation == Formation::Begun => {
-                f.write_str("write down that the formation begins")
-            }
-            Self::Record(_) => f.write_str("write down that the cluster is formed"),
+            Self::Record(record) => f.write_str(record.action()),
             Self::Mark { member, .. } => write!(f, "{member}: mark the data"),
             Self::Create { member, part, leader, .. } => {
                 write!(f, "{member}: make {part}, led by {leader}")

@@ -13,7 +13,7 @@ use crate::gate::drill::{Host, Technology as _};
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::Writer;
-use crate::gate::writer::journal::{Journal, Outcome, key, value};
+use crate::gate::writer::journal::{Journal, Outcome, Write, key, value};
 use crate::postgres_client::Client;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -156,7 +156,7 @@ async fn archived(server: &Client, before: &str, within: Duration) -> Result<Str
 /// What a restored server has of a writer's work.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Recovered {
-    acknowledged: usize,
+    acknowledged: u64,
     restored: usize,
     /// Acknowledged and not restored.
     missing: usize,
@@ -170,34 +170,31 @@ struct Recovered {
 
 /// Holds the rows, an id and a value each, against what was written.
 fn recovered(journal: &Journal, prefix: &str, rows: &str) -> Recovered {
-    let rows: BTreeMap<String, &str> = rows
+    let rows: BTreeMap<String, String> = rows
         .lines()
         .filter_map(|line| line.split_once('\t'))
-        .filter_map(|(id, value)| Some((key(prefix, id.parse().ok()?), value)))
+        .filter_map(|(id, value)| Some((key(prefix, id.parse().ok()?), value.to_owned())))
         .collect();
-    let there =
-        |id: u64| rows.get(&key(prefix, id)).is_some_and(|found| *found == value(prefix, id));
-    let written = journal.writes.iter().filter(|write| there(write.id));
-    let newest = written.clone().map(|write| write.sent).max();
-    let acked = |outcome: &Outcome| matches!(outcome, Outcome::Acked(_));
-    let mut found = Recovered { restored: written.clone().count(), ..Recovered::default() };
-    found.phantoms = rows.len() - found.restored;
-    for write in journal.writes.iter().filter(|write| acked(&write.outcome)) {
-        found.acknowledged += 1;
-        if there(write.id) {
-            found.point = found.point.max(Some(write.ended));
-        } else {
-            found.missing += 1;
-            found.holes += usize::from(newest.is_some_and(|newest| write.ended < newest));
-        }
+    let account = journal.account(prefix, &rows, Duration::ZERO);
+    let there = |write: &&Write| rows.get(&key(prefix, write.id)) == Some(&value(prefix, write.id));
+    let acked = |write: &&Write| matches!(write.outcome, Outcome::Acked(_));
+    let newest = journal.writes.iter().filter(there).map(|write| write.sent).max();
+    let older = |write: &&Write| {
+        account.lost.contains(&write.id) && newest.is_some_and(|newest| write.ended < newest)
+    };
+    Recovered {
+        acknowledged: account.acked,
+        restored: rows.len() - account.phantoms.len(),
+        missing: account.lost.len(),
+        holes: journal.writes.iter().filter(older).count(),
+        phantoms: account.phantoms.len(),
+        point: journal.writes.iter().filter(acked).filter(there).map(|write| write.ended).max(),
     }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::writer::journal::Write;
 
     const TABLE: &str = "public.\"t\"";
 

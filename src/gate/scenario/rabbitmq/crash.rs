@@ -2,7 +2,7 @@
 
 use super::drill::{Messages, death, drill};
 use super::names::CALL;
-use crate::gate::drill::{Drill, Limits};
+use crate::gate::drill::Limits;
 use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::journal::Outcome;
@@ -109,11 +109,7 @@ pub async fn majority_down(surroundings: Surroundings<'_>, bounds: MajorityDown)
         "without a majority no message is confirmed for {} s; once the nodes are back messages are confirmed within {} s, and none is lost",
         bounds.watched_for, bounds.back_within
     );
-    let gone = |drill: &Drill<'_, super::names::Cluster<'_>>| {
-        let members = &drill.cluster.place.members;
-        members.iter().take(members.len() / 2 + 1).map(|member| member.name.clone()).collect()
-    };
-    silent(&surroundings, &bounds, expected, true, gone).await
+    silent(&surroundings, &bounds, expected, true, |nodes| nodes / 2 + 1).await
 }
 
 /// Kills every node at once, and starts them cold: everything is there.
@@ -122,20 +118,18 @@ pub async fn cold_start(surroundings: Surroundings<'_>, bounds: MajorityDown) ->
         "every node dies at once; started again, messages are confirmed within {} s, and every confirmed message is there",
         bounds.back_within
     );
-    let gone = |drill: &Drill<'_, super::names::Cluster<'_>>| {
-        drill.cluster.place.members.iter().map(|member| member.name.clone()).collect()
-    };
     // Nobody consumes meanwhile: the messages have to live through it.
-    silent(&surroundings, &bounds, expected, false, gone).await
+    silent(&surroundings, &bounds, expected, false, |nodes| nodes).await
 }
 
-/// Kills nodes so that nothing may be confirmed, and lets them come back.
+/// Kills as many of all nodes as `gone` says, so that nothing may be confirmed, and lets them come
+/// back.
 async fn silent(
     surroundings: &Surroundings<'_>,
     bounds: &MajorityDown,
     expected: String,
     consumes: bool,
-    gone: impl Fn(&Drill<'_, super::names::Cluster<'_>>) -> Vec<String>,
+    gone: fn(usize) -> usize,
 ) -> Finding {
     let seconds = Duration::from_secs;
     let limits = Limits {
@@ -150,8 +144,9 @@ async fn silent(
         }
         // Some messages first: they have to be there afterwards.
         drill.writes_again(seconds(10)).await?;
-        for name in gone(drill) {
-            drill.inject(&name, death()).await?;
+        let members = &drill.cluster.place.members;
+        for member in members.iter().take(gone(members.len())) {
+            drill.inject(&member.name, death()).await?;
         }
         // What was on its way may still be confirmed: it counts from the first write that is not.
         let (down, failed) = (drill.writer.now(), drill.writer.journal().failed_connections);
