@@ -90,12 +90,13 @@ fn nobody_left_to_ask(bench: &Bench, edit: fn(&Path), step: &str, agent_too: boo
     wait(&format!("the lock-out by {step}"), 30, || {
         if reachable(bench) { Err("a new connection is made".to_owned()) } else { Ok(()) }
     });
-    // The agent first: it takes the change back as soon as strata is gone. And strata ends as soon
-    // as its only agent is gone.
+    // The agent first: it takes the change back as soon as strata is gone. And strata is held
+    // meanwhile: it would start another agent, which takes back what it finds.
     if agent_too {
+        assert!(bench.signal("STOP"));
         assert_eq!(bench.kill_agents(HOST), 1);
     }
-    assert!(bench.signal("KILL") || agent_too);
+    assert!(bench.signal("KILL"));
     let killed = Instant::now();
     running.finish();
     wait("the way back", 90, || {

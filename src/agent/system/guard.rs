@@ -58,6 +58,12 @@ impl LocalSystem {
             self.forget(&id)?;
             return Err(failure);
         }
+        // What takes the change back is also what brings it about.
+        for step in &plan.revert {
+            if let RevertStep::Run { argv, .. } = step {
+                self.wait_until_reloadable(argv);
+            }
+        }
         let lock = match change(self) {
             Ok(()) => {
                 let reached = (self.prove)(plan.deadline);
@@ -252,6 +258,7 @@ impl LocalSystem {
                 keep: true,
             }),
             RevertStep::Run { argv, stdin, .. } => {
+                self.wait_until_reloadable(argv);
                 let program = Program::new(argv.iter().cloned()).stdin(stdin.clone());
                 let output = self.run(&program)?;
                 if output.success() {

@@ -8,6 +8,7 @@ mod backup;
 mod engine;
 mod guard;
 mod process;
+mod reload;
 mod root;
 mod units;
 mod write;
