@@ -136,8 +136,15 @@ pub fn cluster_id(bench: &Bench) -> String {
 
 /// A program that is no RabbitMQ has the port by which nodes find each other.
 pub fn another_program_listens(bench: &Bench) {
-    let listen =
-        ["systemd-run", "--quiet", "--unit", "other-epmd", "socat", "TCP-LISTEN:4369,fork", "-"];
+    let listen = [
+        "systemd-run",
+        "--quiet",
+        "--unit",
+        "other-epmd",
+        "socat",
+        "TCP-LISTEN:4369,fork,reuseaddr",
+        "-",
+    ];
     bench.on("queue-02", &listen).ended(0);
     wait("that another program listens", 10, || {
         let said = bench.on("queue-02", &["ss", "-Hltn", "sport", "=", ":4369"]).out;
