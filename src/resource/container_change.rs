@@ -162,14 +162,16 @@ impl Engine<'_> {
 
     /// Starts it and waits until it has run for a while.
     fn start_and_settle(&mut self, id: &str, progress: &mut Progress<'_>) -> Result<(), Failure> {
-        let before = Look::at(self.system, id)?.map_or(0, |look| look.restarts);
+        // The engine counts anew when somebody starts it, so the count may fall, and never rises.
+        let mut least = Look::at(self.system, id)?.map_or(0, |look| look.restarts);
         self.start(id)?;
         progress(format!("waiting until {} runs", self.name()));
         let deadline = Instant::now() + SETTLED;
         loop {
             let look = Look::at(self.system, id)?;
+            least = look.as_ref().map_or(least, |look| look.restarts.min(least));
             let ended = match &look {
-                Some(look) if look.runs() && look.restarts == before => None,
+                Some(look) if look.runs() && look.restarts == least => None,
                 Some(look) => Some(format!(
                     "the container {} does not keep running: it is {}, exit code {}",
                     self.name(),
