@@ -61,7 +61,7 @@ fn formed(bench: &Bench) -> Said {
 }
 
 fn formed_with(bench: &Bench, edit: fn(&Path)) -> Said {
-    bench.fresh_with(edit);
+    bench.furnished_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 7 hosts {:.1} s", said.seconds);
     refused(bench);
