@@ -250,6 +250,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_there_from_the_start_comes_from_the_repository_too() {
+        let mut spec = spec();
+        spec.preinstalled.push("jq".to_owned());
+        assert_eq!(spec.packages_of(Release::Bookworm), ["chrony", "libstdc++6", "jq"]);
+        assert!(refusal(|spec| spec.preinstalled.push("-o=x".into())).contains("package name"));
+    }
+
+    #[test]
     fn a_sound_spec_is_accepted() {
         spec().validate().unwrap();
     }
