@@ -147,6 +147,11 @@ impl Bench {
         if !kept() {
             self.lab.down().unwrap();
         }
+        self.change_with(edit);
+    }
+
+    /// Makes what hosts, images and site lack of a site changed by `edit`; hosts that are up stay.
+    pub fn change_with(&self, edit: impl Fn(&Path)) {
         let site = site_copy(&edit);
         furnish(site.path());
         let words = ["lab", "--lab", self.lab.name(), "up"];
