@@ -100,6 +100,7 @@ const SLEEPS: &[(&str, &str)] = &[
     ("src/cluster/drive.rs", "looks again until the deadline of what is waited for"),
     ("src/cluster/etcd/act.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/cluster/patroni/act.rs", "looks again until a deadline, and keeps the last reason"),
+    ("src/cluster/rabbitmq/act.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/cluster/redis/act.rs", "connects again until a daemon listens, or a deadline"),
     ("src/cluster/redis/hand_over.rs", "looks again until a deadline, and keeps the last reason"),
     ("src/cluster/around.rs", "looks again until a deadline, and keeps the last reason"),

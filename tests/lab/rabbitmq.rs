@@ -43,7 +43,7 @@ pub fn install(bench: &Bench) -> Said {
 
 /// Hosts whose layer base is green, with a site changed by `edit`.
 pub fn base(bench: &Bench, edit: impl Fn(&Path)) {
-    bench.fresh_with(edit);
+    bench.furnished_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 6 hosts {:.1} s", said.seconds);
 }
@@ -132,4 +132,37 @@ pub fn workers(bench: &Bench) -> [String; 2] {
 #[track_caller]
 pub fn cluster_id(bench: &Bench) -> String {
     cluster::agreed_id(bench, RECORD, MARKER, &QUEUE)
+}
+
+/// A program that is no RabbitMQ has the port by which nodes find each other.
+pub fn another_program_listens(bench: &Bench) {
+    let listen = [
+        "systemd-run",
+        "--quiet",
+        "--unit",
+        "other-epmd",
+        "socat",
+        "TCP-LISTEN:4369,fork,reuseaddr",
+        "-",
+    ];
+    bench.on("queue-02", &listen).ended(0);
+    wait("that another program listens", 10, || {
+        let said = bench.on("queue-02", &["ss", "-Hltn", "sport", "=", ":4369"]).out;
+        if said.is_empty() { Err("nobody does".to_owned()) } else { Ok(()) }
+    });
+}
+
+/// Ends it.
+pub fn the_other_program_stops(bench: &Bench) {
+    bench.on("queue-02", &["systemctl", "stop", "other-epmd"]).ended(0);
+    bench.on("queue-02", &["systemctl", "reset-failed", "other-epmd"]);
+}
+
+/// What each action of the last run took.
+pub fn took(bench: &Bench) {
+    for event in events(bench) {
+        if let (Some(action), Some(ms)) = (event["action"].as_str(), event["took_ms"].as_u64()) {
+            println!("figure:   {action}: {ms} ms");
+        }
+    }
 }

@@ -2,14 +2,14 @@
 
 use super::RabbitMq;
 use super::action::Action;
-use super::decide::decide;
+use super::decide::{START, decide};
 use super::settings::node;
 use super::view::{Observation, Server};
 use crate::cluster::{Technology, program};
 use crate::resource::{File, Item, Resource};
 use crate::wire::ExecSpec;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Milliseconds that a node may take for what moves leaders or copies, or for its start.
 const LONG_MS: u32 = 330_000;
@@ -17,8 +17,11 @@ const LONG_MS: u32 = 330_000;
 /// Seconds that a node has to stop in good order, or to wait for its turn.
 const STOP_S: &str = "120";
 
-/// Seconds that a node may take to start: it waits for others ten times half a minute.
-const START_S: &str = "300";
+/// Seconds that queues may take until none needs a node for its majority.
+const SPARED_S: &str = "300";
+
+/// Time between two looks at a node that starts.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 /// How long a connection to another node may take.
 const DIAL: Duration = Duration::from_secs(3);
@@ -98,7 +101,7 @@ impl RabbitMq<'_> {
         self.drain(member).await?;
         self.stop(member).await?;
         self.bring_about(member).await?;
-        self.cli(member, &["rabbitmqctl", "await_startup", "--timeout", START_S]).await?;
+        self.comes_up(member).await?;
         self.revive(member).await
     }
 
@@ -117,6 +120,29 @@ impl RabbitMq<'_> {
         remove.extend(paths.iter().map(String::as_str));
         let removed = self.reach.checked(member, &remove).await.map(drop);
         tried.and(removed)
+    }
+
+    /// Waits until a node that was started answers. `rabbitmqctl await_startup` fails at once on a
+    /// node that is not known to its epmd yet, and says nothing of one that ended.
+    async fn comes_up(&self, member: &str) -> Result<(), String> {
+        let start = Instant::now();
+        loop {
+            let why = match self.server_of(member).await? {
+                Server::Up(_) => return Ok(()),
+                Server::Fails(failing) => {
+                    return Err(format!(
+                        "it does not stay up: {failing}; {}",
+                        failing.hint(member)
+                    ));
+                }
+                Server::Refuses(why) | Server::Unready(why) => why,
+                Server::Down => "its container does not run".to_owned(),
+            };
+            if start.elapsed() >= START {
+                return Err(format!("after {} s still: {why}", start.elapsed().as_secs()));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     async fn bring_about(&self, member: &str) -> Result<(), String> {
@@ -148,7 +174,7 @@ impl RabbitMq<'_> {
     /// its leaders to others.
     async fn drain(&self, member: &str) -> Result<(), String> {
         self.forget(member);
-        let awaited = ["rabbitmq-upgrade", "await_online_quorum_plus_one", "-t", START_S];
+        let awaited = ["rabbitmq-upgrade", "await_online_quorum_plus_one", "-t", SPARED_S];
         self.cli(member, &awaited).await?;
         self.cli(member, &["rabbitmq-upgrade", "drain"]).await
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// How long nodes may wait for each other after a start: RabbitMQ itself gives up after ten times
 /// half a minute.
-const START: Duration = Duration::from_secs(330);
+pub const START: Duration = Duration::from_secs(330);
 
 /// How long a partition may take to heal once the network is whole.
 const SETTLE: Duration = Duration::from_secs(180);
@@ -108,19 +108,34 @@ fn stand_up(members: &Known<'_>, forming: bool) -> Option<Decided> {
     let lost = |seen: &Seen| {
         seen.stale.cookie && matches!(seen.server, Server::Unready(_)) && seen.container
     };
+    // One that ends again and again with what the role would change has nothing to lose by it.
+    let mends =
+        |seen: &Seen| matches!(seen.server, Server::Fails(_)) && !seen.stale.reasons().is_empty();
     let asleep: Vec<Action> = members
         .iter()
-        .filter(|(_, seen)| seen.data && (seen.server == Server::Down || lost(seen)))
+        .filter(|(_, seen)| {
+            (seen.data && (seen.server == Server::Down || lost(seen))) || mends(seen)
+        })
         .map(|(member, _)| Action::Start { member: member.name.clone() })
         .collect();
     if !asleep.is_empty() {
         return Some(Decision::act(state, "nodes do not run where their data is", asleep));
     }
-    members.iter().find_map(|(member, seen)| match &seen.server {
-        Server::Unready(why) => {
-            Some(Decision::wait(state, "nodes start", format!("{}: {why}", member.name), START))
-        }
+    let failing = members.iter().find_map(|(member, seen)| match &seen.server {
+        Server::Fails(failing) => Some(Decision::refuse(
+            state,
+            format!("RabbitMQ on {} does not stay up: {failing}", member.name),
+            failing.hint(&member.name),
+        )),
         _ => None,
+    });
+    failing.or_else(|| {
+        members.iter().find_map(|(member, seen)| match &seen.server {
+            Server::Unready(why) => {
+                Some(Decision::wait(state, "nodes start", format!("{}: {why}", member.name), START))
+            }
+            _ => None,
+        })
     })
 }
 

@@ -2,6 +2,7 @@
 
 use super::action::Action;
 use super::decide::{Wanted, decide, missing};
+use super::failing::{Ends, Failing};
 use super::view::{Member, Observation, Seen, Server, Stale, View};
 use crate::cluster::{Formation, Marker, Next, Record, State};
 use proptest::prelude::*;
@@ -207,6 +208,40 @@ fn a_cookie_is_mended_on_one_node_and_never_changed_on_all() {
     assert!(reason.contains("RABBITMQ_ERLANG_COOKIE"), "{reason}");
 }
 
+fn fails() -> Server {
+    let ends = Ends { waits: true, restarts: 4, exit: 1, memory: false };
+    Server::Fails(Failing { ends, words: "bad schema".to_owned() })
+}
+
+#[test]
+fn a_node_that_ends_again_and_again_is_not_waited_for() {
+    let two = || {
+        up(|view| {
+            view.running.remove("queue-02");
+        })
+    };
+    let failing = Seen { server: fails(), ..seen() };
+    let (state, reason) = refusal(&whole([two(), failing.clone(), two()]));
+    assert_eq!(state, State::Degraded);
+    let wanted = "RabbitMQ on queue-02 does not stay up: it ended 4 times, the last time with exit code 1: bad schema";
+    assert_eq!(reason, wanted);
+    // Others that only stopped are started first: it may have failed for want of them.
+    let stopped = || Seen { server: Server::Down, ..seen() };
+    let found = whole([stopped(), failing.clone(), stopped()]);
+    assert_eq!(
+        actions(&found),
+        ["queue-01: start the node as it was", "queue-03: start the node as it was"]
+    );
+    // What the role would change is tried before anybody gives up.
+    let stale = Stale { files: vec!["10-keybuzz.conf".to_owned()], ..Stale::default() };
+    let found = whole([two(), Seen { stale, ..failing }, two()]);
+    assert_eq!(actions(&found), ["queue-02: start the node as it was"]);
+    // In the middle of a formation, too.
+    let blank = Seen { server: fails(), container: true, ..empty() };
+    let (state, _) = refusal(&observation([blank, empty(), empty()], record(Formation::Begun)));
+    assert_eq!(state, State::Forming);
+}
+
 #[test]
 fn one_node_at_a_time_is_renewed_and_features_come_first() {
     let stale = |seen: Seen| Seen {
@@ -254,6 +289,7 @@ fn any_seen() -> impl Strategy<Value = Seen> {
     let server = prop_oneof![
         Just(Server::Down),
         Just(Server::Unready("it starts".to_owned())),
+        Just(fails()),
         Just(Server::Up(view())),
     ];
     let marker = prop_oneof![Just(Ok(None)), Just(Ok(Some(marker("ours"))))];

@@ -7,6 +7,7 @@ mod act;
 mod action;
 mod adopt;
 mod decide;
+mod failing;
 mod management;
 mod observe;
 mod settings;
@@ -41,6 +42,8 @@ pub struct RabbitMq<'a> {
     /// What differed from the role at the last full look at a member. Looking costs a batch, so it
     /// is done again only after something was done there.
     stale: RefCell<BTreeMap<String, Stale>>,
+    /// How often the engine had started a silent node again when this run first counted.
+    restarts: RefCell<BTreeMap<String, u32>>,
 }
 
 impl<'a> Technology<'a> for RabbitMq<'a> {
@@ -50,7 +53,7 @@ impl<'a> Technology<'a> for RabbitMq<'a> {
 
     fn new(reach: Reach<'a>, settings: Settings, marker: Marker) -> Self {
         let wanted = Wanted { marker, out: reach.members.out_of_service() };
-        Self { reach, settings, wanted, stale: RefCell::default() }
+        Self { reach, settings, wanted, stale: RefCell::default(), restarts: RefCell::default() }
     }
 
     /// Queues have leaders, the cluster has none.

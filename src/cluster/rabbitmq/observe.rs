@@ -1,10 +1,11 @@
 //! Looks at every member.
 
 use super::RabbitMq;
+use super::failing::{Ends, Failing, last_end, last_words};
 use super::management::{Management, Unanswered};
 use super::settings::host;
 use super::view::{Member, Observation, Seen, Server, Stale, View};
-use crate::cluster::container_of;
+use crate::cluster::{container_of, program};
 use crate::resource::Resource;
 use crate::site::Host;
 use std::collections::BTreeSet;
@@ -12,8 +13,8 @@ use std::collections::BTreeSet;
 /// Lines at the end of a container's log that may tell why it does not start.
 const LOG_LINES: &str = "12";
 
-/// The levels of lines that do.
-const TELLING: [&str; 3] = ["[warning]", "[error]", "[critical]"];
+/// The same once it ended: a crash prints more after what led to it.
+const LAST_LINES: &str = "80";
 
 impl RabbitMq<'_> {
     /// One look at everything.
@@ -33,10 +34,7 @@ impl RabbitMq<'_> {
         let (disk, container) =
             futures::join!(self.reach.on_disk(&host.name, &[]), self.container(&host.name));
         let (disk, container) = (disk?, container?);
-        let server = match container.as_str() {
-            "" | "created" | "exited" | "dead" => Server::Down,
-            state => self.server(host, state).await,
-        };
+        let server = self.server(host, &container).await;
         let stale = match container.is_empty() {
             true => Stale::default(),
             false => self.compare(&host.name).await?,
@@ -67,18 +65,57 @@ impl RabbitMq<'_> {
         Ok(self.reach.checked(host, &argv).await?.trim().to_owned())
     }
 
+    /// RabbitMQ on a member.
+    pub(super) async fn server_of(&self, member: &str) -> Result<Server, String> {
+        let hosts = self.reach.members.hosts();
+        let host = hosts.iter().find(|host| host.name == member);
+        let host = host.ok_or_else(|| format!("{member} is no member"))?;
+        Ok(self.server(host, &self.container(member).await?).await)
+    }
+
     async fn server(&self, host: &Host, state: &str) -> Server {
+        if ["", "created", "exited", "dead"].contains(&state) {
+            return Server::Down;
+        }
         match self.view(host).await {
             Ok(view) => Server::Up(view),
             Err(Unanswered::Refuses(why)) => Server::Refuses(why),
             Err(Unanswered::Unready(why)) => Server::Unready(why),
-            Err(Unanswered::Down) => {
-                let log = ["docker", "logs", "--tail", LOG_LINES, &self.settings.container];
-                let said = self.reach.checked(&host.name, &log).await.unwrap_or_default();
-                let said = last_words(&said).map(|words| format!(": {words}"));
-                Server::Unready(format!("its container is {state}{}", said.unwrap_or_default()))
-            }
+            Err(Unanswered::Down) => match self.ends(&host.name).await {
+                Some(ends) => {
+                    let words = self.log(&host.name, LAST_LINES, last_end).await;
+                    Server::Fails(Failing { ends, words: words.unwrap_or_default() })
+                }
+                None => {
+                    let said = self.log(&host.name, LOG_LINES, last_words).await;
+                    let said = said.map(|words| format!(": {words}")).unwrap_or_default();
+                    Server::Unready(format!("its container is {state}{said}"))
+                }
+            },
         }
+    }
+
+    /// The ends of a node that ends again and again.
+    async fn ends(&self, host: &str) -> Option<Ends> {
+        let argv = ["docker", "inspect", "-f", Ends::FORMAT, &self.settings.container];
+        let ends = Ends::read(&self.reach.checked(host, &argv).await.ok()?)?;
+        let mut counted = self.restarts.borrow_mut();
+        // Whoever starts it by hand makes the engine count anew.
+        let first = counted.entry(host.to_owned()).or_insert(ends.restarts);
+        *first = ends.restarts.min(*first);
+        ends.again_and_again(*first).then_some(ends)
+    }
+
+    /// What `read` finds in the last lines of a node's log.
+    async fn log(
+        &self,
+        host: &str,
+        lines: &str,
+        read: fn(&str) -> Option<String>,
+    ) -> Option<String> {
+        let argv = ["docker", "logs", "--tail", lines, &self.settings.container];
+        let said = self.reach.hosts.run(host, program(&argv)).await.ok()?;
+        read(&said.stdout).or_else(|| read(&said.stderr))
     }
 
     async fn view(&self, at: &Host) -> Result<View, Unanswered> {
@@ -133,14 +170,6 @@ impl RabbitMq<'_> {
     }
 }
 
-/// The last line of a log that tells of trouble, without its time and process.
-fn last_words(log: &str) -> Option<&str> {
-    let telling = |line: &&str| TELLING.iter().any(|level| line.contains(level));
-    let line = log.lines().rev().map(str::trim).find(telling)?;
-    let words = line.split_once("> ").map_or(line, |(_, words)| words);
-    Some(words.trim())
-}
-
 /// A line of `ss -ltnp`: the address with its port, and the program with its process id.
 fn listener(line: &str) -> String {
     let mut fields = line.split_whitespace().skip(3);
@@ -152,16 +181,7 @@ fn listener(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{last_words, listener};
-
-    #[test]
-    fn what_a_log_tells_last_is_told() {
-        let log = "2026-11-22 05:23:19.416368+00:00 [warning] <0.223.0> Could not auto-cluster with node rabbit@queue-02: {badrpc,nodedown}\n\
-                   2026-11-22 05:23:19.417477+00:00 [info] <0.223.0> Will retry\n";
-        let told = "Could not auto-cluster with node rabbit@queue-02: {badrpc,nodedown}";
-        assert_eq!(last_words(log), Some(told));
-        assert_eq!(last_words("2026 [info] <0.1.0> all is well\n"), None);
-    }
+    use super::listener;
 
     #[test]
     fn whoever_has_a_port_is_named() {

@@ -1,5 +1,6 @@
 //! What a look at RabbitMQ's nodes gives.
 
+use super::failing::Failing;
 use crate::cluster::look::{Looked, Signs, owes_nothing};
 use crate::cluster::{Marker, Record};
 use std::collections::BTreeSet;
@@ -59,6 +60,8 @@ pub enum Server {
     Down,
     /// It runs and gives no use: it starts, waits for others, or is paused.
     Unready(String),
+    /// It ends again and again.
+    Fails(Failing),
     /// It does not take the password.
     Refuses(String),
     /// It answers.

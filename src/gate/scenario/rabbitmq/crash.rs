@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Crash {
-    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
-    /// before they are sent one by one (20000).
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them
+    /// are confirmed, before they are sent one by one (20000); `confirmed`: how many must be before
+    /// the test ends, half of them before anything is broken (0).
     #[serde(default)]
     messages: Messages,
     /// Seconds until another node leads the queue. Default: 15.
@@ -35,8 +36,9 @@ pub struct Crash {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MajorityDown {
-    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
-    /// before they are sent one by one (20000).
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them
+    /// are confirmed, before they are sent one by one (20000); `confirmed`: how many must be before
+    /// the test ends, half of them before anything is broken (0).
     #[serde(default)]
     messages: Messages,
     /// Seconds for which nothing may be confirmed. Default: 15.

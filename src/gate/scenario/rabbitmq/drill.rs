@@ -3,11 +3,12 @@
 use super::amqp::{Amqp, AmqpError};
 use super::judge::{wrong_nodes, wrong_queue};
 use super::messages::Ledger;
-use super::names::{Cluster, Reach, SERVER};
+use super::names::{CALL, Cluster, Reach, SERVER};
 use super::seen::{connections, host, look, queue};
 use crate::event::Measurement;
 use crate::gate::drill::{self, Drill, Host, Limits, Place, Promise, Technology};
 use crate::gate::fault::Kind;
+use crate::gate::probe;
 use crate::gate::scenario::{Finding, Surroundings};
 use crate::gate::writer::authority::Answer;
 use crate::gate::writer::journal::Outcome;
@@ -15,25 +16,47 @@ use crate::gate::writer::{Connect, Dial, Put, Watch};
 use futures::future::join_all;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many messages a test sends, and how.
 #[derive(Debug, Clone, Copy, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Messages {
     /// Messages that are sent without waiting for the confirmation of the one before.
     pub(super) window: u16,
-    /// Messages after which each is sent by itself.
+    /// Confirmed messages after which each is sent by itself.
     pub(super) enough: u32,
+    /// Confirmed messages without which the test does not end.
+    pub(super) confirmed: u32,
 }
 
 impl Default for Messages {
     fn default() -> Self {
-        Self { window: 100, enough: 20_000 }
+        Self { window: 100, enough: 20_000, confirmed: 0 }
     }
 }
 
-/// Runs `body` inside the frame.
+/// What a consumer needs for one message, at most.
+const EACH: Duration = Duration::from_millis(2);
+
+/// How long so many messages may take to be confirmed: fifty a second are few.
+fn time_for(messages: u32) -> Duration {
+    Duration::from_secs(60 + u64::from(messages) / 50)
+}
+
+/// Waits until so many messages of this test are confirmed.
+async fn confirmed(cluster: &Cluster<'_>, least: u32) -> Result<(), String> {
+    probe::wait_until(time_for(least), || async {
+        let confirmed = cluster.ledger.tally().confirmed();
+        match confirmed >= least as usize {
+            true => Ok(()),
+            false => Err(format!("only {confirmed} of {least} messages are confirmed")),
+        }
+    })
+    .await
+}
+
+/// Runs `body` inside the frame, between two halves of the messages that have to be confirmed.
 pub async fn drill(
     surroundings: &Surroundings<'_>,
     messages: Messages,
@@ -42,7 +65,15 @@ pub async fn drill(
     body: impl AsyncFnOnce(&mut Drill<'_, Cluster<'_>>) -> Result<(), String>,
 ) -> Finding {
     match Cluster::of(surroundings) {
-        Ok(cluster) => drill::drill(&cluster.with(messages), expected, limits, body).await,
+        Ok(cluster) => {
+            let cluster = cluster.with(messages);
+            drill::drill(&cluster, expected, limits, async |drill| {
+                confirmed(drill.cluster, messages.confirmed / 2).await?;
+                body(drill).await?;
+                confirmed(drill.cluster, messages.confirmed).await
+            })
+            .await
+        }
         Err(finding) => *finding,
     }
 }
@@ -246,10 +277,11 @@ impl Technology for Cluster<'_> {
     async fn readable(&self, prefix: &str) -> Result<BTreeMap<String, String>, String> {
         if !self.consumes() || self.ledger.tally().whole().is_err() {
             self.consume();
-            // A few looks of the frame fall into the time that it needs.
-            let patience = super::names::CALL * 2;
-            crate::gate::probe::wait_until(patience, || async { self.ledger.tally().whole() })
-                .await?;
+            // It needs a moment to connect, and its time for what waits in the queue: begun anew too
+            // early it would be given the same messages twice.
+            let waiting = u32::try_from(self.ledger.tally().missing().len()).unwrap_or(u32::MAX);
+            let patience = CALL * 2 + EACH * waiting;
+            probe::wait_until(patience, || async { self.ledger.tally().whole() }).await?;
         }
         let tally = self.ledger.tally();
         tally.whole()?;

@@ -14,16 +14,17 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
-    /// before they are sent one by one (20000).
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them
+    /// are confirmed, before they are sent one by one (20000); `confirmed`: how many must be before
+    /// the test ends, half of them before anything is broken (0).
     #[serde(default)]
     messages: Messages,
-    /// Seconds until the node that nobody reaches takes no clients: it pauses. Default: 90.
-    #[serde(default = "default_paused")]
-    paused_within: u64,
-    /// Seconds without a confirmed message. Default: 75.
-    #[serde(default = "default_outage")]
-    max_outage: u64,
+    /// Seconds until the node that nobody reaches takes no clients: it pauses. Without it 15 more than
+    /// nodes may take to notice: the role's `rabbitmq_net_ticktime`, and a quarter of it.
+    paused_within: Option<u64>,
+    /// Seconds without a confirmed message. Without it 10 more than nodes may take to notice: clients
+    /// have to connect anew.
+    max_outage: Option<u64>,
     /// Seconds until the node is one of all again, once it is reached. Default: 120.
     #[serde(default = "default_restored")]
     back_within: u64,
@@ -36,8 +37,9 @@ pub struct Partition {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Drain {
-    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them,
-    /// before they are sent one by one (20000).
+    /// `window`: messages that are sent without waiting in between (100); `enough`: how many of them
+    /// are confirmed, before they are sent one by one (20000); `confirmed`: how many must be before
+    /// the test ends, half of them before anything is broken (0).
     #[serde(default)]
     messages: Messages,
     /// Seconds without a confirmed message. Default: 5.
@@ -48,12 +50,10 @@ pub struct Drain {
     restored_within: u64,
 }
 
-fn default_paused() -> u64 {
-    90
-}
-
-fn default_outage() -> u64 {
-    75
+/// Seconds until nodes notice that another is gone, at most: Erlang looks four times in its tick
+/// time, and takes the node for lost at the next look after it.
+const fn noticed_within(ticktime: u64) -> u64 {
+    ticktime + ticktime.div_ceil(4)
 }
 
 fn default_planned() -> u64 {
@@ -65,16 +65,23 @@ const SEEN_DOWN: Duration = Duration::from_secs(10);
 
 /// Cuts the node that leads the queue off from everybody; the operator host keeps SSH.
 pub async fn partition(surroundings: Surroundings<'_>, bounds: Partition) -> Finding {
+    let ticktime = match Cluster::of(&surroundings) {
+        Ok(cluster) => cluster.place.number("rabbitmq_net_ticktime", 60),
+        Err(finding) => return *finding,
+    };
+    let noticed = noticed_within(ticktime.into());
+    let paused_within = bounds.paused_within.unwrap_or(noticed + 15);
+    let max_outage = bounds.max_outage.unwrap_or(noticed + 10);
     let expected = format!(
         "a node that nobody reaches takes no clients within {} s; the majority goes on, no message unconfirmed for more than {} s, none lost; all heals by itself within {} s",
-        bounds.paused_within, bounds.max_outage, bounds.back_within
+        paused_within, max_outage, bounds.back_within
     );
     let seconds = Duration::from_secs;
     let limits = Limits {
-        outage: seconds(bounds.max_outage),
+        outage: seconds(max_outage),
         one_writer_after: Duration::ZERO,
         restored: seconds(bounds.restored_within),
-        heals_after: seconds(bounds.paused_within + bounds.max_outage + 60),
+        heals_after: seconds(paused_within + max_outage + 60),
     };
     drill(&surroundings, bounds.messages, expected, limits, async |drill| {
         let cluster = drill.cluster;
@@ -83,7 +90,7 @@ pub async fn partition(surroundings: Surroundings<'_>, bounds: Partition) -> Fin
         drill.inject(&alone.name, cluster.place.cut_off(&alone)).await?;
         let new = drill.successor(&alone, limits.outage).await?;
         drill.writes_again(limits.outage).await?;
-        let left = seconds(bounds.paused_within).saturating_sub(drill.broken_at().elapsed());
+        let left = seconds(paused_within).saturating_sub(drill.broken_at().elapsed());
         let (name, sampler) = (&alone.name, &drill.sampler);
         probe::wait_until(left, || async {
             let samples = sampler.samples();
@@ -146,4 +153,14 @@ async fn without(drill: &Drill<'_, Cluster<'_>>, drained: &Host) -> Result<Host,
     .await?;
     drill.writes_again(SEEN_DOWN).await?;
     Ok(leader)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::noticed_within;
+
+    #[test]
+    fn a_lost_node_is_noticed_a_quarter_late_at_most() {
+        assert_eq!([20, 60, 7].map(noticed_within), [25, 75, 9]);
+    }
 }

@@ -32,7 +32,19 @@ fn wrong_view(view: &View, wanted: &BTreeSet<&str>) -> Vec<String> {
         wrong.push(format!("the nodes {}, not {}", list(&known), list(wanted)));
     }
     wrong.extend(view.nodes.iter().flat_map(wrong_node));
+    wrong.extend(wrong_patience(&view.nodes));
     wrong
+}
+
+/// Nodes that notice a cut at different times: some have left the cluster when it heals, and others do
+/// not know; neither side gets over that by itself.
+fn wrong_patience(nodes: &[Node]) -> Option<String> {
+    // One that has just started says nothing of it yet.
+    let told = nodes.iter().filter(|node| node.running && node.net_ticktime > 0);
+    let times: BTreeMap<u64, &str> = told.map(|node| (node.net_ticktime, &*node.name)).collect();
+    let shown = times.iter().map(|(time, node)| format!("{time} on {node}"));
+    (times.len() > 1)
+        .then(|| format!("different net_ticktime: {}", shown.collect::<Vec<_>>().join(", ")))
 }
 
 fn wrong_node(node: &Node) -> Vec<String> {
@@ -116,6 +128,7 @@ mod tests {
             mem_alarm: false,
             disk_free_alarm: false,
             being_drained: false,
+            net_ticktime: 20,
         };
         let view = View {
             nodes: names.iter().map(node).collect(),
@@ -133,7 +146,7 @@ mod tests {
     #[test]
     fn each_illness_is_seen() {
         type Ill = fn(&mut [Member]);
-        let illnesses: [(&str, Ill); 8] = [
+        let illnesses: [(&str, Ill); 9] = [
             ("silent", |m| m[1].view = Err("silent".into())),
             ("different clusters", |m| view(&mut m[1]).cluster = "other".into()),
             ("does not run", |m| view(&mut m[0]).nodes[2].running = false),
@@ -143,6 +156,9 @@ mod tests {
                 view(&mut m[2]).nodes[0].partitions = vec!["rabbit@x".into()]
             }),
             ("alarm of disk", |m| view(&mut m[2]).nodes[0].disk_free_alarm = true),
+            ("different net_ticktime: 20 on rabbit@queue-03, 60 on rabbit@queue-02", |m| {
+                view(&mut m[0]).nodes[1].net_ticktime = 60
+            }),
             ("was drained", |m| view(&mut m[2]).nodes[0].being_drained = true),
         ];
         assert_eq!(wrong_nodes(&healthy()), Vec::<String>::new());

@@ -36,9 +36,9 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// The messages of a write: `window` of them until `enough` were sent, then one.
+    /// The messages of a write: `window` of them until `enough` are confirmed, then one.
     pub fn begin(&mut self, prefix: &str, id: u64, window: usize, enough: usize) -> Vec<Vec<u8>> {
-        let size = if self.sent >= enough { 1 } else { window.max(1) };
+        let size = if self.confirmed.len() >= enough { 1 } else { window.max(1) };
         self.sent += size;
         self.windows.insert(id, size);
         (0..size).map(|place| format!("{} {place}", value(prefix, id)).into_bytes()).collect()
@@ -215,10 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn after_enough_messages_a_write_is_one() {
+    fn after_enough_confirmed_messages_a_write_is_one() {
         let mut tally = Tally::default();
-        assert_eq!(tally.begin(PREFIX, 0, 100, 150).len(), 100);
-        assert_eq!(tally.begin(PREFIX, 1, 100, 150).len(), 100);
+        for id in 0..2 {
+            assert_eq!(tally.begin(PREFIX, id, 100, 150).len(), 100);
+            (0..75).for_each(|place| tally.confirm((id, place)));
+        }
         assert_eq!(tally.begin(PREFIX, 2, 100, 150).len(), 1);
     }
 }

@@ -82,7 +82,7 @@ pub struct Cluster<'a> {
     pub ledger: Ledger,
     /// Messages that a write sends without waiting in between.
     pub window: usize,
-    /// Messages after which a write sends one.
+    /// Confirmed messages after which a write sends one.
     pub enough: usize,
     consumer: Mutex<Option<Consumer>>,
 }

@@ -51,6 +51,9 @@ pub struct Node {
     /// True while it takes no clients.
     #[serde(default)]
     pub being_drained: bool,
+    /// Seconds of silence after which it takes others for lost.
+    #[serde(default)]
+    pub net_ticktime: u64,
 }
 
 /// A queue.
