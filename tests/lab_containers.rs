@@ -127,7 +127,7 @@ fn names(bench: &Bench, host: &str) -> Vec<String> {
 #[test]
 fn containers_are_made_once_and_replaced_only_when_they_differ() {
     let bench = Bench::open("t-containers", &HOSTS);
-    bench.fresh();
+    bench.furnished();
     put(&bench, PARK);
     run_on(&bench, &HOSTS, "engine", 0);
     let archived = make_archive(&bench);

@@ -116,7 +116,7 @@ fn update(bench: &Bench, host: &str) -> Said {
 fn both_balancers_follow_the_master_and_nothing_else() {
     let bench = Bench::open("t-haproxy-redis", &HOSTS);
     let start = Instant::now();
-    bench.fresh_with(edit);
+    bench.furnished_with(edit);
     println!("figure: hosts are up after {:.1} s", start.elapsed().as_secs_f64());
     install(&bench, GROUND).ended(0);
     println!("figure: their ground is laid after {:.1} s", start.elapsed().as_secs_f64());

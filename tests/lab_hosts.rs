@@ -56,6 +56,7 @@ fn spec() -> LabSpec {
         private_net: "10.0.0.0/16".parse().unwrap(),
         packages: ["jq", "socat"].map(str::to_owned).to_vec(),
         release_packages: Default::default(),
+        preinstalled: Vec::new(),
     }
 }
 

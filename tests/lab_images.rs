@@ -40,6 +40,7 @@ fn spec() -> LabSpec {
         private_net: "10.0.0.0/16".parse().unwrap(),
         packages: vec!["docker.io".to_owned()],
         release_packages: Default::default(),
+        preinstalled: Vec::new(),
     }
 }
 

@@ -18,7 +18,7 @@ const ADDRESS: &str = "10.0.0.100";
 #[test]
 fn a_lock_out_takes_itself_back() {
     let bench = Bench::open("t-lockout", &[HOST]);
-    bench.fresh();
+    bench.furnished();
     bench.install(SITE, &[HOST]).ended(0);
     let before = bench.files(HOST);
     let rules = live_rules(&bench);
@@ -42,7 +42,7 @@ fn a_lock_out_takes_itself_back() {
 #[ignore = "campaign: the timer of a firewall, five times, about 5 minutes"]
 fn campaign_of_firewalls_that_nobody_proves() {
     let bench = Bench::open("t-lockout", &[HOST]);
-    bench.fresh();
+    bench.furnished();
     bench.install(SITE, &[HOST]).ended(0);
     let (before, rules) = (bench.files(HOST), live_rules(&bench));
     for _ in 0..5 {

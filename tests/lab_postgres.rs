@@ -15,9 +15,11 @@ use postgres::{
     DATA, HOSTS, actions, base, elected, install, kill, leader, nothing_more_to_do, restarted, sql,
     start_writer, started, stop_writer, systems,
 };
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 use support::cluster::Timed;
-use support::{Bench, OPERATOR, SITE, replace};
+use support::{Bench, OPERATOR, SITE, replace, wait};
 
 #[test]
 fn a_cluster_is_formed_once_and_kept() {
@@ -240,4 +242,182 @@ fn a_changed_container_goes_member_by_member(bench: &Bench) {
     assert_ne!(leader(bench), old);
     assert_eq!(written.lost, 0, "{written:?}");
     nothing_more_to_do(bench);
+}
+
+/// Waits until nothing of a member's Patroni runs any more.
+fn stop(bench: &Bench, host: &str) {
+    bench.on(host, &["docker", "stop", "patroni"]).ended(0);
+}
+
+/// Makes a member without its data directory's `file`.
+fn without(bench: &Bench, host: &str, file: &str) {
+    bench.on(host, &["rm", &format!("{DATA}/{file}")]).ended(0);
+}
+
+/// What was moved aside on a host.
+fn aside(bench: &Bench, host: &str) -> Vec<String> {
+    let said =
+        bench.output(host, &["sh", "-c", &format!("ls -d {DATA}.aside.* 2>/dev/null || true")]);
+    said.lines().map(str::to_owned).collect()
+}
+
+/// Data of no use is moved aside while another full copy is there, whatever is wrong with it.
+///
+/// ```text
+/// cargo test --test lab_postgres -- --ignored --nocapture campaign_of_useless_data
+/// ```
+#[test]
+#[ignore = "campaign: data that cannot be used, about 8 minutes"]
+fn campaign_of_useless_data() {
+    let bench = Bench::open("t-postgres", &HOSTS);
+    // Little WAL is kept, so that a standby can miss what it needs.
+    let site = |site: &Path| {
+        postgres::site(site);
+        let role = site.join("roles/postgres/role.toml");
+        replace(&role, "wal_keep_size          = \"1GB\"", "wal_keep_size          = \"16MB\"");
+    };
+    bench.fresh_with(site);
+    bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
+    formed(&bench);
+    let system = systems(&bench);
+    let live = leader(&bench);
+    sql(&bench, live, "create table canary as select generate_series(1, 1000) as n");
+    let standbys: Vec<&str> = HOSTS.into_iter().filter(|host| *host != live).collect();
+    let [first, second] = standbys[..] else { panic!("{standbys:?}") };
+
+    stop(&bench, first);
+    without(&bench, first, "global/pg_filenode.map");
+    moved_aside(&bench, first, live, "PostgreSQL: start failed");
+
+    stop(&bench, second);
+    no_more_wal_for(&bench, second, live);
+    moved_aside(&bench, second, live, "the leader keeps none before");
+
+    // With one full copy left nothing is moved.
+    for host in [first, second] {
+        stop(&bench, host);
+        without(&bench, host, "global/pg_filenode.map");
+    }
+    let said = install(&bench).ended(7);
+    println!("{}", said.text());
+    assert!(said.text().contains("has the only full copy"), "{}", said.text());
+    assert_eq!((aside(&bench, first).len(), aside(&bench, second).len()), (1, 1));
+    assert_eq!(leader(&bench), live);
+    assert_eq!(systems(&bench), system);
+}
+
+/// A run moves the member's data aside and lets it copy; nothing of it is gone.
+fn moved_aside(bench: &Bench, host: &str, live: &str, why: &str) {
+    let said = install(bench).ended(0);
+    println!("{}", said.text());
+    println!("figure: {why}: whole again after {:.1} s", said.seconds);
+    assert!(said.text().contains(why), "{}", said.text());
+    let done = actions(bench);
+    let aside_first = format!("{host}: move the data aside and copy anew");
+    let join = format!("{host}: join with a copy of the leader's data");
+    assert!(done.ends_with(&[aside_first, join]), "{done:?}");
+    let kept = aside(bench, host);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    bench.on(host, &["test", "-s", &format!("{}/global/pg_control", kept[0])]).ended(0);
+    assert_eq!(leader(bench), live);
+    assert_eq!(sql(bench, host, "select count(*) from canary"), "1000");
+    nothing_more_to_do(bench);
+}
+
+/// The leader forgets a member that is away, and what it would need.
+fn no_more_wal_for(bench: &Bench, host: &str, live: &str) {
+    let slots = format!(
+        "select count(*) from pg_replication_slots where slot_name = '{}'",
+        host.replace('-', "_")
+    );
+    wait("that nobody keeps WAL for the member", 120, || match sql(bench, live, &slots).as_str() {
+        "0" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    for _ in 0..12 {
+        sql(
+            bench,
+            live,
+            "insert into canary select 0 from generate_series(1, 10); delete from canary where n = 0",
+        );
+        sql(bench, live, "select pg_switch_wal()");
+    }
+    sql(bench, live, "checkpoint");
+}
+
+/// The site with another Patroni image: its pin, and what the lab makes it of.
+fn image(site: &Path, version: &str, change: impl Fn(String) -> String) {
+    postgres::site(site);
+    let pins = site.join("inventory/lab/versions.yaml");
+    replace(&pins, "strata.lab/patroni:3.3.0", &format!("strata.lab/patroni:{version}"));
+    let made = site.join("inventory/lab/images/patroni.toml");
+    let text = fs::read_to_string(&made).unwrap();
+    fs::write(&made, change(text.replace("patroni==3.3.0", &format!("patroni=={version}"))))
+        .unwrap();
+}
+
+fn newer(site: &Path) {
+    image(site, "3.3.1", |text| text);
+}
+
+/// Another major version of PostgreSQL, of another release of Debian.
+fn other_major(site: &Path) {
+    image(site, "3.3.2", |text| {
+        let text = text.replace("bookworm", "trixie").replace("postgresql-15", "postgresql-17");
+        let text = text.replace("postgresql-client-15", "postgresql-client-17");
+        let text =
+            text.replace("postgresql/15", "postgresql/17").replace("PG_MAJOR=15", "PG_MAJOR=17");
+        let text = text.replace("\"perl-modules-5.36\", ", "").replace("libllvm14", "libllvm19");
+        text.replace(", \"libz3-4\"", "")
+    });
+}
+
+/// Another image: rolled member by member under a writer, and refused before the first restart where it
+/// would damage the data, whether members run or not.
+///
+/// ```text
+/// cargo test --test lab_postgres -- --ignored --nocapture campaign_of_images
+/// ```
+#[test]
+#[ignore = "campaign: other images, about 9 minutes"]
+fn campaign_of_images() {
+    let bench = Bench::open("t-postgres", &HOSTS);
+    base(&bench);
+    formed(&bench);
+    let system = systems(&bench);
+    let refused = |why: &str| {
+        let before = started(&bench);
+        let said = install(&bench).ended(7);
+        println!("{}", said.text());
+        assert!(said.text().contains(why), "{}", said.text());
+        assert_eq!(restarted(&before, &started(&bench)), Vec::<String>::new());
+    };
+
+    bench.change_with(newer);
+    let old = leader(&bench);
+    start_writer(&bench);
+    let said = install(&bench).ended(0);
+    let written = stop_writer(&bench);
+    println!("{}", said.text());
+    println!("figure: another image on three members: {:.1} s, {written:?}", said.seconds);
+    assert_eq!(written.lost, 0, "{written:?}");
+    assert_ne!(leader(&bench), old);
+    nothing_more_to_do(&bench);
+
+    // An older Patroni.
+    bench.change_with(postgres::site);
+    refused("it runs Patroni 3.3.1, the wanted image has the older 3.3.0");
+
+    bench.change_with(other_major);
+    refused("its data is of PostgreSQL 15, and what is wanted has PostgreSQL 17");
+    // Nor are members started with it that were stopped meanwhile.
+    for host in HOSTS {
+        stop(&bench, host);
+    }
+    refused("its data is of PostgreSQL 15");
+
+    bench.change_with(newer);
+    install(&bench).ended(0);
+    assert_eq!(systems(&bench), system);
+    nothing_more_to_do(&bench);
 }

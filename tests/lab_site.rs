@@ -23,7 +23,7 @@ const HOOK: &str = "/usr/local/bin/strata-notify";
 #[test]
 fn a_lost_operator_host_comes_back_and_drift_is_told() {
     let bench = Bench::open("t-ops-site", &HOSTS);
-    bench.fresh_with(|site| {
+    bench.furnished_with(|site| {
         let notify = format!("\n[notify]\ncommand = [\"{HOOK}\"]\non = [\"drift\"]\n");
         append(&site.join("strata.toml"), &notify);
     });

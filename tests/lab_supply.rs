@@ -123,7 +123,7 @@ fn removed(bench: &Bench, hosts: &[&str]) {
 
 fn side_load(hosts: &[&str], name: &str, mib: u32) {
     let bench = Bench::open(name, hosts);
-    bench.fresh_with(|folder| with_probe(folder, IMAGE));
+    bench.furnished_with(|folder| with_probe(folder, IMAGE));
     run(&bench, &["install", "--tag", "engine"], 0);
     archives(&bench, hosts[0], mib);
     let size = u64::from(mib) << 20;
@@ -250,7 +250,7 @@ const REGISTRY: &str = "10.0.0.250:5000";
 fn images_come_from_a_registry_by_their_locked_digest() {
     let bench = Bench::open("t-registry", &["redis-01", "redis-02"]);
     let pinned = format!("{REGISTRY}/probe/image:1");
-    bench.fresh_with(|folder| with_probe(folder, &pinned));
+    bench.furnished_with(|folder| with_probe(folder, &pinned));
     run(&bench, &["install", "--tag", "engine"], 0);
     for host in ["redis-01", "redis-02"] {
         let trust = format!(

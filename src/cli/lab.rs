@@ -302,7 +302,7 @@ pub fn described(report: &UpReport) -> String {
 
 /// The release of Debian that a host of a rehearsal runs.
 fn release_of(site: &Site, host: &str) -> Release {
-    site.lab_releases.get(host).and_then(|name| Release::of_name(name)).unwrap_or_default()
+    site.lab_hosts.releases.get(host).and_then(|name| Release::of_name(name)).unwrap_or_default()
 }
 
 /// The packages that hosts of every release install, and those of single releases.
@@ -370,6 +370,7 @@ pub fn spec_of(site: &Site) -> LabSpec {
         private_net: site.config.private.first().copied().unwrap_or_default(),
         packages,
         release_packages,
+        preinstalled: site.lab_hosts.preinstalled.clone(),
     }
 }
 

@@ -2,10 +2,12 @@
 //! fits it.
 
 use super::error::Result;
+use super::preinstalled;
 use super::release::Release;
 use super::repository::{self, Repository};
 use super::rootfs::{self, RootFilesystem};
 use super::spec::{LabHost, LabSpec};
+use std::path::PathBuf;
 
 /// The root filesystems of a lab; the default release is always among them, since balancers are of
 /// it.
@@ -40,6 +42,9 @@ pub(super) struct Ground {
     pub(super) base: RootFilesystem,
     /// The packages.
     pub(super) packages: Repository,
+    /// The tree that hosts start from: with the packages that are there from the start.
+    pub(super) start: PathBuf,
+    start_built: bool,
 }
 
 /// What the hosts of a lab start from.
@@ -55,7 +60,8 @@ impl Grounds {
     pub(super) fn ensure(bases: Bases, spec: &LabSpec) -> Result<Self> {
         let ground = |base: RootFilesystem| {
             let packages = repository::ensure(&base, &spec.packages_of(base.release))?;
-            Ok(Ground { base, packages })
+            let (start, start_built) = preinstalled::ensure(&base, &packages, &spec.preinstalled)?;
+            Ok(Ground { base, packages, start, start_built })
         };
         let default = ground(bases.default)?;
         Ok(Self { default, others: bases.others.into_iter().map(ground).collect::<Result<_>>()? })
@@ -75,6 +81,7 @@ impl Grounds {
             for (built, what) in [
                 (ground.base.built, "root filesystem"),
                 (ground.packages.built, "package repository"),
+                (ground.start_built, "root filesystem with preinstalled packages"),
             ] {
                 if built {
                     news.push(format!("the {what} of {release} was built and is cached now"));

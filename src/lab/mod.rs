@@ -31,6 +31,7 @@ mod image;
 mod machine;
 mod network;
 mod paths;
+mod preinstalled;
 mod release;
 mod repository;
 mod rootfs;

@@ -40,6 +40,9 @@ pub struct LabSpec {
     /// Further ones, which only hosts of these releases install.
     #[serde(default)]
     pub release_packages: BTreeMap<Release, Vec<String>>,
+    /// Packages that every host has from its start, with what they need.
+    #[serde(default)]
+    pub preinstalled: Vec<String>,
 }
 
 /// One host.
@@ -142,7 +145,8 @@ impl LabSpec {
         if self.host(&self.operator).is_none() {
             return invalid(format!("the operator host {} is not a host", self.operator));
         }
-        for package in self.packages.iter().chain(self.release_packages.values().flatten()) {
+        let asked = self.packages.iter().chain(self.release_packages.values().flatten());
+        for package in asked.chain(&self.preinstalled) {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.=:~".contains(&byte);
             if !package.starts_with(|first: char| first.is_ascii_alphanumeric())
                 || !package.bytes().all(fits)
@@ -157,7 +161,7 @@ impl LabSpec {
     #[must_use]
     pub fn packages_of(&self, release: Release) -> Vec<String> {
         let own = self.release_packages.get(&release).into_iter().flatten();
-        self.packages.iter().chain(own).cloned().collect()
+        self.packages.iter().chain(own).chain(&self.preinstalled).cloned().collect()
     }
 
     /// The host of this name.
@@ -228,6 +232,7 @@ mod tests {
             private_net: Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 16),
             packages: vec!["chrony".to_owned(), "libstdc++6".to_owned()],
             release_packages: BTreeMap::from([(Release::Trixie, vec!["docker-cli".to_owned()])]),
+            preinstalled: Vec::new(),
         }
     }
 
@@ -242,6 +247,14 @@ mod tests {
         let spec = spec();
         assert_eq!(spec.packages_of(Release::Bookworm), ["chrony", "libstdc++6"]);
         assert_eq!(spec.packages_of(Release::Trixie), ["chrony", "libstdc++6", "docker-cli"]);
+    }
+
+    #[test]
+    fn what_is_there_from_the_start_comes_from_the_repository_too() {
+        let mut spec = spec();
+        spec.preinstalled.push("jq".to_owned());
+        assert_eq!(spec.packages_of(Release::Bookworm), ["chrony", "libstdc++6", "jq"]);
+        assert!(refusal(|spec| spec.preinstalled.push("-o=x".into())).contains("package name"));
     }
 
     #[test]

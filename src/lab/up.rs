@@ -169,7 +169,7 @@ pub(super) fn up(
             host: host.clone(),
             prefix: spec.private_net.prefix_len(),
             operator: host.name == spec.operator,
-            base: ground.base.directory.clone(),
+            base: ground.start.clone(),
             packages: ground.packages.directory.clone(),
             disk: options.disk_bytes,
             binds: binds.iter().filter(|bind| bind.host == host.name).cloned().collect(),

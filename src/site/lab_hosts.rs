@@ -1,7 +1,10 @@
 //! `inventory/lab/hosts.toml`: which hosts of a rehearsal run another release of Debian than the
-//! default one. The file may be missing; production never reads it.
+//! default one, and which packages the provider's image already has. The file may be missing;
+//! production never reads it.
 //!
 //! ```toml
+//! preinstalled = ["docker.io"]          # on all hosts
+//!
 //! [release]
 //! trixie = ["redis-02", "haproxy"]      # hosts or groups
 //! ```
@@ -10,26 +13,48 @@ use super::groups::Group;
 use super::inventory::Host;
 use super::reader::TableReader;
 use super::suggest;
-use super::tree;
+use super::tree::{self, Node};
 use crate::diag::{Code, Diagnostic, Diagnostics, Source, Span};
 use indexmap::IndexMap;
 
 /// The releases of Debian that a lab can make hosts of, by code name; the first is the default one.
 pub const RELEASES: [&str; 2] = ["bookworm", "trixie"];
 
-/// Reads the file: the release of each host that it names, by the host's name.
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabHosts {
+    /// The release of each host that it names, by the host's name.
+    pub releases: IndexMap<String, &'static str>,
+    /// Debian packages that every host has before its first step.
+    pub preinstalled: Vec<String>,
+}
+
+/// Reads the file.
 pub fn read(
     source: &Source,
     hosts: &IndexMap<String, Host>,
     groups: &IndexMap<String, Group>,
     problems: &mut Diagnostics,
-) -> IndexMap<String, &'static str> {
+) -> LabHosts {
     let entries = tree::parse(source, problems);
     let mut top = TableReader::new(source, &entries, 0..0, problems);
     let node = top.node("release");
+    let preinstalled = top.strings("preinstalled").unwrap_or_default();
+    let preinstalled = preinstalled.into_iter().map(|(name, _)| name.to_owned()).collect();
     top.finish();
+    let releases = node.map(|node| releases(source, node, hosts, groups, problems));
+    LabHosts { releases: releases.unwrap_or_default(), preinstalled }
+}
+
+fn releases(
+    source: &Source,
+    node: &Node,
+    hosts: &IndexMap<String, Host>,
+    groups: &IndexMap<String, Group>,
+    problems: &mut Diagnostics,
+) -> IndexMap<String, &'static str> {
     let mut releases: IndexMap<String, (&'static str, Span)> = IndexMap::new();
-    let Some(mut table) = node.and_then(|node| TableReader::of(source, node, problems)) else {
+    let Some(mut table) = TableReader::of(source, node, problems) else {
         return IndexMap::new();
     };
     let named: Vec<_> = RELEASES.map(|release| (release, table.strings(release))).into();
@@ -85,7 +110,7 @@ mod tests {
     use crate::site::{groups, inventory};
     use std::path::Path;
 
-    fn read_text(text: &str) -> (IndexMap<String, &'static str>, String) {
+    fn read_text(text: &str) -> (LabHosts, String) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let file =
             |path: &str| Source::new(path, std::fs::read_to_string(root.join(path)).unwrap());
@@ -101,14 +126,16 @@ mod tests {
 
     #[test]
     fn hosts_and_groups_have_the_release_of_their_list() {
-        let (releases, problems) =
-            read_text("[release]\ntrixie = [\"db-01\", \"redis\"]\nbookworm = [\"db-02\"]\n");
+        let (LabHosts { releases, preinstalled }, problems) = read_text(
+            "preinstalled = [\"jq\"]\n[release]\ntrixie = [\"db-01\", \"redis\"]\nbookworm = [\"db-02\"]\n",
+        );
         assert_eq!(problems, "");
         assert_eq!(releases["db-01"], "trixie");
         assert_eq!(releases["redis-02"], "trixie");
         assert_eq!(releases["db-02"], "bookworm");
         assert!(!releases.contains_key("db-03"));
-        assert!(read_text("").0.is_empty());
+        assert_eq!(preinstalled, ["jq"]);
+        assert_eq!(read_text("").0, LabHosts::default());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::gate::{self, GateTest};
 use super::groups::{self, Balancer, Group};
 use super::images_lock::{self, ImageLock};
 use super::inventory::{self, Host};
-use super::lab_hosts;
+use super::lab_hosts::{self, LabHosts};
 use super::out::{self, Outs};
 use super::role::{self, Role};
 use super::ssh;
@@ -63,8 +63,8 @@ pub struct Site {
     pub waivers: Waivers,
     /// Hosts out of service now.
     pub out: Outs,
-    /// Releases of Debian by host, where a rehearsal's is not the default one; empty in production.
-    pub lab_releases: IndexMap<String, &'static str>,
+    /// What a rehearsal's hosts are before their first step; empty in production.
+    pub lab_hosts: LabHosts,
 }
 
 impl Site {
@@ -107,11 +107,11 @@ impl Site {
             true => read(waiver::FILE, problems).map(|source| waiver::read(&source, problems)),
             false => None,
         };
-        let lab_releases = match profile {
+        let lab_hosts = match profile {
             Profile::Rehearsal if root.join(LAB_HOSTS).exists() => read(LAB_HOSTS, problems)
                 .map(|source| lab_hosts::read(&source, &hosts, &groups.groups, problems))
                 .unwrap_or_default(),
-            Profile::Production | Profile::Rehearsal => IndexMap::new(),
+            Profile::Production | Profile::Rehearsal => LabHosts::default(),
         };
         let config = config?;
         let out = out::in_effect(root, &hosts, problems);
@@ -130,7 +130,7 @@ impl Site {
             exceptions,
             waivers: waivers.unwrap_or_default(),
             out,
-            lab_releases,
+            lab_hosts,
         };
         site.read_roles(problems);
         site.check(problems);

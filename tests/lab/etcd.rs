@@ -61,7 +61,7 @@ pub fn install(bench: &Bench) -> Said {
 /// Hosts whose layer base is green. A lab that is kept has them already.
 pub fn base(bench: &Bench) {
     // The hosts' package mirror then has the package too.
-    bench.fresh_with(native);
+    bench.furnished_with(native);
     bench.put_site(SITE, only_etcd);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     if bench.on(OPERATOR, &["test", "-e", RECORD]).code == 0 {

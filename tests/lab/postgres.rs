@@ -56,7 +56,7 @@ pub fn install(bench: &Bench) -> Said {
 
 /// Hosts whose layer base is green.
 pub fn base(bench: &Bench) {
-    bench.fresh_with(site);
+    bench.furnished_with(site);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 4 hosts {:.1} s", said.seconds);
 }

@@ -43,7 +43,7 @@ pub fn install(bench: &Bench) -> Said {
 
 /// Hosts whose layer base is green, with a site changed by `edit`.
 pub fn base(bench: &Bench, edit: impl Fn(&Path)) {
-    bench.fresh_with(edit);
+    bench.furnished_with(edit);
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     println!("figure: base on 6 hosts {:.1} s", said.seconds);
 }

@@ -53,7 +53,7 @@ pub fn install(bench: &Bench) -> Said {
 
 /// Hosts whose layer base is green. A lab that is kept has them already.
 pub fn base(bench: &Bench) {
-    bench.fresh();
+    bench.furnished();
     let said = bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
     if bench.on(OPERATOR, &["test", "-e", RECORD]).code == 0 {
         never_formed(bench);

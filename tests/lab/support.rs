@@ -30,6 +30,22 @@ pub const SITE: &str = "/opt/keybuzz-installer";
 /// Where the process id of the strata under test is written.
 const PID_FILE: &str = "/run/strata-under-test.pid";
 
+/// The packages of the layer base.
+const FURNITURE: [&str; 12] = [
+    "auditd",
+    "ca-certificates",
+    "chrony",
+    "curl",
+    "docker.io",
+    "fail2ban",
+    "gnupg",
+    "jq",
+    "nftables",
+    "python3-systemd",
+    "socat",
+    "unattended-upgrades",
+];
+
 /// Tests of one program run one after another: a lab uses the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -111,10 +127,38 @@ impl Bench {
 
     /// As [`Bench::fresh`], with a site changed by `edit`: its images are built and at hand.
     pub fn fresh_with(&self, edit: impl Fn(&Path)) {
+        self.down();
+        self.up(|_| {}, edit);
+    }
+
+    /// As [`Bench::fresh_with`], for tests that begin above the layer base: its packages are on the
+    /// hosts from the start, as in many a provider's image. lab_install installs them.
+    pub fn furnished_with(&self, edit: impl Fn(&Path)) {
+        self.down();
+        let names: Vec<String> = FURNITURE.iter().map(|name| format!("{name:?}")).collect();
+        let text = format!("preinstalled = [{}]\n", names.join(", "));
+        self.up(|site| fs::write(site.join("inventory/lab/hosts.toml"), &text).unwrap(), edit);
+    }
+
+    /// As [`Bench::furnished_with`], with the repository's site as it is.
+    pub fn furnished(&self) {
+        self.furnished_with(|_| {});
+    }
+
+    /// Makes what hosts, images and site lack of a site changed by `edit`; hosts that are up stay.
+    pub fn change_with(&self, edit: impl Fn(&Path)) {
+        self.up(|_| {}, edit);
+    }
+
+    fn down(&self) {
         if !kept() {
             self.lab.down().unwrap();
         }
+    }
+
+    fn up(&self, furnish: impl Fn(&Path), edit: impl Fn(&Path)) {
         let site = site_copy(&edit);
+        furnish(site.path());
         let words = ["lab", "--lab", self.lab.name(), "up"];
         let mut command = self.machine_strata_in(site.path(), &words);
         for host in self.hosts.iter().map(String::as_str).chain([OPERATOR]) {

@@ -238,6 +238,7 @@ impl PatroniCluster<'_> {
     fn forget(&self, member: &str) {
         let mut memory = self.memory.borrow_mut();
         memory.stale.remove(member);
+        memory.stopped.remove(member);
         memory.proved.remove(member);
         memory.failing.remove(member);
     }

@@ -296,37 +296,36 @@ fn fill_up(
             empty,
         ));
     }
-    let (stuck, seen) = members.iter().find(|(_, seen)| seen.stuck)?;
-    let status = stuck.status().map(|status| status.state.as_str()).unwrap_or_default();
+    let (stuck, seen, why) =
+        members.iter().find_map(|(member, seen)| Some((member, seen, seen.stuck.as_ref()?)))?;
     let copy = members.iter().find(|(member, _)| {
         member.status().is_some_and(|status| status.runs() && status.streaming)
     });
     Some(match copy {
         _ if !seen.data || stuck.name == leader.name => {
-            let reason = format!("{}: {status}", stuck.name);
-            Decision::wait(state, "a member does not start", &reason, SETTLE)
+            let reason = format!("{}: {why}", stuck.name);
+            Decision::wait(state, "a member is of no use", &reason, SETTLE)
         }
         Some((copy, _)) => Decision::act(
             state,
             format!(
-                "{} cannot start with its data ({status}); {} leads and {} has a full copy",
+                "{} cannot go on with its data: {why}; {} leads and {} has a full copy",
                 stuck.name, leader.name, copy.name
             ),
             vec![Action::SetAside { member: stuck.name.clone() }],
         ),
         // Another one copies, or catches up: it is a full copy soon.
-        None if members
-            .iter()
-            .any(|(member, seen)| member.name != leader.name && !seen.stuck && is_up(seen)) =>
+        None if members.iter().any(|(member, seen)| {
+            member.name != leader.name && seen.stuck.is_none() && is_up(seen)
+        }) =>
         {
-            let reason =
-                format!("{} cannot start ({status}), and no other follows yet", stuck.name);
+            let reason = format!("{} cannot go on: {why}; and no other follows yet", stuck.name);
             Decision::wait(state, "standbys copy", reason, COPY)
         }
         None => Decision::refuse(
             State::Degraded,
             format!(
-                "{} cannot start with its data ({status}), and {} has the only full copy",
+                "{} cannot go on with its data: {why}; and {} has the only full copy",
                 stuck.name, leader.name
             ),
             "bring another standby back first, or look at PostgreSQL's log there and start it by hand: with one copy left, strata moves nothing away",

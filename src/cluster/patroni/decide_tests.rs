@@ -34,7 +34,7 @@ fn nothing() -> Seen {
         patroni: Patroni::Down,
         refuses: None,
         stale: Stale::default(),
-        stuck: false,
+        stuck: None,
         restarted_in_vain: false,
     }
 }
@@ -260,13 +260,13 @@ fn lower_limits_begin_with_the_leader() {
 fn the_last_copy_but_one_is_not_moved() {
     let mut stuck = cluster();
     *patroni(&mut stuck, 3) = Status { state: "start failed".to_owned(), ..Status::default() };
-    seen(&mut stuck, 3).stuck = true;
+    seen(&mut stuck, 3).stuck = Some("PostgreSQL: start failed".to_owned());
     let aside = Action::SetAside { member: "db-03".to_owned() };
     assert_eq!(actions(&decide(&stuck, &wanted())), [aside]);
     *patroni(&mut stuck, 2) = Status { state: "starting".to_owned(), ..Status::default() };
     assert!(matches!(decide(&stuck, &wanted()).next, Next::Wait { .. }), "it is a copy soon");
     *patroni(&mut stuck, 2) = Status { state: "start failed".to_owned(), ..Status::default() };
-    seen(&mut stuck, 2).stuck = true;
+    seen(&mut stuck, 2).stuck = Some("PostgreSQL: start failed".to_owned());
     assert!(refusal(&decide(&stuck, &wanted())).contains("only full copy"));
 }
 
@@ -278,4 +278,33 @@ fn an_image_that_damages_data_is_refused_before_anything_is_renewed() {
     }
     seen(&mut forbidden, 2).stale.forbidden.push("its data is of PostgreSQL 15".to_owned());
     assert!(refusal(&decide(&forbidden, &wanted())).contains("PostgreSQL 15"));
+}
+
+#[test]
+fn a_stopped_member_is_not_started_with_an_image_that_damages_its_data() {
+    let mut stopped = cluster();
+    store(&mut stopped).leader = None;
+    for node in 1..=3 {
+        seen(&mut stopped, node).patroni = Patroni::Down;
+    }
+    seen(&mut stopped, 3).stale.forbidden.push("its data was sorted by glibc".to_owned());
+    assert!(refusal(&decide(&stopped, &wanted())).contains("db-03: its data was sorted by glibc"));
+    // Nor does an empty one copy with it.
+    let mut joining = cluster();
+    *seen(&mut joining, 2) = nothing();
+    seen(&mut joining, 1).stale.forbidden.push("its data is of PostgreSQL 15".to_owned());
+    assert!(refusal(&decide(&joining, &wanted())).contains("db-01: its data is of"));
+}
+
+#[test]
+fn one_that_runs_beside_the_history_copies_anew() {
+    let mut parted = cluster();
+    let status = patroni(&mut parted, 3);
+    (status.streaming, status.sync) = (false, false);
+    // It may only be behind.
+    assert!(matches!(decide(&parted, &wanted()).next, Next::Wait { .. }));
+    seen(&mut parted, 3).stuck = Some("it has writes up to 0/9".to_owned());
+    let decided = decide(&parted, &wanted());
+    assert_eq!(actions(&decided), [Action::SetAside { member: "db-03".to_owned() }]);
+    assert!(decided.found.contains("0/9; db-01 leads and db-02 has a full copy"), "{decided:?}");
 }

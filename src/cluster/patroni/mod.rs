@@ -12,6 +12,7 @@ mod decide;
 mod guard;
 mod objects;
 mod observe;
+mod parted;
 mod renew;
 mod rest;
 mod settings;
@@ -56,13 +57,15 @@ pub struct PatroniCluster<'a> {
 struct Memory {
     /// What differed from the role, by member.
     stale: BTreeMap<String, Stale>,
+    /// Why members that do not run must not be started with what their role says.
+    stopped: BTreeMap<String, Vec<String>>,
     /// Members whose PostgreSQL took the superuser's password.
     proved: BTreeSet<String>,
     /// What the databases of a leader lacked, and remarks.
     objects: BTreeMap<String, (Vec<String>, Vec<String>)>,
     /// Patroni's dynamic settings, as the role wants them.
     dynamic: Option<Value>,
-    /// Since when members cannot start PostgreSQL.
+    /// Since when members cannot start PostgreSQL, or do not follow.
     failing: BTreeMap<String, Instant>,
     /// Standbys that were restarted since the leader was.
     restarted: BTreeSet<String>,

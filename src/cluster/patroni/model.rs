@@ -18,8 +18,17 @@ pub(super) struct Disk {
     system: u64,
     timeline: u32,
     pub(super) log: Vec<u64>,
+    /// What it is of no use for.
+    ill: Option<Ill>,
+}
+
+/// Why data is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ill {
     /// PostgreSQL cannot start with it.
-    bad: bool,
+    Start,
+    /// It runs and can never follow: its writes lie beside the cluster's history.
+    Follow,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -55,7 +64,7 @@ pub(super) enum Event {
     Kill(usize),
     StopAll,
     LoseData(usize),
-    Break(usize),
+    Break(usize, Ill),
     LoseRecord,
     LoseStore,
     ChangeRole,
@@ -83,7 +92,12 @@ impl World {
     }
 
     fn runs(&self, node: usize) -> bool {
-        self.nodes[node].up && self.nodes[node].disk.as_ref().is_some_and(|disk| !disk.bad)
+        let starts = |disk: &Disk| disk.ill != Some(Ill::Start);
+        self.nodes[node].up && self.nodes[node].disk.as_ref().is_some_and(starts)
+    }
+
+    fn is_ill(&self, node: usize) -> bool {
+        self.nodes[node].disk.as_ref().is_some_and(|disk| disk.ill.is_some())
     }
 
     /// The leader, if it runs.
@@ -94,6 +108,7 @@ impl World {
     fn streams(&self, node: usize) -> bool {
         let Some(primary) = self.primary().filter(|primary| *primary != node) else { return false };
         self.runs(node)
+            && !self.is_ill(node)
             && self.nodes[node].disk.as_ref().map(|disk| (&disk.log, disk.timeline))
                 == self.nodes[primary].disk.as_ref().map(|disk| (&disk.log, disk.timeline))
     }
@@ -116,11 +131,11 @@ impl World {
                     self.systems.insert(system);
                     self.initialize = Some(system);
                     self.nodes[node].disk =
-                        Some(Disk { system, timeline: 1, log: Vec::new(), bad: false });
+                        Some(Disk { system, timeline: 1, log: Vec::new(), ill: None });
                     self.lead(node);
                 }
                 // Whoever has data makes it the cluster's.
-                (Some(disk), None) if !disk.bad => {
+                (Some(disk), None) if disk.ill.is_none() => {
                     self.initialize = Some(disk.system);
                     self.lead(node);
                 }
@@ -129,7 +144,8 @@ impl World {
             }
         }
         if self.leader.is_none() {
-            let fit = (0..MEMBERS).find(|node| self.sync.contains(node) && self.runs(*node));
+            let fit = (0..MEMBERS)
+                .find(|node| self.sync.contains(node) && self.runs(*node) && !self.is_ill(*node));
             if let Some(fit) = fit {
                 self.lead(fit);
                 if let Some(disk) = &mut self.nodes[fit].disk {
@@ -142,7 +158,7 @@ impl World {
         for node in (0..MEMBERS).filter(|node| *node != primary) {
             let node = &mut self.nodes[node];
             // A rewind, a copy, or simply what is missing.
-            if node.up && node.disk.as_ref().is_none_or(|disk| !disk.bad) {
+            if node.up && node.disk.as_ref().is_none_or(|disk| disk.ill.is_none()) {
                 node.disk.clone_from(&original);
             }
         }
@@ -161,7 +177,8 @@ impl World {
             other != node
                 && self.sync.contains(&other)
                 && self.nodes[other].disk.as_ref().is_some_and(|disk| {
-                    !disk.bad && self.acknowledged.iter().all(|write| disk.log.contains(write))
+                    disk.ill.is_none()
+                        && self.acknowledged.iter().all(|write| disk.log.contains(write))
                 })
         })
     }
@@ -187,10 +204,10 @@ impl World {
                 self.nodes[*node].up = false;
                 self.nodes[*node].disk = None;
             }
-            Event::Break(node) if self.spared(*node) && self.leader != Some(*node) => {
-                let other = self.nodes.iter().any(|node| node.disk.as_ref().is_some_and(|d| d.bad));
+            Event::Break(node, ill) if self.spared(*node) && self.leader != Some(*node) => {
+                let other = (0..MEMBERS).any(|node| self.is_ill(node));
                 if let (false, Some(disk)) = (other, &mut self.nodes[*node].disk) {
-                    disk.bad = true;
+                    disk.ill = Some(*ill);
                 }
             }
             Event::LoseRecord => self.record = None,
@@ -210,7 +227,7 @@ impl World {
             Event::ChangeRole => self.nodes.iter_mut().for_each(|node| node.stale = true),
             Event::ChangeSettings => self.dynamic = false,
             Event::Time(moments) => (0..*moments).for_each(|_| self.tick()),
-            Event::LoseData(_) | Event::Break(_) | Event::LoseStore | Event::Run(_) => {}
+            Event::LoseData(_) | Event::Break(..) | Event::LoseStore | Event::Run(_) => {}
         }
     }
 
@@ -239,9 +256,9 @@ impl World {
 
     fn look_at(&self, at: usize) -> Member {
         let node = &self.nodes[at];
-        let bad = node.disk.as_ref().is_some_and(|disk| disk.bad);
+        let ill = node.disk.as_ref().and_then(|disk| disk.ill);
         let status = Status {
-            state: match (self.runs(at), bad) {
+            state: match (self.runs(at), ill.is_some()) {
                 (true, _) => "running",
                 (_, true) => "start failed",
                 _ => "stopped",
@@ -267,7 +284,7 @@ impl World {
             patroni: if node.up { Patroni::Up(status) } else { Patroni::Down },
             refuses: None,
             stale: Stale { daemon, ..Stale::default() },
-            stuck: node.up && bad,
+            stuck: ill.filter(|_| node.up).map(|ill| format!("{ill:?}")),
             restarted_in_vain: false,
         };
         Member { name: name(at), address: address(at), seen: Ok(seen) }
@@ -374,7 +391,7 @@ impl World {
         if lost && self.primary().is_none() {
             let most = |node: &usize| {
                 let disk = self.nodes[*node].disk.as_ref();
-                disk.filter(|disk| !disk.bad).map(|disk| (disk.log.len(), disk.timeline))
+                disk.filter(|disk| disk.ill.is_none()).map(|disk| (disk.log.len(), disk.timeline))
             };
             self.newest = (0..MEMBERS).max_by_key(most).map(name);
         }

@@ -1,6 +1,6 @@
 //! Random faults and cut runs on the model.
 
-use super::model::{Event, MEMBERS, World};
+use super::model::{Event, Ill, MEMBERS, World};
 use proptest::prelude::*;
 
 fn event() -> impl Strategy<Value = Event> {
@@ -9,7 +9,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..MEMBERS).prop_map(Event::Kill),
         1 => Just(Event::StopAll),
         1 => (0..MEMBERS).prop_map(Event::LoseData),
-        1 => (0..MEMBERS).prop_map(Event::Break),
+        1 => (0..MEMBERS).prop_map(|node| Event::Break(node, Ill::Start)),
+        1 => (0..MEMBERS).prop_map(|node| Event::Break(node, Ill::Follow)),
         1 => Just(Event::LoseRecord),
         1 => Just(Event::LoseStore),
         1 => Just(Event::ChangeRole),
@@ -68,8 +69,10 @@ fn nobody_is_started_after_etcd_forgot_the_cluster() {
 
 #[test]
 fn data_that_cannot_be_used_is_kept() {
-    let mut world = World::new();
-    happen(&mut world, &[Event::Run(usize::MAX), Event::Write, Event::Break(2)]);
-    assert!(world.run(usize::MAX));
-    assert_eq!(world.nodes[2].aside.len(), 1);
+    for ill in [Ill::Start, Ill::Follow] {
+        let mut world = World::new();
+        happen(&mut world, &[Event::Run(usize::MAX), Event::Write, Event::Break(2, ill)]);
+        assert!(world.run(usize::MAX), "{ill:?}");
+        assert_eq!(world.nodes[2].aside.len(), 1, "{ill:?}");
+    }
 }

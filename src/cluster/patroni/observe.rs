@@ -1,8 +1,10 @@
 //! Looks at every member, at etcd, and at what the leader's databases hold.
 
-use super::settings::{Runtime, dynamic_of, is_daemon, lacking, names, text_of};
-use super::view::{Control, Member, Observation, Patroni, Seen, Stale};
-use super::{PatroniCluster, connection, guard, objects, rest, store};
+use super::guard::Question;
+use super::parted::{self, Given};
+use super::settings::{dynamic_of, is_daemon, lacking, names, text_of};
+use super::view::{Control, Member, Observation, Patroni, Seen, Stale, Status};
+use super::{PatroniCluster, connection, objects, rest, store};
 use crate::cluster::reach::program;
 use crate::plan::ClusterFacts;
 use crate::site::Host;
@@ -11,8 +13,8 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-/// How long Patroni may fail to start PostgreSQL before its data is held to be useless: it mends
-/// what it can within that time (`pg_rewind`, another copy).
+/// How long PostgreSQL may fail to start, or to follow, before its data is held to be useless:
+/// Patroni mends what it can within that time (`pg_rewind`, another copy).
 const STUCK: Duration = Duration::from_secs(60);
 
 impl PatroniCluster<'_> {
@@ -36,6 +38,9 @@ impl PatroniCluster<'_> {
         let leader = observation.leader().cloned();
         if let Some(status) = leader.as_ref().and_then(Member::status) {
             told_by_the_leader(&mut observation.members, &status.followers);
+        }
+        if let Some(leader) = &leader {
+            self.find_stuck(leader, &mut observation.members).await;
         }
         let live = leader.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |member| member.address);
         let compared = observation.members.iter().map(|member| self.compare(member, live));
@@ -84,7 +89,7 @@ impl PatroniCluster<'_> {
             data: disk.data,
             control,
             refuses,
-            stuck: self.is_stuck(name, &patroni),
+            stuck: None,
             restarted_in_vain: pending && self.memory.borrow().restarted.contains(name),
             stale: Stale::default(),
             patroni,
@@ -123,25 +128,64 @@ impl PatroniCluster<'_> {
         }
     }
 
-    fn is_stuck(&self, member: &str, patroni: &Patroni) -> bool {
-        let fails = matches!(patroni, Patroni::Up(status)
-            if matches!(status.state.as_str(), "start failed" | "crashed" | "restart failed"));
-        let mut memory = self.memory.borrow_mut();
-        if !fails {
-            memory.failing.remove(member);
-            return false;
+    /// Members whose data is of no use: Patroni mends what it can, and had the time for it.
+    async fn find_stuck(&self, leader: &Member, members: &mut [Member]) {
+        let mut given = None;
+        for member in members.iter_mut().filter(|member| member.name != leader.name) {
+            let Ok(Seen { patroni: Patroni::Up(status), stuck, .. }) = &mut member.seen else {
+                continue;
+            };
+            if !self.has_long_failed(&member.name, status) {
+                continue;
+            }
+            if !status.runs() {
+                *stuck = Some(format!("PostgreSQL: {}", status.state));
+                continue;
+            }
+            // One that only waits for its turn, or cannot reach the leader, keeps its data.
+            if given.is_none() {
+                given = Some(self.given(leader).await);
+            }
+            let known = given.as_ref().and_then(|given| given.as_ref());
+            *stuck = known.and_then(|given| given.parted(status.timeline, status.position));
         }
-        memory.failing.entry(member.to_owned()).or_insert_with(Instant::now).elapsed() >= STUCK
+    }
+
+    /// True for a standby that cannot start, or does not follow, and could not for long.
+    fn has_long_failed(&self, member: &str, status: &Status) -> bool {
+        let fails = matches!(status.state.as_str(), "start failed" | "crashed" | "restart failed");
+        let alone = status.runs() && !status.primary && !status.streaming;
+        let failing = &mut self.memory.borrow_mut().failing;
+        if fails || alone {
+            let since = failing.entry(member.to_owned()).or_insert_with(Instant::now);
+            return since.elapsed() >= STUCK;
+        }
+        // Between two failures Patroni tries again.
+        if !matches!(status.state.as_str(), "starting" | "stopping" | "stopped") {
+            failing.remove(member);
+        }
+        false
+    }
+
+    /// What the leader can still give to standbys; nothing where it does not say.
+    async fn given(&self, leader: &Member) -> Option<Given> {
+        let server =
+            connection::superuser(&self.reach, &leader.name, leader.address, &self.settings);
+        parted::given(&server.await.ok()?).await.ok()?
     }
 
     /// What differs from the role on a member, looked at once until something is done there.
     async fn compare(&self, member: &Member, live: Ipv4Addr) -> Result<Stale, String> {
         let Some(seen) = member.view() else { return Ok(Stale::default()) };
+        let facts = ClusterFacts { leader: live, forming: false };
+        let status = match &seen.patroni {
+            Patroni::Up(status) => status,
+            Patroni::Down if seen.data => return self.compare_stopped(member, facts).await,
+            _ => return Ok(Stale::default()),
+        };
         if let Some(known) = self.memory.borrow().stale.get(&member.name) {
             return Ok(known.clone());
         }
-        let Patroni::Up(status) = &seen.patroni else { return Ok(Stale::default()) };
-        let facts = ClusterFacts { leader: live, forming: false };
         let plan = self.reach.plan(&member.name, facts)?;
         let mut stale = Stale::default();
         for (item, why) in self.reach.differing(&member.name, &plan.items).await? {
@@ -150,12 +194,31 @@ impl PatroniCluster<'_> {
                 false => stale.files.push(why),
             }
         }
-        if !stale.daemon.is_empty() && seen.data && self.settings.runtime == Runtime::Container {
-            stale.forbidden =
-                guard::forbidden(&self.reach, &member.name, &plan, &self.settings, status).await?;
+        if seen.data && !(stale.daemon.is_empty() && stale.files.is_empty()) {
+            let (name, address) = (member.name.as_str(), member.address);
+            let question = Question { member: name, address, plan: &plan, status: Some(status) };
+            stale.forbidden = question.forbidden(&self.reach, &self.settings).await?;
         }
         self.memory.borrow_mut().stale.insert(member.name.clone(), stale.clone());
         Ok(stale)
+    }
+
+    /// Whether a member that does not run may be started with what its role says now: its image may
+    /// have changed meanwhile.
+    async fn compare_stopped(&self, member: &Member, facts: ClusterFacts) -> Result<Stale, String> {
+        let known = self.memory.borrow().stopped.get(&member.name).cloned();
+        let forbidden = match known {
+            Some(forbidden) => forbidden,
+            None => {
+                let plan = self.reach.plan(&member.name, facts)?;
+                let (name, address) = (member.name.as_str(), member.address);
+                let question = Question { member: name, address, plan: &plan, status: None };
+                let forbidden = question.forbidden(&self.reach, &self.settings).await?;
+                self.memory.borrow_mut().stopped.insert(member.name.clone(), forbidden.clone());
+                forbidden
+            }
+        };
+        Ok(Stale { forbidden, ..Stale::default() })
     }
 
     /// What the leader's databases lack, looked at once until something is done.

@@ -26,9 +26,8 @@ pub(super) fn renew(
     wanted: &Wanted,
 ) -> Option<Decided> {
     let leader = observation.leader()?;
-    let decided = forbidden(members)
-        .or_else(|| live(observation, members))
-        .or_else(|| restarts(observation, leader, members, wanted))?;
+    let decided =
+        live(observation, members).or_else(|| restarts(observation, leader, members, wanted))?;
     if !paused {
         return Some(decided);
     }
@@ -36,16 +35,6 @@ pub(super) fn renew(
         State::Degraded,
         format!("{}; Patroni is paused", decided.found),
         "somebody told Patroni to leave the cluster alone: `patronictl resume` when that is over, then run again",
-    ))
-}
-
-/// What would damage the data.
-fn forbidden(members: &[(&Member, &Seen)]) -> Option<Decided> {
-    let (member, seen) = members.iter().find(|(_, seen)| !seen.stale.forbidden.is_empty())?;
-    Some(Decision::refuse(
-        State::Degraded,
-        format!("{}: {}", member.name, seen.stale.forbidden.join("; ")),
-        "give the pin its former value; another major version of PostgreSQL, or an image of another C library, needs a dump and a restore, or a cluster of its own that follows this one",
     ))
 }
 

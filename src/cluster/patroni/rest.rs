@@ -47,6 +47,8 @@ struct Log {
     location: Option<u64>,
     #[serde(default)]
     received_location: Option<u64>,
+    #[serde(default)]
+    replayed_location: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -114,7 +116,12 @@ fn of(told: Told) -> Status {
         sync: told.sync_standby,
         streaming: told.replication_state == "streaming",
         timeline: told.timeline,
-        position: told.xlog.location.or(told.xlog.received_location).unwrap_or(0),
+        // One that has received nothing since its start has what it replayed.
+        position: told
+            .xlog
+            .location
+            .or(told.xlog.received_location.max(told.xlog.replayed_location))
+            .unwrap_or(0),
         followers: told.replication.into_iter().filter_map(Sender::streams).collect(),
         pending_restart: told.pending_restart,
         system: told.database_system_identifier,

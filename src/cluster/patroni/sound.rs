@@ -32,6 +32,21 @@ pub fn unsound(observation: &Observation, wanted: &Wanted) -> Option<Decided> {
     foreign(&observation.record, &observation.members)
         .or_else(|| foreign_data(observation))
         .or_else(|| two(observation))
+        .or_else(|| damaged(observation))
+}
+
+/// What would damage data. Nothing else is done either: a member that is started, or copies, would
+/// get the same image.
+fn damaged(observation: &Observation) -> Option<Decided> {
+    let (member, forbidden) = observation.members.iter().find_map(|member| {
+        let forbidden = &member.view()?.stale.forbidden;
+        (!forbidden.is_empty()).then_some((member, forbidden))
+    })?;
+    Some(Decision::refuse(
+        State::Degraded,
+        format!("{}: {}", member.name, forbidden.join("; ")),
+        "give the pin its former value; another major version of PostgreSQL, or an image of another C library, needs a dump and a restore, or a cluster of its own that follows this one",
+    ))
 }
 
 /// Which database clusters the members hold and etcd expects, each with who says so.

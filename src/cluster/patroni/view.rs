@@ -49,8 +49,8 @@ pub struct Seen {
     pub refuses: Option<String>,
     /// What differs from the role.
     pub stale: Stale,
-    /// True when Patroni has failed to start PostgreSQL for longer than it needs to mend itself.
-    pub stuck: bool,
+    /// Why its data is of no use, where Patroni could not mend that for longer than it needs.
+    pub stuck: Option<String>,
     /// True when a restart in this run did not bring its pending settings about: the leader's comes
     /// first then.
     pub restarted_in_vain: bool,

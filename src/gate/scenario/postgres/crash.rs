@@ -123,7 +123,7 @@ pub async fn replicas_down(surroundings: Surroundings<'_>, bounds: ReplicasDown)
         drill.heal().await?;
         let start = Instant::now();
         probe::wait_until(seconds(bounds.back_within), || async {
-            let wrong = wrong_members(&look(cluster).await, u64::MAX);
+            let wrong = wrong_members(&look(cluster).await, u64::MAX, cluster.sync);
             if wrong.is_empty() { Ok(()) } else { Err(wrong.join("; ")) }
         })
         .await?;

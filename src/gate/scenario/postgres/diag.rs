@@ -44,13 +44,14 @@ pub async fn members(surroundings: Surroundings<'_>, bounds: Members) -> Finding
         Err(finding) => return *finding,
     };
     let expected = format!(
-        "every member sees one leader, {} standbys that stream, one of them synchronous, one timeline, at most {} bytes behind{}",
+        "every member sees one leader, {} standbys that stream, {} of them synchronous, one timeline, at most {} bytes behind{}",
         cluster.place.members.len() - 1,
+        cluster.sync,
         bounds.max_lag,
         cluster.place.without()
     );
     let found = probe::wait_until(Duration::from_secs(bounds.within), || async {
-        let wrong = wrong_members(&look(&cluster).await, bounds.max_lag);
+        let wrong = wrong_members(&look(&cluster).await, bounds.max_lag, cluster.sync);
         if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
     })
     .await;

@@ -186,7 +186,7 @@ impl Technology for Cluster<'_> {
 
     async fn healthy(&self) -> Result<Host, String> {
         let members = look(self).await;
-        let wrong = wrong_members(&members, LAG);
+        let wrong = wrong_members(&members, LAG, self.sync);
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }

@@ -50,14 +50,15 @@ pub fn is_synchronous(view: &View, name: &str) -> bool {
     view.members.iter().any(|entry| entry.name == name && SYNCHRONOUS.contains(&&*entry.role))
 }
 
-/// What is wrong with the members and with what each says of all. `max_lag`: bytes.
-pub fn wrong_members(members: &[Member], max_lag: u64) -> Vec<String> {
+/// What is wrong with the members and with what each says of all. `max_lag`: bytes; `sync`: standbys
+/// that every acknowledged commit has to wait for.
+pub fn wrong_members(members: &[Member], max_lag: u64, sync: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut pictures = BTreeSet::new();
     for member in members {
         match &member.view {
             Ok(view) => {
-                let lines = wrong_view(view, members, max_lag);
+                let lines = wrong_view(view, members, max_lag, sync);
                 wrong.extend(lines.into_iter().map(|line| format!("{} sees: {line}", member.name)));
                 let mut picture: Vec<(&str, &str)> = view
                     .members
@@ -83,7 +84,7 @@ pub fn wrong_members(members: &[Member], max_lag: u64) -> Vec<String> {
     wrong
 }
 
-fn wrong_view(view: &View, members: &[Member], max_lag: u64) -> Vec<String> {
+fn wrong_view(view: &View, members: &[Member], max_lag: u64, sync: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     if view.pause {
         wrong.push("Patroni is paused: nobody would take over".to_owned());
@@ -104,9 +105,18 @@ fn wrong_view(view: &View, members: &[Member], max_lag: u64) -> Vec<String> {
         let lines = wrong_entry(entry, leads, leader.and_then(|leader| leader.timeline), max_lag);
         wrong.extend(lines.into_iter().map(|line| format!("{} {line}", entry.name)));
     }
-    let synchronous = view.members.iter().any(|entry| SYNCHRONOUS.contains(&&*entry.role));
-    if members.len() > 1 && !synchronous {
-        wrong.push("no synchronous standby: a commit waits for nobody".to_owned());
+    let synchronous = |entry: &&Entry| SYNCHRONOUS.contains(&&*entry.role);
+    let found = view.members.iter().filter(synchronous).count();
+    // One that is alone waits for nobody, and nobody for those that their role leaves out.
+    let fit = |entry: &&Entry| {
+        !entry.tags.nosync && leader.is_some_and(|leader| leader.name != entry.name)
+    };
+    let wanted = sync.min(view.members.iter().filter(fit).count());
+    if found < wanted {
+        wrong.push(match found {
+            0 => "no synchronous standby: a commit waits for nobody".to_owned(),
+            _ => format!("{found} of {wanted} synchronous standbys"),
+        });
     }
     wrong
 }
@@ -176,7 +186,7 @@ pub fn wrong_server(server: &Server, release: &str) -> Vec<String> {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::seen::Stream;
+    use super::super::seen::{Stream, Tags};
     use super::*;
 
     fn entry(name: &str, role: &str) -> Entry {
@@ -189,6 +199,7 @@ pub mod tests {
             timeline: Some(2),
             lag: (!leads).then_some(Lag::Bytes(0)),
             pending_restart: false,
+            tags: Tags::default(),
         }
     }
 
@@ -235,7 +246,16 @@ pub mod tests {
     #[test]
     fn nothing_is_wrong_with_a_healthy_cluster() {
         let members = healthy();
-        assert_eq!(wrong_members(&members, 0), Vec::<String>::new());
+        assert_eq!(wrong_members(&members, 0, 1), Vec::<String>::new());
+        assert_eq!(wrong_members(&members, 0, 0), Vec::<String>::new());
+        let wrong = wrong_members(&members, 0, 2).join("\n");
+        assert!(wrong.contains("1 of 2 synchronous standbys"), "{wrong}");
+        // Two were asked for, and the role leaves one of the two standbys out.
+        let mut left_out = members.clone();
+        for member in &mut left_out {
+            member.view.as_mut().unwrap().members[2].tags.nosync = true;
+        }
+        assert_eq!(wrong_members(&left_out, 0, 2), Vec::<String>::new());
         assert_eq!(primary(&members).unwrap().name, "db-01");
         assert!(is_synchronous(members[2].view.as_ref().unwrap(), "db-02"));
         assert!(!is_synchronous(members[2].view.as_ref().unwrap(), "db-03"));
@@ -269,7 +289,7 @@ pub mod tests {
         for (word, ill) in illnesses {
             let mut members = healthy();
             ill(&mut members);
-            let wrong = wrong_members(&members, 8).join("\n");
+            let wrong = wrong_members(&members, 8, 1).join("\n");
             assert!(wrong.contains(word), "{word}: {wrong}");
         }
     }

@@ -61,6 +61,8 @@ pub struct Cluster<'a> {
     pub patroni_port: u16,
     /// Port of the store's clients.
     pub store_port: u16,
+    /// Standbys that every acknowledged commit waits for.
+    pub sync: usize,
     /// Who may everything.
     pub superuser: Account,
     /// Whom applications are.
@@ -106,6 +108,7 @@ impl<'a> Cluster<'a> {
             },
             patroni_port: place.number("patroni_port", 8008),
             store_port: place.number("etcd_port", 2379),
+            sync: usize::from(place.number("postgres_sync", 1)),
             superuser: account("POSTGRES_SUPERUSER", "POSTGRES_SUPERPASS")?,
             app: account("POSTGRES_APP_USER", "POSTGRES_APP_PASSWORD")?,
             patroni: account("PATRONI_RESTAPI_USER", "PATRONI_RESTAPI_PASSWORD")?,

@@ -48,6 +48,17 @@ pub struct Entry {
     /// Whether a setting waits for a restart.
     #[serde(default)]
     pub pending_restart: bool,
+    /// What its own file says of its part.
+    #[serde(default)]
+    pub tags: Tags,
+}
+
+/// The tags of a member that a test asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+pub struct Tags {
+    /// True for one that no commit ever waits for.
+    #[serde(default)]
+    pub nosync: bool,
 }
 
 /// How far a member is behind.
