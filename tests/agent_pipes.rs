@@ -8,6 +8,9 @@
     reason = "helpers of tests, outside of test functions"
 )]
 
+#[path = "agent_pipes/files.rs"]
+mod files;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -74,11 +77,11 @@ impl Agent {
         self.send(&ToAgent::Exec { id, spec });
     }
 
-    /// Converges one step and gives its outcome.
-    fn converge(&mut self, resource: &File, mode: Mode) -> Outcome {
-        let item = Item {
+    /// Sends a batch of files.
+    fn begin(&mut self, files: &[File], mode: Mode) {
+        let item = |file: &File| Item {
             name: "a step".into(),
-            resource: Resource::File(resource.clone()),
+            resource: Resource::File(file.clone()),
             notify: Vec::new(),
             secret: false,
             timeout_ms: 60_000,
@@ -86,11 +89,16 @@ impl Agent {
         let work = Batch {
             role: "base".into(),
             mode,
-            items: vec![item],
+            items: files.iter().map(item).collect(),
             handlers: Vec::new(),
             once: Once::default(),
         };
         self.send(&ToAgent::Converge { batch: 7, work });
+    }
+
+    /// Converges one step and gives its outcome.
+    fn converge(&mut self, resource: &File, mode: Mode) -> Outcome {
+        self.begin(std::slice::from_ref(resource), mode);
         let mut last = None;
         loop {
             match self.receive() {

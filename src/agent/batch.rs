@@ -4,20 +4,51 @@
 //! - A handler's name is on the disk before the change that notifies it is made (see
 //!   [`PendingHandlers`]). To keep an unchanged host free of writes, a step that notifies is looked
 //!   at first and recorded only when it would change.
+//! - Files in a row are prepared ahead and share a sync (see [`Row`]). What they report waits for that
+//!   sync, and so does every step and handler behind the row.
 //! - The first failure ends the batch; recorded handlers then stay for the next complete batch.
 //! - A step that outlives its deadline is reported as failed and ends the batch *and* the agent,
 //!   because the thread that is stuck in it cannot be stopped otherwise.
 
 use super::once::{Due, OnceRecords};
 use super::pending::PendingHandlers;
+use super::row::{Held, Row};
 use super::writer::LinkBroken;
 use crate::resource::{Batch, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-/// Converges one item: what to do, whether to change, and where to say what it waits for.
-pub type ConvergeItem = Box<dyn FnMut(&Item, Mode, &mut dyn FnMut(String)) -> Outcome + Send>;
+/// What works on the host that a batch is for.
+pub trait Hands: Send {
+    /// Converges one item: what to do, whether to change, and where to say what it waits for.
+    fn converge(&mut self, item: &Item, mode: Mode, progress: &mut dyn FnMut(String)) -> Outcome;
+
+    /// Prepares what the item is about to write. Its own turn decides, and reports.
+    fn prepare(&mut self, item: &Item);
+
+    /// Waits until everything that was done will outlast a power cut.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    fn settle(&mut self, at: Settle) -> Result<(), Failure>;
+}
+
+/// Where in a batch everything that was done is made to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// Between two files of a row: what is prepared is still needed.
+    Within,
+    /// Behind a row: what was prepared and not used goes.
+    Behind,
+    /// At the batch's end: nothing is prepared any more.
+    End,
+}
+
+/// What works on the items of one batch.
+pub type ConvergeItem = Box<dyn Hands>;
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +92,15 @@ impl BatchRunner<'_> {
         let Ok(worker) = Worker::start(Arc::clone(&batch), converge) else {
             return BatchEnd::Incomplete;
         };
-        match self.all(&batch, &worker) {
+        let course = Course {
+            runner: self,
+            batch: &batch,
+            worker: &worker,
+            held: RefCell::default(),
+            prepared: Cell::new(None),
+            limit_ms: Cell::new(0),
+        };
+        match course.run() {
             Ok(()) => BatchEnd::Complete,
             Err(Halt::Failed | Halt::Stopped) => BatchEnd::Incomplete,
             Err(Halt::Stuck) => BatchEnd::Stuck,
@@ -79,23 +118,65 @@ impl BatchRunner<'_> {
         let known = |name: &str| batch.handlers.iter().any(|handler| handler.name == name);
         self.pending.forget_unknown(&batch.role, known).unwrap_or_default()
     }
+}
 
-    fn all(&self, batch: &Batch, worker: &Worker) -> Result<(), Halt> {
+/// A batch on its way.
+struct Course<'a> {
+    runner: &'a BatchRunner<'a>,
+    batch: &'a Batch,
+    worker: &'a Worker,
+    held: RefCell<Held>,
+    /// The last point up to which what was prepared was cleared away; `None` when nothing was
+    /// prepared.
+    prepared: Cell<Option<Settle>>,
+    /// Milliseconds that the item before might take: a sync may take as long.
+    limit_ms: Cell<u32>,
+}
+
+impl Course<'_> {
+    fn run(&self) -> Result<(), Halt> {
+        let end = self.all();
+        if matches!(end, Err(Halt::Stuck)) {
+            return end;
+        }
+        // Whatever ended the batch: what was done is made to last, and told.
+        match self.settle(Settle::End) {
+            Err(Halt::Stuck) => Err(Halt::Stuck),
+            settled => end.and(settled),
+        }
+    }
+
+    fn all(&self) -> Result<(), Halt> {
+        let batch = self.batch;
+        let mut row = Row::of(batch);
         let mut would_notify = BTreeSet::new();
-        for (index, item) in (0_u32..).zip(&batch.items) {
-            let outcome = self.one(batch, worker, ItemSlot::Step(index), item)?;
-            if matches!(outcome, Outcome::Changed(_)) {
+        for (at, (index, item)) in (0_u32..).zip(&batch.items).enumerate() {
+            let in_row = row.has(at);
+            if !in_row {
+                self.settle(Settle::Behind)?;
+            }
+            let outcome = self.one(ItemSlot::Step(index), item, in_row)?;
+            let changed = matches!(outcome, Outcome::Changed(_));
+            if changed {
                 would_notify.extend(item.notify.iter().map(String::as_str));
             }
+            let ahead = row.ahead(at, changed);
+            if !ahead.is_empty() && self.worker.jobs.send(Job::Prepare(ahead)).is_ok() {
+                self.prepared.set(Some(Settle::Within));
+            }
+            if self.held.borrow().due(Instant::now()) {
+                self.settle(Settle::Within)?;
+            }
         }
+        self.settle(Settle::Behind)?;
         for (index, handler) in (0_u32..).zip(&batch.handlers) {
-            let waits = self.pending.contains(&batch.role, &handler.name);
+            let waits = self.runner.pending.contains(&batch.role, &handler.name);
             let wanted = waits
                 || (batch.mode == Mode::Check && would_notify.contains(handler.name.as_str()));
             if !wanted {
                 continue;
             }
-            let outcome = self.one(batch, worker, ItemSlot::Handler(index), handler)?;
+            let outcome = self.one(ItemSlot::Handler(index), handler, false)?;
             if matches!(outcome, Outcome::Changed(_)) {
                 would_notify.extend(handler.notify.iter().map(String::as_str));
             }
@@ -103,21 +184,60 @@ impl BatchRunner<'_> {
         Ok(())
     }
 
+    /// Reports, at once or when what is told of will last.
+    fn say(&self, report: ItemReport, in_row: bool) -> Result<(), LinkBroken> {
+        let mut held = self.held.borrow_mut();
+        if held.waits(&report, in_row) {
+            held.push(report, Instant::now());
+            return Ok(());
+        }
+        drop(held);
+        (self.runner.report)(report)
+    }
+
+    /// Makes what was done last, then reports it.
+    fn settle(&self, at: Settle) -> Result<(), Halt> {
+        let clear =
+            self.prepared.get().is_some_and(|cleared| at != Settle::Within && at != cleared);
+        if self.held.borrow().is_empty() && !clear {
+            return Ok(());
+        }
+        if clear {
+            self.prepared.set(Some(at));
+        }
+        let settled = self.worker.settle(at, self.limit_ms.get());
+        let mut held = self.held.borrow_mut();
+        let (reports, end) = match settled {
+            Ok(()) => (held.settled(), Ok(())),
+            Err(Trouble::Stuck) => {
+                let failure = Failure::new("the disk did not take it in time").hint(
+                    "the agent on this host has ended; look at the host's disk, then run again",
+                );
+                (held.unsettled(Outcome::Failed(failure)), Err(Halt::Stuck))
+            }
+            Err(Trouble::LinkBroken) => (Vec::new(), Err(Halt::Stopped)),
+            Err(Trouble::Failed(failure)) => {
+                (held.unsettled(Outcome::Failed(failure)), Err(Halt::Failed))
+            }
+        };
+        let sent = reports.into_iter().try_for_each(|report| (self.runner.report)(report));
+        match end {
+            Err(Halt::Stuck) => end,
+            end => sent.map_err(Halt::from).and(end),
+        }
+    }
+
     /// One item with its reports. Everything that can go wrong ends as a `Finished` report.
-    fn one(
-        &self,
-        batch: &Batch,
-        worker: &Worker,
-        slot: ItemSlot,
-        item: &Item,
-    ) -> Result<Outcome, Halt> {
-        if (self.stopped)() {
+    fn one(&self, slot: ItemSlot, item: &Item, in_row: bool) -> Result<Outcome, Halt> {
+        if (self.runner.stopped)() {
             return Err(Halt::Stopped);
         }
         let began = Instant::now();
-        let send = |event| (self.report)(ItemReport { slot, event });
+        self.limit_ms.set(item.timeout_ms);
+        let send = |event| self.say(ItemReport { slot, event }, in_row);
         send(ItemEvent::Started)?;
-        let step = Step { runner: self, batch, worker, slot, item, began };
+        let (runner, batch, worker) = (self.runner, self.batch, self.worker);
+        let step = Step { runner, batch, worker, slot, item, began };
         let (outcome, stuck) = match step.converge() {
             Ok(outcome) => (outcome, false),
             Err(Trouble::Failed(failure)) => (Outcome::Failed(failure), false),
@@ -133,6 +253,10 @@ impl BatchRunner<'_> {
         let failed = matches!(outcome, Outcome::Failed(_));
         let sent = send(ItemEvent::Finished { outcome: outcome.clone(), took_ms });
         if stuck {
+            // Whether the others will last cannot be known any more; the next run looks at them.
+            for report in self.held.borrow_mut().only(slot) {
+                (self.runner.report)(report).ok();
+            }
             return Err(Halt::Stuck);
         }
         sent?;
@@ -246,24 +370,17 @@ impl Step<'_> {
 
     /// Lets the worker do it and waits, within what is left of the item's time.
     fn work(&self, mode: Mode) -> Result<Outcome, Trouble> {
-        let gone = || Trouble::Failed(Failure::new("the agent's worker ended unexpectedly"));
-        self.worker.jobs.send((self.slot, mode)).map_err(|_| gone())?;
-        let limit = Duration::from_millis(u64::from(self.item.timeout_ms));
+        self.worker.send(Job::Item(self.slot, mode))?;
+        let limit = Limit { ms: self.item.timeout_ms, began: self.began };
         loop {
-            let news = if limit.is_zero() {
-                self.worker.news.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
-            } else {
-                self.worker.news.recv_timeout(limit.saturating_sub(self.began.elapsed()))
-            };
-            match news {
-                Ok(News::Waiting(text)) => {
+            match self.worker.news(&limit)? {
+                News::Waiting(text) => {
                     let report = ItemReport { slot: self.slot, event: ItemEvent::Waiting(text) };
                     // The controller may be gone; the item in hand is finished all the same.
                     (self.runner.report)(report).ok();
                 }
-                Ok(News::Done(outcome)) => return Ok(outcome),
-                Err(mpsc::RecvTimeoutError::Timeout) => return Err(Trouble::Stuck),
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(gone()),
+                News::Done(outcome) => return Ok(outcome),
+                News::Settled(_) => {}
             }
         }
     }
@@ -290,36 +407,91 @@ fn unkept(error: &std::io::Error) -> Trouble {
 
 /// The thread in which items run, so that their deadline can be kept.
 struct Worker {
-    jobs: mpsc::Sender<(ItemSlot, Mode)>,
+    jobs: mpsc::Sender<Job>,
     news: mpsc::Receiver<News>,
+}
+
+enum Job {
+    Item(ItemSlot, Mode),
+    /// Steps to prepare. Nothing is answered.
+    Prepare(Range<usize>),
+    Settle(Settle),
 }
 
 enum News {
     Waiting(String),
     Done(Outcome),
+    Settled(Result<(), Failure>),
+}
+
+/// How long something may take; 0 is without end.
+struct Limit {
+    ms: u32,
+    began: Instant,
 }
 
 impl Worker {
-    fn start(batch: Arc<Batch>, mut converge: ConvergeItem) -> std::io::Result<Self> {
-        let (jobs, jobs_in) = mpsc::channel::<(ItemSlot, Mode)>();
+    fn start(batch: Arc<Batch>, mut hands: ConvergeItem) -> std::io::Result<Self> {
+        let (jobs, jobs_in) = mpsc::channel::<Job>();
         let (news_out, news) = mpsc::channel();
         std::thread::Builder::new().name("steps".into()).spawn(move || {
-            while let Ok((slot, mode)) = jobs_in.recv() {
-                let item = match slot {
-                    ItemSlot::Step(index) => batch.items.get(index as usize),
-                    ItemSlot::Handler(index) => batch.handlers.get(index as usize),
+            while let Ok(job) = jobs_in.recv() {
+                let done = match job {
+                    Job::Prepare(steps) => {
+                        let items = batch.items.get(steps).unwrap_or_default();
+                        items.iter().for_each(|item| hands.prepare(item));
+                        continue;
+                    }
+                    Job::Settle(at) => News::Settled(hands.settle(at)),
+                    Job::Item(slot, mode) => {
+                        let item = match slot {
+                            ItemSlot::Step(index) => batch.items.get(index as usize),
+                            ItemSlot::Handler(index) => batch.handlers.get(index as usize),
+                        };
+                        let Some(item) = item else { return };
+                        News::Done(hands.converge(item, mode, &mut |text| {
+                            news_out.send(News::Waiting(text)).ok();
+                        }))
+                    }
                 };
-                let Some(item) = item else { return };
-                let outcome = converge(item, mode, &mut |text| {
-                    news_out.send(News::Waiting(text)).ok();
-                });
-                if news_out.send(News::Done(outcome)).is_err() {
+                if news_out.send(done).is_err() {
                     return;
                 }
             }
         })?;
         Ok(Self { jobs, news })
     }
+
+    fn send(&self, job: Job) -> Result<(), Trouble> {
+        self.jobs.send(job).map_err(|_| gone())
+    }
+
+    fn news(&self, limit: &Limit) -> Result<News, Trouble> {
+        let time = Duration::from_millis(u64::from(limit.ms));
+        let news = if time.is_zero() {
+            self.news.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
+        } else {
+            self.news.recv_timeout(time.saturating_sub(limit.began.elapsed()))
+        };
+        news.map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => Trouble::Stuck,
+            mpsc::RecvTimeoutError::Disconnected => gone(),
+        })
+    }
+
+    fn settle(&self, at: Settle, limit_ms: u32) -> Result<(), Trouble> {
+        self.send(Job::Settle(at))?;
+        let limit = Limit { ms: limit_ms, began: Instant::now() };
+        loop {
+            if let News::Settled(result) = self.news(&limit)? {
+                return result.map_err(Trouble::Failed);
+            }
+        }
+    }
+}
+
+fn gone() -> Trouble {
+    Trouble::Failed(Failure::new("the agent's worker ended unexpectedly"))
 }
 
 #[cfg(test)]

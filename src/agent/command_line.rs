@@ -1,11 +1,12 @@
 //! The agent's verbs. The controller uses `serve`; the others are for a person on the host.
 
+use super::batch::{Hands, Settle};
 use super::blobs;
 use super::paths::HostPaths;
 use super::probe;
 use super::serve::{MakeConverge, Prove, serve};
 use super::system::{LocalSystem, revert, undo};
-use crate::resource::{self, Batch, Failure, Mode, Outcome, Output, Program};
+use crate::resource::{self, Batch, Failure, Item, Mode, Outcome, Output, Program};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -121,12 +122,39 @@ fn converge(
     open: impl Fn(&Path, Prove) -> Result<LocalSystem, Failure> + Send + Sync + 'static,
 ) -> MakeConverge {
     std::sync::Arc::new(move |paths, batch, prove| {
-        let mut ready = open(paths.root(), prove).and_then(|system| put_right(system, batch));
-        Box::new(move |item, mode, progress| match &mut ready {
+        Box::new(Ready(open(paths.root(), prove).and_then(|system| put_right(system, batch))))
+    })
+}
+
+/// A host that is ready for a batch, or why it is not.
+struct Ready(Result<LocalSystem, Failure>);
+
+impl Hands for Ready {
+    fn converge(&mut self, item: &Item, mode: Mode, progress: &mut dyn FnMut(String)) -> Outcome {
+        match &mut self.0 {
             Ok(system) => resource::converge(&item.resource, item.secret, mode, system, progress),
             Err(failure) => Outcome::Failed(failure.clone()),
-        })
-    })
+        }
+    }
+
+    fn prepare(&mut self, item: &Item) {
+        if let Ok(system) = &mut self.0 {
+            resource::prepare(&item.resource, system);
+        }
+    }
+
+    fn settle(&mut self, at: Settle) -> Result<(), Failure> {
+        // Where the host is not ready nothing was done.
+        let Ok(system) = &mut self.0 else { return Ok(()) };
+        if at != Settle::Within {
+            system.drop_prepared();
+        }
+        let settled = system.settle();
+        if at == Settle::End {
+            system.forget_prepared();
+        }
+        settled
+    }
 }
 
 /// The host, put right where an agent that was killed left something behind.

@@ -19,6 +19,7 @@ mod probe_transfer;
 mod processes;
 mod prove;
 mod relay;
+mod row;
 mod serve;
 pub mod system;
 mod users;

@@ -1,13 +1,13 @@
 //! Resolves a whole site with sample facts, before any host is asked.
 
-use super::resolve::{HostScope, Resolver};
+use super::resolve::Resolver;
 use super::samples::{sample_facts, samples_by_release};
+use super::scope::{HostScope, Lasting};
 use super::{HostPlan, SecretLookup, StepFilter};
 use crate::diag::{Diagnostics, Source};
 use crate::resource::{Batch, Mode, Resource};
 use crate::secrets::Secret;
-use crate::site::{Host, Site};
-use crate::wire::Facts;
+use crate::site::Site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -52,7 +52,8 @@ pub fn packages_of(site: &Site) -> BTreeMap<String, BTreeSet<String>> {
         for (release, machines) in samples_by_release(site, host) {
             let here = packages.entry(release).or_default();
             for facts in &machines {
-                let _all = layers_of(site, &resolver, host, facts, &mut problems, &mut |plan| {
+                let mut scope = HostScope::new(host, facts);
+                let _all = layers_of(site, &resolver, &mut scope, &mut problems, &mut |plan| {
                     let batches = plan.batches.iter().chain(&plan.members);
                     for item in batches.flat_map(|batch| &batch.work.items) {
                         if let Resource::Package(package) = &item.resource {
@@ -75,10 +76,13 @@ fn each_plan(
     mut look: impl FnMut(&HostPlan) -> ControlFlow<()>,
 ) {
     for host in site.hosts.values() {
+        let mut lasting = Lasting::default();
         for facts in sample_facts(site, host) {
-            if layers_of(site, resolver, host, &facts, problems, &mut look).is_break() {
+            let mut scope = HostScope::with(host, &facts, lasting);
+            if layers_of(site, resolver, &mut scope, problems, &mut look).is_break() {
                 return;
             }
+            lasting = scope.lasting();
         }
     }
 }
@@ -87,14 +91,12 @@ fn each_plan(
 fn layers_of(
     site: &Site,
     resolver: &Resolver<'_>,
-    host: &Host,
-    facts: &Facts,
+    scope: &mut HostScope<'_>,
     problems: &mut Diagnostics,
     look: &mut impl FnMut(&HostPlan) -> ControlFlow<()>,
 ) -> ControlFlow<()> {
-    let mut scope = HostScope::new(host, facts);
     for layer in &site.config.layers {
-        look(&resolver.layer(&mut scope, layer, &StepFilter::ALL, Mode::Check, problems))?;
+        look(&resolver.layer(scope, layer, &StepFilter::ALL, Mode::Check, problems))?;
     }
     ControlFlow::Continue(())
 }

@@ -123,7 +123,7 @@ pub fn of_host(
     shared: &BTreeMap<String, Value>,
     site: &Site,
     host: &Host,
-    facts: &Facts,
+    facts: &Arc<FactsObject>,
     variables: &IndexMap<String, ResolvedVariable>,
     secrets: &Arc<SecretsObject>,
 ) -> Value {
@@ -135,7 +135,7 @@ pub fn of_host(
     let groups: Vec<String> = site.groups_of(&host.name).map(|group| group.name.clone()).collect();
     own.insert("groups".to_owned(), Value::from(groups));
     context.insert("host".to_owned(), Value::from(own));
-    context.insert("facts".to_owned(), facts_value(facts, host));
+    context.insert("facts".to_owned(), Value::from_dyn_object(Arc::clone(facts)));
     context.insert("secrets".to_owned(), Value::from_dyn_object(Arc::clone(secrets)));
     Value::from(context)
 }
@@ -159,26 +159,55 @@ fn host_value(host: &Host) -> Value {
     Value::from(host_map(host))
 }
 
-fn facts_value(facts: &Facts, host: &Host) -> Value {
-    let interface_of = |wanted: Option<IpAddr>| {
-        facts
-            .interfaces
-            .iter()
-            .find(|interface| interface.addresses.iter().any(|(ip, _)| Some(*ip) == wanted))
-            .map_or_else(|| Value::from(()), |interface| Value::from(interface.name.as_str()))
-    };
-    Value::from(BTreeMap::from([
-        ("hostname".to_owned(), Value::from(facts.hostname.as_str())),
-        ("architecture".to_owned(), Value::from(facts.architecture.as_str())),
-        ("kernel".to_owned(), Value::from(facts.kernel.as_str())),
-        ("os".to_owned(), Value::from(facts.os.as_str())),
-        ("os_version".to_owned(), Value::from(facts.os_version.as_str())),
-        ("os_codename".to_owned(), Value::from(facts.os_codename.as_str())),
-        ("memory_mib".to_owned(), Value::from(facts.memory_bytes >> 20)),
-        ("cores".to_owned(), Value::from(facts.cores)),
-        ("private_interface".to_owned(), interface_of(Some(IpAddr::V4(host.address)))),
-        ("public_interface".to_owned(), interface_of(host.public.map(IpAddr::V4))),
-    ]))
+/// The `facts` object of templates. It remembers whether it was asked: what is made without a look
+/// at the facts is the same with others.
+#[derive(Debug)]
+pub struct FactsObject {
+    values: BTreeMap<&'static str, Value>,
+    asked: AtomicBool,
+}
+
+impl FactsObject {
+    /// The facts of a host.
+    pub fn new(facts: &Facts, host: &Host) -> Arc<Self> {
+        let interface_of = |wanted: Option<IpAddr>| {
+            facts
+                .interfaces
+                .iter()
+                .find(|interface| interface.addresses.iter().any(|(ip, _)| Some(*ip) == wanted))
+                .map_or_else(|| Value::from(()), |interface| Value::from(interface.name.as_str()))
+        };
+        let values = BTreeMap::from([
+            ("hostname", Value::from(facts.hostname.as_str())),
+            ("architecture", Value::from(facts.architecture.as_str())),
+            ("kernel", Value::from(facts.kernel.as_str())),
+            ("os", Value::from(facts.os.as_str())),
+            ("os_version", Value::from(facts.os_version.as_str())),
+            ("os_codename", Value::from(facts.os_codename.as_str())),
+            ("memory_mib", Value::from(facts.memory_bytes >> 20)),
+            ("cores", Value::from(facts.cores)),
+            ("private_interface", interface_of(Some(IpAddr::V4(host.address)))),
+            ("public_interface", interface_of(host.public.map(IpAddr::V4))),
+        ]);
+        Arc::new(Self { values, asked: AtomicBool::new(false) })
+    }
+
+    /// Whether a fact was asked for since the last call.
+    pub fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Object for FactsObject {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.asked.store(true, Ordering::Relaxed);
+        self.values.get(key.as_str()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        self.asked.store(true, Ordering::Relaxed);
+        Enumerator::Values(self.values.keys().copied().map(Value::from).collect())
+    }
 }
 
 /// A node as a template value.

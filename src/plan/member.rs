@@ -1,6 +1,7 @@
 //! Resolves one member of a cluster: its parts, and what the driver needs to know.
 
-use super::resolve::{HostScope, PlannedBatch, Resolver};
+use super::resolve::{PlannedBatch, Resolver};
+use super::scope::HostScope;
 use crate::diag::{Diagnostics, Span};
 use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::site::tree::{Node, NodeValue};

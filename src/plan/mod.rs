@@ -16,6 +16,7 @@ mod pins;
 mod render;
 mod resolve;
 mod samples;
+mod scope;
 mod secret_place;
 mod selection;
 mod shared_items;

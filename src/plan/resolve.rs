@@ -2,13 +2,13 @@
 
 use super::aggregate;
 use super::context::{self, SecretLookup, SecretsObject};
-use super::owners::Owners;
 use super::render::Templates;
+use super::scope::{Constants, HostScope, roles_on};
 use super::secret_place;
 use super::shared_items::{self, Shared};
 use super::steps::{Here, StepFilter};
 use super::variables::variables_of;
-use crate::diag::{Code, Diagnostic, Diagnostics, Span};
+use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Span};
 use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::secrets::Secret;
 use crate::site::deserialize::from_node;
@@ -65,44 +65,9 @@ pub struct Resolver<'site> {
     templates: Templates<'site>,
     shared: BTreeMap<String, Value>,
     secrets: Arc<SecretsObject>,
+    constants: Constants,
     /// True while a site is checked: a secret in a wrong place is reported.
     checking: bool,
-}
-
-/// One host with its facts, and what is resolved once for it, however many layers are asked for.
-pub struct HostScope<'a> {
-    host: &'a Host,
-    facts: &'a Facts,
-    /// The context of each role.
-    contexts: BTreeMap<String, Value>,
-    shared: Option<(PlannedBatch, Vec<Skipped>)>,
-    owners: Owners,
-}
-
-impl<'a> HostScope<'a> {
-    /// Nothing is resolved yet.
-    pub fn new(host: &'a Host, facts: &'a Facts) -> Self {
-        Self { host, facts, contexts: BTreeMap::new(), shared: None, owners: Owners::default() }
-    }
-
-    pub(super) const fn host(&self) -> &'a Host {
-        self.host
-    }
-}
-
-/// The roles that a layer places on a host, in order, each once.
-pub fn roles_on<'site>(site: &'site Site, layer: &Layer, host: &str) -> Vec<&'site Role> {
-    let mut roles: Vec<&Role> = Vec::new();
-    for placement in &layer.place {
-        let group = site.groups.get(&placement.group);
-        if let Some(role) = site.roles.get(&placement.role)
-            && group.is_some_and(|group| group.hosts.iter().any(|name| name == host))
-            && !roles.iter().any(|other| other.name == role.name)
-        {
-            roles.push(role);
-        }
-    }
-    roles
 }
 
 impl<'site> Resolver<'site> {
@@ -119,6 +84,7 @@ impl<'site> Resolver<'site> {
             templates,
             shared: context::shared(site),
             secrets: SecretsObject::new(secrets),
+            constants: Constants::default(),
             checking: false,
         }
     }
@@ -215,10 +181,10 @@ impl<'site> Resolver<'site> {
         if let Some(context) = scope.contexts.get(&role.name) {
             return context.clone();
         }
-        let (host, facts) = (scope.host, scope.facts);
+        let host = scope.host;
         let variables = variables_of(self.site, &host.name, Some(role), problems);
-        let context =
-            context::of_host(&self.shared, self.site, host, facts, &variables, &self.secrets);
+        let (facts, secrets) = (&scope.seen, &self.secrets);
+        let context = context::of_host(&self.shared, self.site, host, facts, &variables, secrets);
         scope.contexts.insert(role.name.clone(), context.clone());
         context
     }
@@ -339,14 +305,14 @@ impl<'site> Resolver<'site> {
                 });
                 continue;
             }
-            if let Some(item) = self.item(role, step, &context, problems) {
+            if let Some(item) = self.item_once(scope, role, step, &context, problems) {
                 work.items.push(item);
                 places.push(Some(step.span.clone()));
             }
         }
         for handler in &role.handlers {
             if self.site.exceptions.step(&role.name, &handler.name).is_none()
-                && let Some(item) = self.item(role, handler, &context, problems)
+                && let Some(item) = self.item_once(scope, role, handler, &context, problems)
             {
                 work.handlers.push(item);
             }
@@ -355,6 +321,28 @@ impl<'site> Resolver<'site> {
             item.notify.retain(|name| work.handlers.iter().any(|handler| handler.name == *name));
         }
         PlannedBatch { work, places }
+    }
+
+    /// A step as the host needs it, made anew only where it may have become another.
+    fn item_once(
+        &self,
+        scope: &mut HostScope<'_>,
+        role: &Role,
+        step: &Step,
+        context: &Value,
+        problems: &mut Diagnostics,
+    ) -> Option<Item> {
+        if let Some(known) = scope.known(step).or_else(|| self.constants.known(step).map(Some)) {
+            return known;
+        }
+        let errors = problems.count(Severity::Error);
+        scope.seen.take_asked();
+        let item = self.item(role, step, context, problems);
+        let clean = !scope.seen.take_asked() && problems.count(Severity::Error) == errors;
+        if clean && !item.as_ref().is_some_and(|item| self.constants.keep(step, item)) {
+            scope.keep(step, item.as_ref());
+        }
+        item
     }
 
     pub(super) fn item(

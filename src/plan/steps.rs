@@ -3,7 +3,8 @@
 //! The list of a host is what all its roles ask of it together, then the steps of its roles, layer
 //! after layer. A place in it depends on the site's files alone, not on what a host is found to be.
 
-use super::resolve::{SITE_ROLE, roles_on};
+use super::resolve::SITE_ROLE;
+use super::scope::roles_on;
 use super::shared_items;
 use crate::diag::{Code, Diagnostic, Diagnostics};
 use crate::site::{Layer, Site, suggest};

@@ -100,6 +100,14 @@ pub fn expect_units<'a>(
     system.expect_units(names);
 }
 
+/// Prepares what a resource is about to write, where it [may be](Resource::is_plain_file). Changes
+/// nothing that anyone sees.
+pub fn prepare(resource: &Resource, system: &mut dyn System) {
+    if let Resource::File(file) = resource {
+        file.prepare(system);
+    }
+}
+
 pub(super) fn converge_kind<C: Converge>(
     kind: &C,
     secret: bool,

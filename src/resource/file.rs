@@ -145,6 +145,35 @@ impl File {
         })
     }
 
+    /// True for a file that concerns nothing but itself: no program judges or activates it, and
+    /// nothing on the host shares it. What stands before and behind it may be prepared with it.
+    pub(super) fn is_plain(&self) -> bool {
+        self.state == Presence::Present
+            && self.guard.is_none()
+            && self.validate.is_none()
+            && self.keep.is_none()
+    }
+
+    /// Prepares the write of a plain file, where it will need one. What stands in the way is left
+    /// to the file's own turn, which reports it.
+    pub(super) fn prepare(&self, system: &mut dyn System) {
+        if !self.is_plain() || !Converge::validate(self).is_empty() {
+            return;
+        }
+        let Ok(found) = self.find(system) else { return };
+        let kind = found.metadata.map(|metadata| metadata.kind);
+        let same = matches!((&found.content, found.regular()), (FoundContent::Same, Some(_)));
+        if same || kind == Some(PathKind::Directory) || self.compare(&found).is_empty() {
+            return;
+        }
+        if let Ok((uid, gid)) = found.ownership.ids() {
+            let content = self.content.as_bytes();
+            let mode = self.mode.bits();
+            let (path, validate) = (self.path.as_str(), None);
+            system.prepare(&FileWrite { path, content, mode, uid, gid, validate, keep: true });
+        }
+    }
+
     fn change(&self, found: &FileFound, system: &mut dyn System) -> Result<(), Failure> {
         if self.state == Presence::Absent {
             return system.remove_file(&self.path, true);

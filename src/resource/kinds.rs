@@ -98,6 +98,12 @@ kinds! {
 }
 
 impl Resource {
+    /// True for a file that nothing but its own path is concerned with: no program judges or
+    /// activates it, so that several such files in a row may be written side by side.
+    pub fn is_plain_file(&self) -> bool {
+        matches!(self, Self::File(file) if file.is_plain())
+    }
+
     /// The text that this resource writes as a whole file, if it does.
     pub fn content(&self) -> Option<&str> {
         match self {

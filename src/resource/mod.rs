@@ -64,7 +64,7 @@ pub use claim::{Claim, Share};
 pub use command::Command;
 pub use container::{Container, ContainerState, RestartPolicy};
 pub use content::Content;
-pub use converge::{Converge, Progress, converge, expect_units};
+pub use converge::{Converge, Progress, converge, expect_units, prepare};
 pub use directory::Directory;
 pub use engine::{ENGINE_SOCKET, EngineRequest, EngineResponse};
 pub use file::{File, FileGuard};

@@ -301,6 +301,9 @@ pub trait System {
     fn list(&mut self, path: &str) -> Result<Option<Vec<String>>, Failure>;
     /// Writes a file atomically: the name shows the old file or the whole new one, never less.
     fn write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure>;
+    /// Prepares a write that is about to come: the same [`write`](Self::write) then costs little,
+    /// any other is as if nothing had been prepared. What is not used leaves no trace.
+    fn prepare(&mut self, file: &FileWrite<'_>);
     /// Writes a kernel variable in place, below `/proc` or `/sys`.
     fn write_kernel(&mut self, path: &str, value: &str) -> Result<(), Failure>;
     /// Makes one directory; its parent must exist.

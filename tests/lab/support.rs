@@ -127,12 +127,14 @@ impl Bench {
 
     /// As [`Bench::fresh`], with a site changed by `edit`: its images are built and at hand.
     pub fn fresh_with(&self, edit: impl Fn(&Path)) {
+        self.down();
         self.up(|_| {}, edit);
     }
 
     /// As [`Bench::fresh_with`], for tests that begin above the layer base: its packages are on the
     /// hosts from the start, as in many a provider's image. lab_install installs them.
     pub fn furnished_with(&self, edit: impl Fn(&Path)) {
+        self.down();
         let names: Vec<String> = FURNITURE.iter().map(|name| format!("{name:?}")).collect();
         let text = format!("preinstalled = [{}]\n", names.join(", "));
         self.up(|site| fs::write(site.join("inventory/lab/hosts.toml"), &text).unwrap(), edit);
@@ -143,15 +145,18 @@ impl Bench {
         self.furnished_with(|_| {});
     }
 
-    fn up(&self, furnish: impl Fn(&Path), edit: impl Fn(&Path)) {
+    /// Makes what hosts, images and site lack of a site changed by `edit`; hosts that are up stay.
+    pub fn change_with(&self, edit: impl Fn(&Path)) {
+        self.up(|_| {}, edit);
+    }
+
+    fn down(&self) {
         if !kept() {
             self.lab.down().unwrap();
         }
-        self.change_with(edit);
     }
 
-    /// Makes what hosts, images and site lack of a site changed by `edit`; hosts that are up stay.
-    pub fn change_with(&self, edit: impl Fn(&Path)) {
+    fn up(&self, furnish: impl Fn(&Path), edit: impl Fn(&Path)) {
         let site = site_copy(&edit);
         furnish(site.path());
         let words = ["lab", "--lab", self.lab.name(), "up"];

@@ -368,7 +368,7 @@ fn and(first: Failure, second: &Failure) -> Failure {
 
 /// When a process started, in ticks since boot, with the boot's id: a number that the next process
 /// of the same id does not share. Empty when there is no such process.
-fn start_time(pid: u32) -> String {
+pub(super) fn start_time(pid: u32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .ok()
         .and_then(|stat| {

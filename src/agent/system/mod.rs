@@ -7,6 +7,7 @@
 mod backup;
 mod engine;
 mod guard;
+mod prepared;
 mod process;
 mod reload;
 mod root;
@@ -62,6 +63,7 @@ pub struct LocalSystem {
     packages: Option<Arc<Packages>>,
     units: BTreeMap<String, UnitStatus>,
     expected_units: Vec<String>,
+    prepared: prepared::Prepared,
 }
 
 impl LocalSystem {
@@ -94,17 +96,23 @@ impl LocalSystem {
             packages: None,
             units: BTreeMap::new(),
             expected_units: Vec::new(),
+            prepared: prepared::Prepared::default(),
         })
     }
 
     /// Puts right what an agent that was killed left behind: guarded changes that were never
-    /// proved are reverted, and packages may start services again. Called after the host's lock
+    /// proved are reverted, prepared files are removed, and packages may start services again.
+    /// Called after the host's lock
     /// was taken and before the first batch. Returns what was done, one line each.
     ///
     /// # Errors
     /// When something was left and cannot be put right.
     pub fn recover(&mut self) -> Result<Vec<String>, Failure> {
         let mut done = self.revert_stale_guards()?;
+        let removed = self.remove_prepared()?;
+        if removed > 0 {
+            done.push(format!("removed {removed} files that were prepared and not used"));
+        }
         if restore_service_policy(self)? {
             done.push("removed a policy-rc.d of an interrupted package step".to_owned());
         }
@@ -142,6 +150,10 @@ impl System for LocalSystem {
 
     fn write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure> {
         self.write_file(file)
+    }
+
+    fn prepare(&mut self, file: &FileWrite<'_>) {
+        self.prepare_file(file);
     }
 
     fn write_kernel(&mut self, path: &str, value: &str) -> Result<(), Failure> {

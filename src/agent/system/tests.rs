@@ -3,12 +3,12 @@ use crate::resource::{PathKind, RevertStep, SavedFile};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-struct Host {
-    directory: tempfile::TempDir,
-    system: LocalSystem,
+pub(super) struct Host {
+    pub(super) directory: tempfile::TempDir,
+    pub(super) system: LocalSystem,
 }
 
-fn host(reachable: bool) -> Host {
+pub(super) fn host(reachable: bool) -> Host {
     let directory = tempfile::tempdir().unwrap();
     for name in ["etc", "var"] {
         fs::create_dir(directory.path().join(name)).unwrap();
@@ -29,11 +29,11 @@ fn host(reachable: bool) -> Host {
 }
 
 impl Host {
-    fn path(&self, path: &str) -> PathBuf {
+    pub(super) fn path(&self, path: &str) -> PathBuf {
         self.directory.path().join(path.trim_start_matches('/'))
     }
 
-    fn write(&mut self, path: &str, content: &str) -> Result<(), Failure> {
+    pub(super) fn write(&mut self, path: &str, content: &str) -> Result<(), Failure> {
         self.system.write(&FileWrite {
             uid: root::own_uid(),
             gid: root::own_gid(),
@@ -41,7 +41,7 @@ impl Host {
         })
     }
 
-    fn names(&self, path: &str) -> Vec<String> {
+    pub(super) fn names(&self, path: &str) -> Vec<String> {
         self.system.root.list(path).unwrap().unwrap_or_default()
     }
 }

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::process::Pid;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
 /// How temporary names begin; the number of the process follows.
 const PREFIX: &str = ".strata-";
@@ -42,23 +43,27 @@ impl LocalSystem {
         format!("{PREFIX}{}-{}", std::process::id(), self.serial)
     }
 
+    /// Writes a file whole or not at all.
     pub(super) fn write_file(&mut self, file: &FileWrite<'_>) -> Result<(), Failure> {
+        let written = self.try_write(file);
+        if written.is_err() && self.prepared.any() {
+            // The room that prepared files take may be what it lacks.
+            self.prepared.give_up();
+            return self.try_write(file);
+        }
+        written
+    }
+
+    fn try_write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure> {
         let place = self.root.existing_place(file.path)?;
+        if self.place_prepared(file, &place)? {
+            return Ok(());
+        }
         remove_leftovers(&place);
         let fail = |error| cannot("write", file.path, error);
-        let name = self.temporary_name();
-        let flags =
-            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let handle =
-            fs::openat(&place.directory, &name, flags, Mode::from_raw_mode(0o600)).map_err(fail)?;
+        let (name, handle) =
+            create_temporary(&place.directory, file, || self.temporary_name()).map_err(fail)?;
         let mut temporary = Temporary { place: &place, name, placed: false };
-        let mut handle = File::from(handle);
-        handle
-            .write_all(file.content)
-            .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
-        fs::fchown(&handle, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))
-            .map_err(fail)?;
-        fs::fchmod(&handle, Mode::from_raw_mode(file.mode)).map_err(fail)?;
         fs::fsync(&handle).map_err(fail)?;
         // A program that runs or reads the file must not find it open for writing.
         drop(handle);
@@ -113,8 +118,47 @@ impl LocalSystem {
     }
 }
 
+/// Writes a file's content to a temporary name in its directory, with its owner and mode; not
+/// synced yet. A file that could not be written whole is removed.
+pub(super) fn create_temporary(
+    directory: &OwnedFd,
+    file: &FileWrite<'_>,
+    mut name: impl FnMut() -> String,
+) -> Result<(String, File), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let (name, handle) = loop {
+        let name = name();
+        match fs::openat(directory, &name, flags, Mode::from_raw_mode(0o600)) {
+            // Left by an agent of another boot that had this one's number.
+            Err(Errno::EXIST) => {}
+            handle => break (name, handle?),
+        }
+    };
+    let mut handle = File::from(handle);
+    let filled = fill(&mut handle, file);
+    if filled.is_err() {
+        // Nothing more can be done when even this fails; the next write here tries again.
+        let _ = fs::unlinkat(directory, &name, AtFlags::empty());
+    }
+    filled.map(|()| (name, handle))
+}
+
+fn fill(handle: &mut File, file: &FileWrite<'_>) -> Result<(), Errno> {
+    let written = handle.write_all(file.content);
+    written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    fs::fchown(&*handle, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
+    fs::fchmod(&*handle, Mode::from_raw_mode(file.mode))
+}
+
+/// Names of the temporary files of a process.
+pub(super) fn names_of(place: &Place, pid: u32) -> Vec<String> {
+    let mut names = list_handle(&place.directory).unwrap_or_default();
+    names.retain(|name| writer_of(name).and_then(|writer| u32::try_from(writer).ok()) == Some(pid));
+    names
+}
+
 /// Removes temporary files whose agent is gone.
-fn remove_leftovers(place: &Place) {
+pub(super) fn remove_leftovers(place: &Place) {
     let Ok(names) = list_handle(&place.directory) else {
         return;
     };

@@ -1,0 +1,140 @@
+//! What is resolved once for a host, and what of it holds whatever its facts are.
+
+use super::context::FactsObject;
+use super::owners::Owners;
+use super::resolve::{PlannedBatch, Skipped};
+use crate::resource::Item;
+use crate::site::tree::{Node, NodeValue};
+use crate::site::{Host, Layer, Role, Site, Step};
+use crate::wire::Facts;
+use minijinja::Value;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One host with its facts, and what is resolved once for it, however many layers are asked for.
+pub struct HostScope<'a> {
+    pub(super) host: &'a Host,
+    pub(super) facts: &'a Facts,
+    /// What templates see of the facts.
+    pub(super) seen: Arc<FactsObject>,
+    /// The context of each role.
+    pub(super) contexts: BTreeMap<String, Value>,
+    pub(super) shared: Option<(PlannedBatch, Vec<Skipped>)>,
+    pub(super) owners: Owners,
+    lasting: Option<Lasting>,
+}
+
+/// Steps of one host that were made without a look at its facts: with other facts they are the same.
+#[derive(Default)]
+pub struct Lasting(BTreeMap<StepId, Option<Item>>);
+
+impl<'a> HostScope<'a> {
+    /// Nothing is resolved yet.
+    pub fn new(host: &'a Host, facts: &'a Facts) -> Self {
+        Self {
+            host,
+            facts,
+            seen: FactsObject::new(facts, host),
+            contexts: BTreeMap::new(),
+            shared: None,
+            owners: Owners::default(),
+            lasting: None,
+        }
+    }
+
+    /// The same, with what was found to hold for this host whatever its facts are; what is found
+    /// now is added.
+    pub fn with(host: &'a Host, facts: &'a Facts, lasting: Lasting) -> Self {
+        Self { lasting: Some(lasting), ..Self::new(host, facts) }
+    }
+
+    /// What holds whatever the host's facts are.
+    pub fn lasting(self) -> Lasting {
+        self.lasting.unwrap_or_default()
+    }
+
+    pub(super) const fn host(&self) -> &'a Host {
+        self.host
+    }
+
+    /// The step, where it is known to be the same; `Some(None)` where it does not apply.
+    pub(super) fn known(&self, step: &Step) -> Option<Option<Item>> {
+        self.lasting.as_ref()?.0.get(&StepId::of(step)).cloned()
+    }
+
+    /// Keeps a step that was made without a look at the facts, where that is wanted.
+    pub(super) fn keep(&mut self, step: &Step, item: Option<&Item>) {
+        if let Some(lasting) = &mut self.lasting {
+            lasting.0.insert(StepId::of(step), item.cloned());
+        }
+    }
+}
+
+/// The roles that a layer places on a host, in order, each once.
+pub fn roles_on<'site>(site: &'site Site, layer: &Layer, host: &str) -> Vec<&'site Role> {
+    let mut roles: Vec<&Role> = Vec::new();
+    for placement in &layer.place {
+        let group = site.groups.get(&placement.group);
+        if let Some(role) = site.roles.get(&placement.role)
+            && group.is_some_and(|group| group.hosts.iter().any(|name| name == host))
+            && !roles.iter().any(|other| other.name == role.name)
+        {
+            roles.push(role);
+        }
+    }
+    roles
+}
+
+/// A step of the site, which outlives whatever is resolved of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct StepId(usize);
+
+impl StepId {
+    fn of(step: &Step) -> Self {
+        Self(std::ptr::from_ref(step).addr())
+    }
+}
+
+/// Steps without a condition, a template or an expression: the same on every host.
+#[derive(Default)]
+pub struct Constants(Mutex<BTreeMap<StepId, Item>>);
+
+impl Constants {
+    /// The step, where it was made before.
+    pub fn known(&self, step: &Step) -> Option<Item> {
+        self.lock().get(&StepId::of(step)).cloned()
+    }
+
+    /// Keeps a step that is the same on every host. False for any other.
+    pub fn keep(&self, step: &Step, item: &Item) -> bool {
+        let constant = is_constant(step);
+        if constant {
+            self.lock().insert(StepId::of(step), item.clone());
+        }
+        constant
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<StepId, Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_constant(step: &Step) -> bool {
+    let source =
+        step.body.entries().is_some_and(|entries| entries.iter().any(|entry| entry.key == "src"));
+    step.when.is_none() && step.kind != "template" && !source && is_text(&step.body)
+}
+
+/// True when nothing below the node is rendered.
+fn is_text(node: &Node) -> bool {
+    match &node.value {
+        NodeValue::String(text) => !text.contains("{{") && !text.contains("{%"),
+        NodeValue::Array(nodes) => nodes.iter().all(is_text),
+        NodeValue::Table(entries) => entries.iter().all(|entry| is_text(&entry.node)),
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+#[path = "scope_tests.rs"]
+mod tests;
