@@ -19,6 +19,8 @@ pub mod state {
     pub const TOO_MANY_CONNECTIONS: &str = "53300";
     /// No such database.
     pub const NO_DATABASE: &str = "3D000";
+    /// A file of the data is not there, a disk fails, pages or indexes are damaged.
+    pub const DAMAGED: [&str; 4] = ["58P01", "58030", "XX001", "XX002"];
     /// The row is there already.
     pub const UNIQUE_VIOLATION: &str = "23505";
     /// No such table.

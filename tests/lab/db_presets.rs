@@ -3,7 +3,7 @@
 
 use super::postgres::{DATA, actions, leader, restarted, sql, sql_in, started, systems};
 use super::{HOSTS, MEMBERS, REPOSITORY, formed, formed_with, install, proved, short};
-use crate::support::{Bench, SITE, replace, wait};
+use crate::support::{Bench, OPERATOR, SITE, replace, wait};
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
@@ -22,6 +22,12 @@ fn reads(site: &Path) {
         "  { role = \"haproxy-db\", on = \"haproxy\" },\n",
         "  { role = \"haproxy-db\", on = \"haproxy\" },\n  { role = \"haproxy-db-reads\", on = \"haproxy\" },\n",
     );
+}
+
+/// Puts another site there; what layers stand in it concerns the layer below too.
+fn put(bench: &Bench, edit: impl FnOnce(&Path)) {
+    bench.put_site(SITE, edit);
+    bench.install(SITE, &[&HOSTS[..], &[OPERATOR]].concat()).ended(0);
 }
 
 /// Who confirms writes, as the leader has it: `db-02 sync`, ….
@@ -71,7 +77,7 @@ fn campaign_of_presets() {
     let before = started(&bench);
 
     // One synchronous standby and one that is not, and a port for reads.
-    bench.put_site(SITE, |site| {
+    put(&bench, |site| {
         reads(site);
         set(site, "postgres_async", &["db-02"]);
     });
@@ -102,7 +108,7 @@ fn campaign_of_presets() {
     read_by(&bench, &["10.0.0.121 true", "10.0.0.122 true"]);
 
     // Two confirm every write, and one of them answers no reads.
-    bench.put_site(SITE, |site| {
+    put(&bench, |site| {
         reads(site);
         set(site, "postgres_no_reads", &["db-02"]);
         let role = site.join("roles/postgres/role.toml");
@@ -114,7 +120,7 @@ fn campaign_of_presets() {
     read_by(&bench, &["10.0.0.122 true"]);
 
     // A member for reads alone never leads.
-    bench.put_site(SITE, |site| {
+    put(&bench, |site| {
         reads(site);
         set(site, "postgres_readers", &["db-02"]);
     });
@@ -215,7 +221,7 @@ fn campaign_of_a_moment() {
 fn campaign_of_dumps() {
     let bench = Bench::open("t-db", &HOSTS);
     formed(&bench);
-    bench.put_site(SITE, |site| {
+    put(&bench, |site| {
         short(site);
         replace(
             &site.join("strata.toml"),

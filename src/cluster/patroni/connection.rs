@@ -17,6 +17,8 @@ const STATEMENT: Duration = Duration::from_secs(60);
 pub enum NoLogin {
     /// The password is not the server's.
     Refuses(String),
+    /// Its data is damaged: it says so itself.
+    Damaged(String),
     /// Anything else.
     Unready(String),
 }
@@ -24,7 +26,7 @@ pub enum NoLogin {
 impl std::fmt::Display for NoLogin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Refuses(why) | Self::Unready(why) => f.write_str(why),
+            Self::Refuses(why) | Self::Damaged(why) | Self::Unready(why) => f.write_str(why),
         }
     }
 }
@@ -71,6 +73,9 @@ pub async fn login(
         // A server that asks for no password at all, or a role that may not log in, is none of ours.
         Error::Refused { code, .. } if code == state::NOT_AUTHORIZED => {
             NoLogin::Refuses(error.to_string())
+        }
+        Error::Refused { code, .. } if state::DAMAGED.contains(&code.as_str()) => {
+            NoLogin::Damaged(error.to_string())
         }
         _ => unready(error.to_string()),
     })

@@ -27,8 +27,8 @@ const DATABASES: &str = "select datname, coalesce(to_jsonb(d) ->> 'datlocprovide
 
 /// Indexes of a database that are sorted by a collation of their own.
 const INDEXES: &str = "select min(i.indexrelid::regclass::text), c.collprovider::text, c.collname::text \
-    from pg_index i cross join unnest(i.indcollation) as used(collation) \
-    join pg_collation c on c.oid = used.collation where c.collversion is not null group by 2, 3";
+    from pg_index i cross join unnest(i.indcollation) as used(which) \
+    join pg_collation c on c.oid = used.which where c.collversion is not null group by 2, 3";
 
 /// Databases that take connections.
 const NAMES: &str = "select datname from pg_database where datallowconn";

@@ -62,7 +62,7 @@ pub async fn lacking(
         };
         let (what, verb) = match found {
             Ok(()) => continue,
-            Err(NoLogin::Unready(why)) => return Err(why),
+            Err(NoLogin::Damaged(why) | NoLogin::Unready(why)) => return Err(why),
             Err(NoLogin::Refuses(_)) if known.contains(name) => ("password of", "alter"),
             Err(NoLogin::Refuses(_)) => ("role", "create"),
         };

@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 /// Patroni mends what it can within that time (`pg_rewind`, another copy).
 const STUCK: Duration = Duration::from_secs(60);
 
+/// What Patroni says of a PostgreSQL that runs and does not answer it: it may be busy, or damaged.
+const MUTE: &str = "unknown";
+
 impl PatroniCluster<'_> {
     /// One look at everything. What costs more than a question is looked at again only after
     /// something was done there.
@@ -124,7 +127,7 @@ impl PatroniCluster<'_> {
             }
             Err(connection::NoLogin::Refuses(why)) => Some(why),
             // It starts, or its connections are taken: no verdict on the password.
-            Err(connection::NoLogin::Unready(_)) => None,
+            Err(connection::NoLogin::Damaged(_) | connection::NoLogin::Unready(_)) => None,
         }
     }
 
@@ -136,6 +139,10 @@ impl PatroniCluster<'_> {
                 continue;
             };
             if !self.has_long_failed(&member.name, status) {
+                continue;
+            }
+            if status.state == MUTE {
+                *stuck = self.damage(&member.name, member.address).await;
                 continue;
             }
             if !status.runs() {
@@ -155,6 +162,7 @@ impl PatroniCluster<'_> {
     fn has_long_failed(&self, member: &str, status: &Status) -> bool {
         let fails = matches!(status.state.as_str(), "start failed" | "crashed" | "restart failed");
         let alone = status.runs() && !status.primary && !status.streaming;
+        let fails = fails || status.state == MUTE;
         let failing = &mut self.memory.borrow_mut().failing;
         if fails || alone {
             let since = failing.entry(member.to_owned()).or_insert_with(Instant::now);
@@ -165,6 +173,14 @@ impl PatroniCluster<'_> {
             failing.remove(member);
         }
         false
+    }
+
+    /// What a server that takes no login says of its data.
+    async fn damage(&self, member: &str, address: Ipv4Addr) -> Option<String> {
+        match connection::superuser(&self.reach, member, address, &self.settings).await {
+            Err(connection::NoLogin::Damaged(why)) => Some(why),
+            _ => None,
+        }
     }
 
     /// What the leader can still give to standbys; nothing where it does not say.
