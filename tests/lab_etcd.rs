@@ -209,7 +209,8 @@ fn a_changed_setting_goes_member_by_member(bench: &Bench) {
         ]
     );
     assert_eq!(written.lost, 0, "{written:?}");
-    assert!(written.outage < 5.0, "{written:?}");
+    // A stall, not a busy machine's seconds.
+    assert!(written.outage < 30.0, "{written:?}");
     let saved = bench.output(first, &["ls", SNAPSHOTS]);
     assert_eq!(saved.lines().count(), 1, "{saved}");
     nothing_more_to_do(bench);
