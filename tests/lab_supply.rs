@@ -1,10 +1,12 @@
 //! Images on real engines: layer by layer through strata's sessions, on after a cut, and from a
 //! registry by digest.
 //!
-//! Needs root, Debian 12 and (the first time) a package mirror.
+//! Needs root, Debian 12 and (the first time) a package mirror; the campaign of the image script PyPI, too.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "lab/image_script.rs"]
+mod image_script;
 #[path = "lab/support.rs"]
 mod support;
 

@@ -1,7 +1,7 @@
 //! Reports of a recorded run: what programs read is read here by real parsers, and what an operator
 //! gets wrong is told.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "site/copy.rs"]
 mod copy;
@@ -11,6 +11,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use strata::event::{Event, Measurement};
+use strata::history::{Baseline, Records};
 use strata::report::{Document, Drifting, Figure, Metrics, Proof, junit, prometheus};
 
 const RUN: &str = "20261121-190812-ldtj";
@@ -224,6 +225,107 @@ fn what_cannot_be_reported_is_told() {
     note(&site, &["report", "--format", "junit", "-o", "strata.toml"]);
     insta::assert_snapshot!(said);
     assert_eq!(site.read("notes.txt"), "mine\n");
+}
+
+/// The rows of a test's figures in a page, its head first; the line's description is the last cell.
+fn figures_of(page: &str, title: &str) -> Vec<Vec<String>> {
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let xml = roxmltree::Document::parse_with_options(page, options).unwrap();
+    let named = |node: &roxmltree::Node<'_, '_>| {
+        node.descendants().any(|one| one.has_tag_name("b") && one.text() == Some(title))
+    };
+    let mut tables = xml.descendants().filter(|node| node.has_tag_name("details")).filter(named);
+    let table = tables.next().unwrap_or_else(|| panic!("no figures of {title}"));
+    let cell = |cell: roxmltree::Node<'_, '_>| {
+        let picture = cell.descendants().find_map(|node| node.attribute("aria-label"));
+        picture.or(cell.text()).unwrap_or_default().trim().to_owned()
+    };
+    table
+        .descendants()
+        .filter(|node| node.has_tag_name("tr"))
+        .map(|row| row.children().filter(|node| node.is_element()).map(cell).collect())
+        .collect()
+}
+
+#[test]
+fn figures_stand_beside_the_site_s_baseline_and_the_runs_before() {
+    let site = Site::new();
+    let state = site.0.path().join(".strata");
+    let first = "20261119-080000-aaaa";
+    // What was measured then: the baseline. A later run lies between.
+    for (run, throughput, p99, network) in [
+        (first, "57076.384", "4.752", "4245.5"),
+        ("20261120-080000-bbbb", "30000.0", "8.0", "9000.0"),
+    ] {
+        let journal = JOURNAL
+            .replace(RUN, run)
+            .replace("28538.192", throughput)
+            .replace("9.504", p99)
+            .replace("8491.0", network);
+        assert!(!journal.contains("28538.192") && journal.contains(p99));
+        fs::write(state.join(format!("runs/{run}.jsonl")), journal).unwrap();
+    }
+    let page = |run: &str| {
+        let (code, page, err) = site.strata(&["report", run, "-o", "-"]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        page
+    };
+    let row = |cells: &[&str]| -> Vec<String> { cells.iter().map(|one| (*one).into()).collect() };
+    let load = "redis › redis-load";
+
+    // Without a baseline the run before is what counts.
+    let without = [
+        row(&["of", "figure", "this run", "change", "so far"]),
+        row(&[
+            "direct",
+            "SET throughput",
+            "28538.192/s",
+            "-5 %",
+            "oldest first: 57076.384/s, 30000/s, 28538.192/s",
+        ]),
+        row(&["direct", "SET p99", "9.504 ms", "+19 %", "oldest first: 4.752 ms, 8 ms, 9.504 ms"]),
+        row(&[
+            "redis-01 → redis-02 \"x\\y\"",
+            "throughput",
+            "8491 Mbit/s",
+            "-6 %",
+            "oldest first: 4245.5 Mbit/s, 9000 Mbit/s, 8491 Mbit/s",
+        ]),
+    ];
+    assert_eq!(figures_of(&page(RUN), load), without);
+
+    // The gate's records hold the baseline, as its first green run writes it. It has no third figure.
+    let recorded = |name: &str, value: f64, unit: &str| Baseline {
+        test: "redis-load".into(),
+        measurement: Measurement::new("direct", name, value, unit),
+        conditions: "500 × 4096 bytes".into(),
+        at_ms: 1_795_075_200_000,
+        run: first.into(),
+    };
+    let baselines =
+        vec![recorded("SET throughput", 57076.384, "/s"), recorded("SET p99", 4.752, "ms")];
+    Records::open(&state).unwrap().add_baselines("redis", baselines).unwrap();
+    let with = figures_of(&page(RUN), load);
+    assert_eq!(with[0], row(&["of", "figure", "this run", "baseline", "change", "so far"]));
+    let seen: Vec<&[String]> = with[1..].iter().map(|cells| &cells[2..5]).collect();
+    let wanted = [
+        row(&["28538.192/s", "57076.384/s", "-50 %"]),
+        row(&["9.504 ms", "4.752 ms", "+100 %"]),
+        row(&["8491 Mbit/s", "", "-6 %"]),
+    ];
+    assert_eq!(seen, wanted);
+    // The run that the baseline comes from is the baseline, and had nothing before it.
+    let of_first = figures_of(&page(first), load);
+    assert_eq!(of_first[1][2..], row(&["57076.384/s", "57076.384/s", "+0 %", ""]));
+    // A test of the layer without a baseline has no such column.
+    let steal = figures_of(&page(RUN), "redis › steal");
+    assert_eq!(steal[0], row(&["of", "figure", "this run", "change", "so far"]));
+
+    // An edited baseline does not count.
+    let file = state.join("gates/redis.baseline.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("4.752", "9.504")).unwrap();
+    assert_eq!(figures_of(&page(RUN), load), without);
 }
 
 #[test]
