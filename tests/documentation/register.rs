@@ -114,6 +114,7 @@ pub const EXAMPLES: &[(&str, &str, How)] = &[
     ("secrets.md", "#: generate length=40 alphabet=alnum", FILES),
     ("secrets.md", "provider       = \"vault\"", SETTINGS),
     ("secrets.md", "path \"secret/data", Shown("a policy for Vault, which was not tried")),
+    ("secrets.md", "cargo test", CAMPAIGN),
     ("secrets.md", "NAME=value", FILES),
     ("secrets.md", "error[E0411]:", ERRORS),
     (

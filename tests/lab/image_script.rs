@@ -1,7 +1,7 @@
 //! `tools/image-patroni` to its end: in a real Docker, of Debian's PostgreSQL, without a way to any
 //! other network. What it makes is locked, sent to another host, and is a Patroni that leads.
 
-use super::{IMAGES, append};
+use super::IMAGES;
 use crate::support::{Bench, OPERATOR, SITE, wait};
 use std::ffi::OsString;
 use std::fs;
@@ -76,6 +76,7 @@ name: one
 etcd3: { host: '127.0.0.1:2379' }
 restapi: { listen: '127.0.0.1:8008', connect_address: '127.0.0.1:8008' }
 bootstrap:
+  dcs: { ttl: 30, loop_wait: 10, retry_timeout: 10 }
   initdb: [{ encoding: UTF8 }, data-checksums]
 postgresql:
   listen: 127.0.0.1:5432
