@@ -132,6 +132,7 @@ fn readers(store: &SecretStore, identity_path: &Path, report: &mut CheckReport) 
         }
     };
     report.readers = recipients.names().into_values().collect();
+    report.readers.sort();
     report.recovery = recipients.recovery();
     if store.identity().is_ok_and(|identity| !recipients.hold(identity)) {
         report.problems.push(store.not_a_recipient());

@@ -85,6 +85,7 @@ pub fn rekey(
     let difference = Difference::of(&manifest, &recipients).unwrap_or_default();
     let unsealed = manifest.records().iter().any(|record| record.seal.is_empty());
     report.readers = recipients.names().into_values().collect();
+    report.readers.sort();
     report.added = difference.not_yet.values().cloned().collect();
     report.removed = difference.still.values().cloned().collect();
     report.unknown = difference.unknown;

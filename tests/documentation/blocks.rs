@@ -1,5 +1,7 @@
 //! Blocks of code in the documents: where one stands, and whether a program printed what one shows.
 
+#![allow(dead_code, reason = "each test program uses a part")]
+
 use std::fs;
 use std::path::Path;
 
@@ -108,10 +110,6 @@ fn plain(word: &str) -> String {
 /// `…` stands for whatever was left out, also at the end of a word.
 pub fn says(printed: &str, shown: &str) -> bool {
     let printed = words(printed);
-    if shown.starts_with("read by ") {
-        // Readers stand in the order of their keys, which are other ones each time.
-        return words(shown).iter().all(|word| printed.contains(word));
-    }
     let mut rest = printed.iter();
     words(shown).iter().all(|word| match word.split_once('…') {
         Some((start, _)) => start.is_empty() || rest.any(|other| other.starts_with(start)),

@@ -69,7 +69,8 @@ mv ../base.part ../base.tar
 /// With the base's Python, as the script says.
 const WHEELS: &str = "rm -rf part; python3.11 -m pip wheel -q -w part 'patroni[etcd3,psycopg3]==3.3.0' 'psycopg[binary]'; mv part wheels";
 
-/// One member with etcd beside it, nothing but what Patroni needs.
+/// One member with etcd beside it, nothing but what Patroni needs. Debian makes the usual directory of
+/// sockets when it boots, which an image never does.
 const MEMBER: &str = "
 scope: probe
 name: one
@@ -83,6 +84,7 @@ postgresql:
   connect_address: 127.0.0.1:5432
   data_dir: /srv/data/main
   bin_dir: /usr/lib/postgresql/15/bin
+  parameters: { unix_socket_directories: /tmp }
   authentication:
     superuser: { username: postgres, password: probe }
     replication: { username: replicator, password: probe }
@@ -201,7 +203,7 @@ fn starts(bench: &Bench) {
     let ask = ["curl", "-fsS", "http://127.0.0.1:8008/primary"];
     wait("a primary", 120, || {
         let said = bench.on(OTHER, &ask);
-        let logs = || bench.on(OTHER, &["docker", "logs", "--tail", "20", "member"]).text();
+        let logs = || bench.on(OTHER, &["docker", "logs", "--tail", "60", "member"]).text();
         if said.code == 0 { Ok(()) } else { Err(said.text() + &logs()) }
     });
     let answer = bench.output(OTHER, &ask);
