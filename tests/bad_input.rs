@@ -228,6 +228,15 @@ cases! {
     plain_and_encrypted_credentials: |s| {
         s.write("credentials/redis.env", b"REDIS_PASSWORD=aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n").write("credentials/redis.env.age", b"x");
     };
+    artifact_missing_or_another: |s| {
+        let step = |source: &str, digest: &str| {
+            format!("\n[[step]]\nname = \"{source}\"\nartifact = {{ path = \"/usr/local/bin/{source}\", source = \"{source}\", sha256 = \"{digest}\" }}\n")
+        };
+        let (zeros, short) = ("0".repeat(64), "abc".to_owned());
+        s.write("artifacts/k3s", b"not what was pinned").edit(BASE, |text| {
+            text.to_owned() + &step("k3s", &zeros) + &step("k3", &zeros) + &step("../k3s", &short)
+        });
+    };
     everything_at_once: |s| {
         s.replace(INVENTORY, "10.0.0.121", "10.0.0.120")
             .replace(GROUPS, "expect = 28", "expect = 27")

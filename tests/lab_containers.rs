@@ -230,7 +230,7 @@ fn images_reach_hosts_without_a_registry() {
             println!(
                 "figure: {} bytes of image on {} in {:?}",
                 sent.get(),
-                brought.host,
+                host.session.host(),
                 brought.took
             );
         });

@@ -274,6 +274,20 @@ fn campaign_of_backups() {
     nothing_is_left(&bench);
 }
 
+/// Goes on from what was restored on db-01, as the guide says: the store forgets the old cluster,
+/// and the site names the member.
+fn installed_from_restored(bench: &Bench) -> Said {
+    let forget =
+        ["--endpoints", "http://10.0.0.120:2379", "del", "--prefix", "/service/keybuzz-pg/"];
+    bench.on("db-01", &[&["docker", "exec", "etcd", "etcdctl"], &forget[..]].concat()).ended(0);
+    bench.put_site(SITE, |site| {
+        short(site);
+        let role = site.join("roles/postgres/role.toml");
+        replace(&role, "postgres_newest        = \"\"", "postgres_newest        = \"db-01\"");
+    });
+    install(bench).ended(0)
+}
+
 /// Every member's data is gone (class: whole loss): strata forms nothing anew, and goes on from a
 /// restored member.
 fn a_whole_loss_is_restored(bench: &Bench) {
@@ -292,15 +306,7 @@ fn a_whole_loss_is_restored(bench: &Bench) {
     println!("figure: whole loss, recovered after {:.1} s", start.elapsed().as_secs_f64());
     // It refuses where there is data.
     bench.on("db-01", &["pgbackrest-recover"]).ended(1);
-    let forget =
-        ["--endpoints", "http://10.0.0.120:2379", "del", "--prefix", "/service/keybuzz-pg/"];
-    bench.on("db-01", &[&["docker", "exec", "etcd", "etcdctl"], &forget[..]].concat()).ended(0);
-    bench.put_site(SITE, |site| {
-        short(site);
-        let role = site.join("roles/postgres/role.toml");
-        replace(&role, "postgres_newest        = \"\"", "postgres_newest        = \"db-01\"");
-    });
-    let said = install(bench).ended(0);
+    let said = installed_from_restored(bench);
     println!("{}", said.text());
     println!("figure: whole loss, restored and healthy: {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(sql(bench, leader(bench), "select count(*) from canary"), "1000");

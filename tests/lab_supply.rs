@@ -12,6 +12,7 @@ mod support;
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 use support::{Bench, OPERATOR, Running, SITE, Said, append, wait};
 
@@ -157,10 +158,59 @@ fn side_load(hosts: &[&str], name: &str, mib: u32) {
     assert!((1..64 << 10).contains(&sent(&said)), "{}", said.text());
     bench.on(hosts[0], &["docker", "rmi", "strata.probe/kept:1"]).ended(0);
 
+    files_get_their_places(&bench, hosts, 8 << 20);
     link_breaks(&bench, hosts, size);
     strata_is_killed(&bench, hosts, size);
     let said = run(&bench, &["images", "status"], 0);
     assert!(said.out.contains("not locked") && said.out.contains("present"), "{}", said.text());
+}
+
+/// A file that is too large for a plan: brought packed, once, before anything is changed.
+fn files_get_their_places(bench: &Bench, hosts: &[&str], size: usize) {
+    const PATH: &str = "/usr/local/bin/large";
+    // Half of it can be packed.
+    let mut content = vec![7; size / 2];
+    fs::File::open("/dev/urandom")
+        .unwrap()
+        .take(size as u64 / 2)
+        .read_to_end(&mut content)
+        .unwrap();
+    let digest = strata::resource::sha256(&content[..], |_| Ok(())).unwrap();
+    let step = format!(
+        "\n[[step]]\nname = \"Large file\"\ntags = [\"file\"]\nartifact = {{ path = \"{PATH}\", source = \"large\", sha256 = \"{digest}\" }}\n"
+    );
+    bench.put_site(SITE, |folder| {
+        with_probe(folder, IMAGE);
+        append(&folder.join("roles/probe/role.toml"), &step);
+        fs::create_dir(folder.join("artifacts")).unwrap();
+        fs::write(folder.join("artifacts/large"), &content).unwrap();
+    });
+    let brought =
+        |said: &Said| said.text().matches("file /opt/keybuzz-installer/artifacts/large, ").count();
+    let install = || run(bench, &["install", "--tag", "file"], 0);
+    let said = install();
+    println!("figure: {size} bytes, half of them packed: {:.1} s\n{}", said.seconds, said.text());
+    assert_eq!(brought(&said), hosts.len(), "{}", said.text());
+    assert!(
+        said.text().contains(&format!("large, {:.1} MiB sent", size as f64 / 2e0 / 1048576e0)),
+        "{}",
+        said.text()
+    );
+    for host in hosts {
+        assert!(bench.output(host, &["sha256sum", PATH]).starts_with(&digest), "{host}");
+        assert_eq!(bench.output(host, &["stat", "-c", "%a %U", PATH]), "755 root");
+        assert_eq!(bench.output(host, &["ls", BLOBS]), "", "what has its place is not kept");
+    }
+    let said = install();
+    println!("figure: again: {:.1} s", said.seconds);
+    assert_eq!(brought(&said), 0);
+    assert!(said.text().contains("; 0 of "), "{}", said.text());
+    // What was changed by hand is seen, and only that host gets it again.
+    bench.on(hosts[0], &["sh", "-c", &format!("printf x >> {PATH}")]).ended(0);
+    let said = run(bench, &["plan", "--tag", "file"], 8);
+    assert!(said.text().contains("content"), "{}", said.text());
+    assert_eq!(brought(&install()), 1);
+    assert!(bench.output(hosts[0], &["sha256sum", PATH]).starts_with(&digest));
 }
 
 /// Starts a push and waits until the first host has a quarter of the layer.

@@ -2,7 +2,7 @@
 
 use crate::compare::{CHANGED, FIRST, FIRST_WITH_PACKAGES, SECOND, Tool};
 use crate::record::{Entry, Results, Spread, mebibytes};
-use crate::{Outcome, distance, plot, scale};
+use crate::{Outcome, distance, large, plot, scale};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -21,6 +21,7 @@ pub fn write(document: &Path, results: &Results) -> Outcome<()> {
         ("comparison", comparison(results)?),
         ("costs", costs(results)?),
         ("distance", far(results)?),
+        ("large", large(results)?),
         ("growth", growth(results)?),
     ] {
         text = replaced(&text, part, &content)?;
@@ -135,6 +136,36 @@ fn far(results: &Results) -> Outcome<String> {
                 near.map_or_else(String::new, |near| time(near.median))
             )?;
         }
+    }
+    Ok(text)
+}
+
+/// A large file: what it took, and what went over the wire, per host.
+fn large(results: &Results) -> Outcome<String> {
+    let mut text = "| tool | median | least | most | rounds | on the wire, a host | processor time of the controller | again |\n|---|---:|---:|---:|---:|---:|---:|---:|\n".to_owned();
+    for tool in TOOLS {
+        let Some(spread) = seconds(results, large::LARGE, tool.name()) else { continue };
+        let entries = || results.of(large::LARGE, tool.name());
+        let wire =
+            Spread::of(entries().map(|entry| mebibytes(entry.wire_bytes) / f64::from(entry.hosts)));
+        let cpu = Spread::of(entries().map(|entry| entry.cpu_seconds));
+        let again = seconds(results, &format!("{}{}", large::LARGE, distance::AGAIN), tool.name());
+        writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {:.1} MiB | {} | {} |",
+            match tool {
+                Tool::Ssh => "ssh cat",
+                Tool::SshCurve => "ssh cat, curve25519",
+                other => other.name(),
+            },
+            time(spread.median),
+            time(spread.least),
+            time(spread.most),
+            spread.count,
+            wire.map_or(0.0, |wire| wire.median),
+            cpu.map_or_else(String::new, |cpu| time(cpu.median)),
+            again.map_or_else(String::new, |again| time(again.median)),
+        )?;
     }
     Ok(text)
 }

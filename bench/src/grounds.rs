@@ -3,6 +3,7 @@
 //! installed on the operator host can be measured there.
 
 use crate::Outcome;
+use crate::large;
 use crate::program::Program;
 use crate::sites::{GROUND, Node, OPERATOR, SiteFiles, nodes, put, put_ansible, put_pyinfra};
 use crate::sites::{WORK_VARS, put_templates, work_role};
@@ -98,6 +99,7 @@ impl Grounds {
             ("work", "nodes", work_role()),
             ("steps", "far", crate::distance::steps_role()),
             ("files", "far", crate::distance::files_role()),
+            ("large", "ten", large::role(&large::make(&site)?)),
         ];
         let files = SiteFiles {
             name: "bench",
@@ -141,9 +143,14 @@ impl Grounds {
 
     /// `ssh NODE true` to some nodes at once.
     pub fn ssh(&self, nodes: &[Node], options: &str) -> Program {
+        self.ssh_each(nodes, options, "true")
+    }
+
+    /// `ssh NODE COMMAND` to some nodes at once; the command as a shell reads it.
+    pub fn ssh_each(&self, nodes: &[Node], options: &str, command: &str) -> Program {
         let addresses: Vec<String> = nodes.iter().map(|node| node.address.to_string()).collect();
         let script = format!(
-            "for host in {}; do ssh -F none -o UserKnownHostsFile={} -o IdentitiesOnly=yes -i {} {options} root@$host true & \
+            "for host in {}; do ssh -F none -o UserKnownHostsFile={} -o IdentitiesOnly=yes -i {} {options} root@$host {command} & \
              pids=\"$pids $!\"; done; for pid in $pids; do wait $pid || exit 1; done",
             addresses.join(" "),
             self.known_hosts.display(),
@@ -157,9 +164,16 @@ impl Grounds {
     /// # Errors
     /// When the environment of the peers is missing.
     pub fn ansible(&self, directory: &str, revision: u32) -> Outcome<Program> {
+        self.playbook(directory, &["work.yml", "-e", &format!("revision={revision}")])
+    }
+
+    /// Ansible with these words, in its directory.
+    ///
+    /// # Errors
+    /// When the environment of the peers is missing.
+    pub fn playbook(&self, directory: &str, words: &[&str]) -> Outcome<Program> {
         let program = self.program([environment()?.join("bin/ansible-playbook")]);
-        let revision = format!("revision={revision}");
-        Ok(program.with(["work.yml", "-e", &revision]).within(&self.directory.join(directory)))
+        Ok(program.with(words).within(&self.directory.join(directory)))
     }
 
     /// pyinfra.
@@ -167,11 +181,17 @@ impl Grounds {
     /// # Errors
     /// When the environment of the peers is missing.
     pub fn pyinfra(&self, revision: u32) -> Outcome<Program> {
-        let program = self.program([environment()?.join("bin/pyinfra")]);
         let revision = format!("revision={revision}");
-        Ok(program
-            .with(["-y", "--data", &revision, "inventory.py", "deploy.py"])
-            .within(&self.directory.join("pyinfra")))
+        self.deployment(&["-y", "--data", &revision, "inventory.py", "deploy.py"])
+    }
+
+    /// pyinfra with these words.
+    ///
+    /// # Errors
+    /// When the environment of the peers is missing.
+    pub fn deployment(&self, words: &[&str]) -> Outcome<Program> {
+        let program = self.program([environment()?.join("bin/pyinfra")]);
+        Ok(program.with(words).within(&self.directory.join("pyinfra")))
     }
 
     /// Takes the work back on all nodes.

@@ -8,6 +8,7 @@ pub mod compare;
 pub mod distance;
 pub mod document;
 pub mod grounds;
+pub mod large;
 pub mod plot;
 pub mod program;
 pub mod record;

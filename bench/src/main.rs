@@ -7,7 +7,7 @@ use strata_bench::Outcome;
 use strata_bench::compare::{self, Rounds, Scenario};
 use strata_bench::grounds::Grounds;
 use strata_bench::record::Results;
-use strata_bench::{distance, document};
+use strata_bench::{distance, document, large};
 
 /// Measures strata beside other tools and over distance, on hosts of its own lab.
 #[derive(Debug, Parser)]
@@ -42,6 +42,15 @@ enum Verb {
         #[arg(long, default_value_t = 5)]
         rounds: u32,
     },
+    /// A file of 100 MiB to ten hosts, with every tool
+    Large {
+        /// How many nodes the lab has
+        #[arg(long, default_value_t = 20)]
+        hosts: u32,
+        /// With what, and how often each
+        #[arg(long, default_value = "strata=3,ssh-curve=3,pyinfra=1,mitogen=1,ansible=1")]
+        rounds: Rounds,
+    },
     /// Remove the lab
     Down,
     /// Write the tables and plots of docs/performance.md from the results
@@ -72,6 +81,10 @@ fn run(Arguments { results, verb }: Arguments) -> Outcome<()> {
         Verb::Distance { hosts, rounds } => {
             let grounds = Grounds::bring_up(work_directory(), hosts)?;
             distance::run(&grounds, rounds, &mut results)
+        }
+        Verb::Large { hosts, rounds } => {
+            let grounds = Grounds::bring_up(work_directory(), hosts)?;
+            large::run(&grounds, &rounds, &mut results)
         }
         Verb::Down => Grounds::take_down(),
         Verb::Document { document } => document::write(&document, &results),

@@ -81,10 +81,14 @@ impl SiteFiles<'_> {
         put(&site.join("inventory/lab/exceptions.toml"), "")?;
         put(&site.join("inventory/servers.tsv"), &self.inventory()?)?;
         let count = self.nodes.len();
+        let ten: Vec<&str> =
+            self.nodes.iter().take(crate::large::HOSTS).map(|node| node.name.as_str()).collect();
         let groups = format!(
             "[group.nodes]\nselect = {{ ROLE = \"node\" }}\nexpect = {count}\n\n\
              [group.far]\nhosts  = [\"node-0001\"]\nexpect = 1\n\n\
-             [group.operator]\nhosts  = [\"{OPERATOR}\"]\nexpect = 1\n"
+             [group.ten]\nhosts  = {ten:?}\nexpect = {}\n\n\
+             [group.operator]\nhosts  = [\"{OPERATOR}\"]\nexpect = 1\n",
+            ten.len()
         );
         put(&site.join("inventory/groups.toml"), &groups)?;
         fs::create_dir_all(site.join("credentials.example"))?;

@@ -1,22 +1,26 @@
-//! Layers of images on their way to the host's container engine: received once, kept until the
-//! engine has them, and received further from where a broken link left them.
+//! Layers of images on their way to the host's container engine, and large files on their way to
+//! their places: received once, kept until they are there, and received further from where a broken
+//! link left them.
 //!
 //! The controller starts this as a program of its own and talks to it through a socket that takes
 //! one connection. A request is a line, answered by a line:
 //!
-//! - `have DIGEST SIZE`: how many bytes of the layer are here;
+//! - `at DIGEST PATH`: whether the file at the path has this digest, `yes` or `no`;
+//! - `have DIGEST SIZE`: how many bytes of it are here;
 //! - `put DIGEST SIZE OFFSET`, then the bytes from there on: `ok` once they are kept and the digest
 //!   is right;
 //! - `load N`, then N parts, each `bytes LENGTH` with that many bytes, or `blob DIGEST SIZE`:
 //!   together they are the archive for the engine;
+//! - `unpack DIGEST SIZE CONTENT LENGTH`: takes what was received for packed with zstd, and keeps
+//!   its content in its place, which has that digest and length;
 //! - `drop DIGEST`: the engine has it.
 //!
 //! `error …` says why something was not done.
 
 use super::paths::{HostPaths, make_private_directory};
 use super::system::load_archive;
-use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
+use crate::resource::sha256;
+use ruzstd::decoding::StreamingDecoder;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -24,8 +28,8 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-/// Longest line of a request.
-const LINE_LIMIT: u64 = 512;
+/// Longest line of a request: a path, and some words.
+const LINE_LIMIT: u64 = 4096 + 512;
 
 /// Parts of an archive at most; an image has at most 128 layers.
 const PARTS_LIMIT: usize = 1024;
@@ -98,6 +102,14 @@ fn serve(
     while let Some(line) = line(&mut requests)? {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match words.as_slice() {
+            ["at", digest, ..] => {
+                let path = line.splitn(3, ' ').nth(2).unwrap_or_default();
+                match file_digest(Path::new(path)) {
+                    Ok(found) if found.as_deref() == Some(*digest) => Ok("yes".to_owned()),
+                    Ok(_) => Ok("no".to_owned()),
+                    Err(error) => Err(format!("{path}: {error}")),
+                }
+            }
             ["have", rest @ ..] => match Blob::parse(rest) {
                 Some(blob) => store.held(&blob).map(|n| n.to_string()).map_err(|e| e.to_string()),
                 None => Err(misunderstood(&line)),
@@ -116,6 +128,14 @@ fn serve(
                     Some(Ok(parts)) => store.load(&parts, load).map(|()| "ok".to_owned()),
                     Some(Err(error)) => Err(error.to_string()),
                     None => Err(misunderstood(&line)),
+                }
+            }
+            ["unpack", digest, size, content, length] => {
+                match (Blob::parse(&[*digest, *size]), Blob::parse(&[*content, *length])) {
+                    (Some(packed), Some(content)) => {
+                        store.unpack(&packed, &content).map(|()| "ok".to_owned())
+                    }
+                    _ => Err(misunderstood(&line)),
                 }
             }
             ["drop", digest] => match Blob::parse(&[*digest, "0"]) {
@@ -275,13 +295,43 @@ impl Store {
         // The engine needs the room once more, for the layer itself.
         if free < bytes.saturating_mul(2).saturating_add(RESERVE) {
             return Err(format!(
-                "{} MiB are free at {}, and the layer takes twice its {} MiB while it is loaded",
+                "{} MiB are free at {}, and {2} MiB take twice as much there until they are where they belong",
                 free >> 20,
                 self.folder.display(),
                 bytes >> 20
             ));
         }
         Ok(())
+    }
+
+    /// Keeps what is packed in a received file in its place.
+    fn unpack(&self, packed: &Blob, content: &Blob) -> Result<(), String> {
+        let text = |error: io::Error| error.to_string();
+        if length(&self.whole(content)).map_err(text)? == Some(content.size) {
+            return self.forget(packed);
+        }
+        self.room_for(content.size)?;
+        let path = self.part(content);
+        let unpacked = (|| {
+            let from = BufReader::with_capacity(PIECE, File::open(self.whole(packed))?);
+            let decoder = StreamingDecoder::new(from)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            let mut options = OpenOptions::new();
+            let mut file =
+                options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            // More than was said is another content, whatever its size.
+            let most = content.size.saturating_add(1);
+            let digest = sha256(decoder.take(most), |piece| file.write_all(piece))?;
+            file.sync_data()?;
+            Ok(digest)
+        })();
+        let found = unpacked.map_err(|error: io::Error| format!("{}: {error}", path.display()))?;
+        if found != content.digest {
+            fs::remove_file(&path).map_err(text)?;
+            return Err(format!("{} was wanted, and {found} was packed", content.digest));
+        }
+        fs::rename(&path, self.whole(content)).map_err(text)?;
+        self.forget(packed)
     }
 
     fn load(&self, parts: &[Part], load: &mut Load<'_>) -> Result<(), String> {
@@ -336,21 +386,17 @@ fn length(path: &Path) -> io::Result<Option<u64>> {
 }
 
 fn digest_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        match file.read(&mut piece)? {
-            0 => break,
-            count => hash.update(&piece[..count]),
-        }
+    sha256(File::open(path)?, |_| Ok(()))
+}
+
+/// The digest of a regular file; `None` where none is.
+fn file_digest(path: &Path) -> io::Result<Option<String>> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => digest_of(path).map(Some),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
-    let mut text = String::with_capacity(64);
-    for byte in hash.finalize() {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").ok();
-    }
-    Ok(text)
 }
 
 #[cfg(test)]

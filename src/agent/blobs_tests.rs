@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(bytes, |_| Ok(())).unwrap()
 }
 
 /// What is answered to `requests`, and what the engine got.
@@ -95,4 +95,52 @@ fn what_nobody_came_back_for_goes() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     store.sweep(now + FORGOTTEN * 2);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_packed_is_kept_as_what_it_packs() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = b"the same word the same word the same word".repeat(100);
+    let packed = zstd::encode_all(&content[..], 3).unwrap();
+    let unpack = |digest: &str, length: usize| {
+        format!("unpack {} {} {digest} {length}\n", hex(&packed), packed.len())
+    };
+    let mut requests = put(&packed, 0, packed.len());
+    requests.extend(unpack(&hex(&content), content.len()).as_bytes());
+    requests.extend(format!("have {} {}\n", hex(&content), content.len()).as_bytes());
+    let (answers, _) = say(folder.path(), &requests);
+    assert_eq!(answers, ["ok".to_owned(), "ok".to_owned(), content.len().to_string()]);
+    assert_eq!(fs::read(folder.path().join(hex(&content))).unwrap(), content);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the packed one is gone");
+
+    // Another content than was said, longer than was said, and nothing that is packed at all.
+    for (bytes, digest, length, reason) in [
+        (&packed, hex(b"another"), content.len(), "was packed"),
+        (&packed, hex(&content), 10, "was packed"),
+        (&content, hex(b"another"), 10, "error "),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut requests = put(bytes, 0, bytes.len());
+        let head = format!("unpack {} {} {digest} {length}\n", hex(bytes), bytes.len());
+        requests.extend(head.as_bytes());
+        let (answers, _) = say(folder.path(), &requests);
+        assert!(answers[1].starts_with("error ") && answers[1].contains(reason), "{answers:?}");
+        assert!(!folder.path().join(&digest).exists());
+    }
+}
+
+#[test]
+fn a_file_is_known_by_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a file");
+    fs::write(&path, "content").unwrap();
+    let at = |digest: &str, path: &Path| {
+        let (answers, _) =
+            say(folder.path(), format!("at {digest} {}\n", path.display()).as_bytes());
+        answers[0].clone()
+    };
+    assert_eq!(at(&hex(b"content"), &path), "yes");
+    assert_eq!(at(&hex(b"other"), &path), "no");
+    assert_eq!(at(&hex(b"content"), &folder.path().join("missing")), "no");
+    assert_eq!(at(&hex(b"content"), folder.path()), "no");
 }

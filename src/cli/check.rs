@@ -31,7 +31,7 @@ pub struct CheckArguments {
 /// Runs the command.
 pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
-    let site = load(settings, &mut problems);
+    let site = load_as(settings, settings.profile, true, &mut problems);
     show(&problems, settings);
     let errors = problems.count(Severity::Error);
     let warnings = problems.count(Severity::Warning);
@@ -79,16 +79,25 @@ fn together(site: &Site) -> Option<String> {
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
 /// wrong is found before the first connection.
 pub fn load(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    load_as(settings, settings.profile, problems)
+    load_as(settings, settings.profile, false, problems)
 }
 
 /// As [`load`], with the lab's versions and exceptions.
 pub fn load_rehearsal(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    load_as(settings, Profile::Rehearsal, problems)
+    load_as(settings, Profile::Rehearsal, false, problems)
 }
 
-fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) -> Option<Site> {
-    let site = Site::load(&settings.root, profile, problems)?;
+/// `thorough` also reads what is large; a run reads it where it is needed.
+fn load_as(
+    settings: &Settings,
+    profile: Profile,
+    thorough: bool,
+    problems: &mut Diagnostics,
+) -> Option<Site> {
+    let mut site = Site::load(&settings.root, profile, problems)?;
+    if thorough {
+        site.artifacts.look_at_digests();
+    }
     let (declared, declaration_problems) = Declared::load(&settings.root);
     problems.extend(declaration_problems);
     let (present, present_problems) = Present::find(&settings.root, &declared);

@@ -12,7 +12,7 @@ use crate::history::StateDir;
 use crate::image::{HostImages, Preflight, Standing};
 use crate::plan::{image_pins, select_hosts, select_layers};
 use crate::report::{Json, Plain, plural};
-use crate::run::{Supply, exit_of, hosts_of};
+use crate::run::{LackingFiles, Supply, exit_of, hosts_of};
 use crate::site::Site;
 use crate::wire::LockHolder;
 use clap::{Args, Subcommand};
@@ -166,7 +166,7 @@ async fn supplied(supply: &Supply<'_>, wanted: &Wanted, push: bool, settings: &S
         tell!("error: nothing was sent to any host");
         return Exit::Refused.worse(reached);
     }
-    let supplied = supply.bring(&found).await;
+    let supplied = supply.bring(&found, &LackingFiles::new()).await;
     let bytes: u64 = supplied.iter().map(|one| one.bytes).sum();
     let done = supplied.iter().filter(|one| one.result.is_ok()).count();
     if !settings.json {

@@ -18,8 +18,15 @@ use std::time::Instant;
 pub const SITE_ON_OPERATOR: &str = "/opt/keybuzz-installer";
 
 /// What makes up a site; everything else of its directory stays where it is.
-const SITE_PARTS: [&str; 6] =
-    ["strata.toml", "versions.yaml", "inventory", "roles", "templates", "credentials.example"];
+const SITE_PARTS: [&str; 7] = [
+    "strata.toml",
+    "versions.yaml",
+    "inventory",
+    "roles",
+    "templates",
+    "artifacts",
+    "credentials.example",
+];
 
 /// Arguments of `strata rehearse`.
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use super::fleet_hosts::FleetHosts;
 use super::marker::Records;
 use super::member::Members;
 use super::registry::{look, step_down};
+use super::until::{Look, until};
 use crate::fleet::{Connection, Events, Fleet, Stop};
 use crate::plan::Resolver;
 use crate::site::{ClusterRole, Role, Site};
@@ -90,21 +91,21 @@ impl Around<'_> {
     pub async fn settle(&self, host: &str, within: Duration) -> Result<(), String> {
         let start = Instant::now();
         for (role, cluster) in self.of(host) {
-            loop {
+            let left = within.saturating_sub(start.elapsed());
+            let whole = until(left, LOOK_EVERY, async || {
                 let members = self.members(role, cluster).await;
                 let hosts = FleetHosts::quiet(self.fleet);
                 let records = Records::new(&self.site.root);
-                let report = look(&members, cluster, &hosts, &records).await?;
-                let Some(reason) = report.missing else { break };
-                if start.elapsed() >= within {
-                    return Err(format!(
-                        "cluster `{}` is not whole after {} s: {reason}",
-                        role.name,
-                        within.as_secs()
-                    ));
+                match look(&members, cluster, &hosts, &records).await.map(|report| report.missing) {
+                    Ok(None) => Look::Break(Ok(())),
+                    Ok(Some(missing)) => Look::Continue(missing),
+                    Err(reason) => Look::Break(Err(reason)),
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
+            });
+            whole.await.unwrap_or_else(|reason| {
+                let (name, seconds) = (&role.name, within.as_secs());
+                Err(format!("cluster `{name}` is not whole after {seconds} s: {reason}"))
+            })?;
         }
         Ok(())
     }

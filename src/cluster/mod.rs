@@ -20,6 +20,7 @@ mod member;
 mod reach;
 mod registry;
 mod state;
+mod until;
 
 pub mod etcd;
 pub mod patroni;

@@ -92,6 +92,8 @@ codes! {
     SECRET_PLACE = "E0513";
     /// A role describes a cluster that no driver can form.
     CLUSTER = "E0514";
+    /// A file below `artifacts/` is missing, or has another digest than the role says.
+    ARTIFACT = "E0515";
     /// The versions file is malformed.
     VERSIONS_SYNTAX = "E0601";
     /// A version is not pinned.

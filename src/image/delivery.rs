@@ -18,7 +18,7 @@ use tokio::time::timeout;
 const STALLED: Duration = Duration::from_secs(120);
 
 /// How long the host may take to look at a layer.
-const QUICK: Duration = Duration::from_secs(120);
+pub(super) const QUICK: Duration = Duration::from_secs(120);
 
 /// How long the engine may take to load an archive that is on its host.
 const LOAD: Duration = Duration::from_secs(1800);
@@ -112,7 +112,7 @@ async fn bring(
 }
 
 /// The program on the host that keeps layers and gives them to the engine.
-struct Receiver<'a> {
+pub(super) struct Receiver<'a> {
     session: &'a AgentSession,
     stream: BufReader<RelayStream>,
     /// Ends with this.
@@ -120,7 +120,7 @@ struct Receiver<'a> {
 }
 
 impl<'a> Receiver<'a> {
-    async fn start(session: &'a AgentSession) -> Result<Self, DeliveryError> {
+    pub(super) async fn start(session: &'a AgentSession) -> Result<Self, DeliveryError> {
         let socket = format!("/run/strata/blobs-{}", unique());
         let argv = ["/proc/self/exe", "blobs", &socket].map(str::to_owned).to_vec();
         let spec = ExecSpec { argv, stdin: Vec::new(), env: Vec::new(), user: None, timeout_ms: 0 };
@@ -146,7 +146,11 @@ impl<'a> Receiver<'a> {
     }
 
     /// Sends what the host lacks of a layer.
-    async fn receive(&mut self, layer: &Layer, sent: &SentBytes) -> Result<(), DeliveryError> {
+    pub(super) async fn receive(
+        &mut self,
+        layer: &Layer,
+        sent: &SentBytes,
+    ) -> Result<(), DeliveryError> {
         let what = format!("{} {}", layer.digest, layer.size);
         let held = self.ask(&format!("have {what}\n"), QUICK).await?;
         let held: u64 = held.parse().map_err(|_| self.refused(&held))?;
@@ -178,6 +182,17 @@ impl<'a> Receiver<'a> {
         self.answer(LOAD).await.map(drop)
     }
 
+    /// True when the file at this path of the host has this digest.
+    pub(super) async fn has(&mut self, path: &str, digest: &str) -> Result<bool, DeliveryError> {
+        Ok(self.ask(&format!("at {digest} {path}\n"), QUICK).await? == "yes")
+    }
+
+    /// Has the host unpack what it received.
+    pub(super) async fn unpack(&mut self, layer: &Layer, length: u64) -> Result<(), DeliveryError> {
+        let Layer { digest, size, content, .. } = layer;
+        self.ask(&format!("unpack {digest} {size} {content} {length}\n"), LOAD).await.map(drop)
+    }
+
     async fn load(&mut self, parts: &[Part], sent: &SentBytes) -> Result<(), DeliveryError> {
         self.send(format!("load {}\n", parts.len()).as_bytes()).await?;
         for part in parts {
@@ -195,7 +210,11 @@ impl<'a> Receiver<'a> {
         self.answer(LOAD).await.map(drop)
     }
 
-    async fn ask(&mut self, line: &str, limit: Duration) -> Result<String, DeliveryError> {
+    pub(super) async fn ask(
+        &mut self,
+        line: &str,
+        limit: Duration,
+    ) -> Result<String, DeliveryError> {
         self.send(line.as_bytes()).await?;
         self.answer(limit).await
     }

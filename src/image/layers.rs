@@ -1,11 +1,11 @@
 //! The layers of an archive: each a run of bytes that can be sent from any place on.
 
 use super::bundle::{Bundle, BundleError};
+use crate::resource::sha256;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Write};
@@ -15,7 +15,7 @@ use tar::{Archive, Header};
 /// Bytes that are moved at once.
 const PIECE: usize = 128 * 1024;
 
-/// A layer as it is sent.
+/// A layer as it is sent: of an image, or a file by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layer {
     /// What the image's configuration calls it: the digest of its content, unpacked.
@@ -192,16 +192,8 @@ fn is_packed(head: &[u8]) -> bool {
         .any(|magic| head.starts_with(magic))
 }
 
-fn digest_of(from: &mut impl Read) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
-    loop {
-        match from.read(&mut piece)? {
-            0 => break,
-            count => hash.update(&piece[..count]),
-        }
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+pub(super) fn digest_of(from: &mut impl Read) -> io::Result<String> {
+    sha256(from, |_| Ok(()))
 }
 
 /// How many of an image's layers, from the lowest, an engine has whose images have these.

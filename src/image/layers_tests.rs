@@ -3,7 +3,7 @@ use super::*;
 use std::io::Cursor;
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest_of(&mut &bytes[..]).unwrap()
 }
 
 /// An archive as an engine saves it, of an image with these layers.

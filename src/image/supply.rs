@@ -1,16 +1,14 @@
-//! Which host needs which image, where it comes from, and bringing it there.
+//! Which host needs which image, and where it comes from.
 
 use super::bundle::{Bundle, BundleError, file_names, find};
-use super::delivery::{DeliveryError, SentBytes, deliver};
+use super::delivery::DeliveryError;
 use super::engine::{Engine, EngineError, Found};
-use super::layers::Parcel;
-use super::registry::{explain, repository, tag};
+use super::registry::{explain, repository};
 use crate::ssh::AgentSession;
 use futures::future::join_all;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// The images that a host needs.
 #[derive(Debug, Clone)]
@@ -108,6 +106,16 @@ pub enum SupplyProblem {
         /// Why it cannot be brought.
         reason: String,
     },
+    /// A file of the site cannot be brought.
+    #[error("{host}: the file {file} was not brought: {reason}")]
+    File {
+        /// The host.
+        host: String,
+        /// The file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
     /// A host holds another image than the archive under the same name.
     #[error("{host}: the image {image} is {found} there, and {wanted} in the archive {archive}")]
     NotTheArchives {
@@ -179,6 +187,9 @@ impl SupplyProblem {
                 "where the image is: `docker save {image} | gzip > {}`, and put the file there",
                 file_names(image)[0]
             ),
+            Self::File { .. } => {
+                "the same command again goes on where it was; see also `df` on the host, and `sha256sum` of the file".to_owned()
+            }
             Self::NotTheArchives { image, .. } | Self::HostsDiffer { image, .. } => format!(
                 "a tag means one image: give the new one a tag of its own, or remove the wrong one on the host (`docker rmi {image}`, after what uses it)"
             ),
@@ -377,93 +388,6 @@ impl Preflight {
             })
         };
         self.bundles.get(image).map(|bundle| bundle.id.as_str()).or_else(held)
-    }
-}
-
-/// Where an image is brought from.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// An archive.
-    Archive(Arc<Parcel>),
-    /// A registry.
-    Registry(Pull),
-}
-
-impl Source {
-    /// The image.
-    pub fn image(&self) -> &str {
-        match self {
-            Self::Archive(parcel) => &parcel.bundle.image,
-            Self::Registry(pull) => &pull.image,
-        }
-    }
-}
-
-/// An image that was brought to a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Brought {
-    /// The host.
-    pub host: String,
-    /// The image.
-    pub image: String,
-    /// Its id, looked up on the host afterwards.
-    pub id: String,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Brings an image to a host and looks whether it is there. What strata itself sends is counted in
-/// `sent`; a registry's bytes are the engine's.
-///
-/// # Errors
-/// When it cannot be sent or pulled, the engine refuses it, or it is another one afterwards.
-pub async fn bring(
-    session: &AgentSession,
-    source: &Source,
-    sent: &SentBytes,
-) -> Result<Brought, SupplyProblem> {
-    let (begin, engine) = (Instant::now(), Engine::new(session));
-    let image = source.image();
-    let not_brought = |found: Option<Found>, wanted: &str| SupplyProblem::NotBrought {
-        host: session.host().to_owned(),
-        image: image.to_owned(),
-        found: found.map_or_else(|| "not there".to_owned(), |found| found.id),
-        wanted: wanted.to_owned(),
-    };
-    let wanted = match source {
-        Source::Archive(parcel) => {
-            deliver(session, parcel, sent).await?;
-            parcel.bundle.id.clone()
-        }
-        Source::Registry(pull) => {
-            engine.pull(&pull.repository, &pull.digest).await.map_err(|error| match error {
-                EngineError::Refused { host, reason } => {
-                    let reason = explain(&format!("{}@{}", pull.repository, pull.digest), &reason);
-                    EngineError::Refused { host, reason }
-                }
-                error => error,
-            })?;
-            let exact = format!("{}@{}", pull.repository, pull.digest);
-            let found = engine.find(&exact).await?;
-            let wanted = pull.id.as_deref().unwrap_or(&pull.digest);
-            let locked = Locked { id: pull.id.clone(), ..Locked::default() };
-            let right = |found: &Found| pull.id.is_none() || locked.is(found);
-            let Some(found) = found.clone().filter(right) else {
-                // It gets the name only when it is what the name means.
-                return Err(not_brought(found, wanted));
-            };
-            engine.tag(&found.id, repository(image), tag(image)).await?;
-            found.id
-        }
-    };
-    match engine.find(image).await? {
-        Some(found) if found.id == wanted => Ok(Brought {
-            host: session.host().to_owned(),
-            image: image.to_owned(),
-            id: found.id,
-            took: begin.elapsed(),
-        }),
-        found => Err(not_brought(found, &wanted)),
     }
 }
 

@@ -1,8 +1,53 @@
 //! What labs keep between rehearsals, and throwing it away.
 
-use super::error::{LabError, Result};
+use super::error::{At as _, LabError, Result};
 use super::paths::{CACHE, STATE};
+use super::spec::digest;
+use super::state::{Lock, remove_tree};
+use std::fs;
 use std::path::{Path, PathBuf};
+
+/// A directory that is kept.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) directory: PathBuf,
+    /// What it is made of, as a digest.
+    pub(super) key: String,
+    /// Whether this call made it.
+    pub(super) built: bool,
+}
+
+/// The kept directory of a kind, found by what it is made of, else made: under another name first,
+/// so that one that is cut off is never taken for whole.
+pub(super) fn ensure(
+    kind: &str,
+    made_of: &[&str],
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<Kept> {
+    let key = digest(made_of.iter().copied())[..16].to_owned();
+    let directory = Path::new(CACHE).join(format!("{kind}-{key}"));
+    if directory.is_dir() {
+        return Ok(Kept { directory, key, built: false });
+    }
+    fs::create_dir_all(CACHE).at("cannot create", CACHE)?;
+    let _lock = Lock::wait(&Path::new(CACHE).join(format!("{kind}.lock")))?;
+    if directory.is_dir() {
+        return Ok(Kept { directory, key, built: false });
+    }
+    let building = directory.with_extension("building");
+    remove_tree(&building)?;
+    make(&building)?;
+    fs::rename(&building, &directory).at("cannot rename", &building)?;
+    Ok(Kept { directory, key, built: true })
+}
+
+/// The names of packages, each once and in order.
+pub(super) fn names(packages: &[String]) -> Vec<&str> {
+    let mut names: Vec<&str> = packages.iter().map(String::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
 
 /// The directory that all labs share.
 pub fn cache() -> &'static Path {

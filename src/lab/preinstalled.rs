@@ -5,13 +5,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::cache;
 use super::command::{check, program};
 use super::error::{At as _, Result};
-use super::paths::CACHE;
 use super::repository::Repository;
 use super::rootfs::RootFilesystem;
-use super::spec::digest;
-use super::state::{Lock, remove_tree};
 
 /// Raised when the way such a tree is made changes.
 const RECIPE: &str = "1";
@@ -29,25 +27,14 @@ pub(super) fn ensure(
     if packages.is_empty() {
         return Ok((base.directory.clone(), false));
     }
-    let mut names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    let words = [RECIPE, base.key.as_str()].into_iter().chain(names.iter().copied());
-    let directory = Path::new(CACHE).join(format!("preinstalled-{}", &digest(words)[..16]));
-    if directory.is_dir() {
-        return Ok((directory, false));
-    }
-    let _lock = Lock::wait(&Path::new(CACHE).join("rootfs.lock"))?;
-    if directory.is_dir() {
-        return Ok((directory, false));
-    }
-    let building = directory.with_extension("building");
-    remove_tree(&building)?;
-    let mut copy = program("cp", ["--archive", "--"]);
-    check("cannot copy the root filesystem", copy.arg(&base.directory).arg(&building))?;
-    install(&building, repository, &names)?;
-    fs::rename(&building, &directory).at("cannot rename", &building)?;
-    Ok((directory, true))
+    let names = cache::names(packages);
+    let made_of = [&[RECIPE, base.key.as_str()], &names[..]].concat();
+    let kept = cache::ensure("preinstalled", &made_of, |tree| {
+        let mut copy = program("cp", ["--archive", "--"]);
+        check("cannot copy the root filesystem", copy.arg(&base.directory).arg(tree))?;
+        install(tree, repository, &names)
+    })?;
+    Ok((kept.directory, kept.built))
 }
 
 fn install(tree: &Path, repository: &Repository, packages: &[&str]) -> Result<()> {

@@ -4,14 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cache;
 use super::command::{check, program};
 use super::error::{At as _, Result};
 use super::machine::{apt_get, update_package_lists};
-use super::paths::CACHE;
 use super::release::{AptLists, Release};
 use super::rootfs::{RootFilesystem, debian_sources};
-use super::spec::digest;
-use super::state::{Lock, remove_tree};
+use super::state::remove_tree;
 
 /// Raised when the way the repository is made changes.
 const RECIPE: &str = "3";
@@ -37,11 +36,8 @@ pub(super) struct Repository {
 
 /// The repository for these packages on this root filesystem, made if there is none.
 pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repository> {
-    let directory = cached("packages", base, packages);
-    if directory.is_dir() {
-        return Ok(Repository { directory, built: false });
-    }
-    build(&directory, |building| {
+    let make = |building: &Path| {
+        begin(building)?;
         let lists = foreign_lists(base, building)?;
         let lists = lists.as_ref();
         download(base, lists, building, &["dist-upgrade"], &[])?;
@@ -54,18 +50,16 @@ pub(super) fn ensure(base: &RootFilesystem, packages: &[String]) -> Result<Repos
         tidy(building)?;
         index(building, base.release)?;
         lists.map_or(Ok(()), |lists| remove_tree(lists.directory()))
-    })?;
-    Ok(Repository { directory, built: true })
+    };
+    let kept = cache::ensure("packages", &made_of(base, packages), make)?;
+    Ok(Repository { directory: kept.directory, built: kept.built })
 }
 
 /// A tree with the unpacked files of packages that the root filesystem lacks; no script of theirs
 /// has run.
 pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Result<PathBuf> {
-    let directory = cached("unpacked", base, packages);
-    if directory.is_dir() {
-        return Ok(directory);
-    }
-    build(&directory, |building| {
+    let make = |building: &Path| {
+        begin(building)?;
         let archives = building.with_extension("archives");
         remove_tree(&archives)?;
         fs::create_dir_all(&archives).at("cannot create", &archives)?;
@@ -79,8 +73,18 @@ pub(super) fn ensure_unpacked(base: &RootFilesystem, packages: &[String]) -> Res
         merge_into_usr(building)?;
         lists.map_or(Ok(()), |lists| remove_tree(lists.directory()))?;
         remove_tree(&archives)
-    })?;
-    Ok(directory)
+    };
+    cache::ensure("unpacked", &made_of(base, packages), make).map(|kept| kept.directory)
+}
+
+fn made_of<'a>(base: &'a RootFilesystem, packages: &'a [String]) -> Vec<&'a str> {
+    [&[RECIPE, base.key.as_str()], &cache::names(packages)[..]].concat()
+}
+
+/// An empty directory for what is about to be downloaded.
+fn begin(building: &Path) -> Result<()> {
+    fs::create_dir_all(building).at("cannot create", building)?;
+    update_package_lists()
 }
 
 /// Moves what packages still put beside `/usr` into it: a real `/lib` would hide the root
@@ -99,27 +103,6 @@ fn merge_into_usr(tree: &Path) -> Result<()> {
         remove_tree(&aside)?;
     }
     Ok(())
-}
-
-fn cached(kind: &str, base: &RootFilesystem, packages: &[String]) -> PathBuf {
-    let mut names: Vec<&str> = packages.iter().map(String::as_str).collect();
-    names.sort_unstable();
-    names.dedup();
-    let words = [RECIPE, base.key.as_str()].into_iter().chain(names);
-    Path::new(CACHE).join(format!("{kind}-{}", &digest(words)[..16]))
-}
-
-fn build(directory: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let _lock = Lock::wait(&Path::new(CACHE).join("packages.lock"))?;
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let building = directory.with_extension("building");
-    remove_tree(&building)?;
-    fs::create_dir_all(&building).at("cannot create", &building)?;
-    update_package_lists()?;
-    make(&building)?;
-    fs::rename(&building, directory).at("cannot rename", building)
 }
 
 /// Package lists for a release that the machine itself does not run; none for its own.

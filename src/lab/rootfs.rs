@@ -4,13 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cache;
 use super::command::{check, check_with_input, program};
 use super::error::{At as _, LabError, Result};
 use super::machine::update_package_lists;
-use super::paths::CACHE;
 use super::release::Release;
-use super::spec::digest;
-use super::state::{Lock, remove_tree};
+use super::state::remove_tree;
 
 /// Raised when the steps below change, so that an older cached tree is not used.
 const RECIPE: &str = "4";
@@ -54,28 +53,14 @@ pub(super) struct RootFilesystem {
 
 /// The cached root filesystem of a release, made if there is none.
 pub(super) fn ensure(release: Release) -> Result<RootFilesystem> {
-    let words = [release.name(), RECIPE, std::env::consts::ARCH].into_iter();
-    let key = digest(words.chain(PACKAGES))[..16].to_owned();
-    let directory = Path::new(CACHE).join(format!("rootfs-{key}"));
-    let found = |built| {
-        let (directory, key) = (directory.clone(), key.clone());
-        RootFilesystem { directory, key, release, built }
-    };
-    if directory.is_dir() {
-        return Ok(found(false));
-    }
-    fs::create_dir_all(CACHE).at("cannot create", CACHE)?;
-    let _lock = Lock::wait(&Path::new(CACHE).join("rootfs.lock"))?;
-    if directory.is_dir() {
-        return Ok(found(false));
-    }
-    let building = Path::new(CACHE).join(format!("rootfs-{key}.building"));
-    remove_tree(&building)?;
-    update_package_lists()?;
-    bootstrap(&building, release)?;
-    make_fresh(&building)?;
-    fs::rename(&building, &directory).at("cannot rename", &building)?;
-    Ok(found(true))
+    let made_of = [&[release.name(), RECIPE, std::env::consts::ARCH], &PACKAGES[..]].concat();
+    let kept = cache::ensure("rootfs", &made_of, |building| {
+        update_package_lists()?;
+        bootstrap(building, release)?;
+        make_fresh(building)
+    })?;
+    let cache::Kept { directory, key, built } = kept;
+    Ok(RootFilesystem { directory, key, release, built })
 }
 
 fn bootstrap(target: &Path, release: Release) -> Result<()> {

@@ -5,6 +5,7 @@
 //! secrets, and an install resolves again with the facts that hosts sent in their greeting.
 
 mod aggregate;
+mod artifact_check;
 mod asked;
 mod certificate;
 mod check;

@@ -1,6 +1,7 @@
 //! Resolves one host: its roles' steps, rendered and typed, in order.
 
 use super::aggregate;
+use super::artifact_check;
 use super::context::{self, SecretLookup, SecretsObject};
 use super::render::Templates;
 use super::scope::{Constants, HostScope, roles_on};
@@ -421,7 +422,9 @@ impl<'site> Resolver<'site> {
                 return None;
             }
         };
-        for invalid in resource.validate() {
+        let invalid = resource.validate();
+        let sound = invalid.is_empty();
+        for invalid in invalid {
             let range = body
                 .entries()
                 .and_then(|entries| entries.iter().find(|entry| entry.key == invalid.field))
@@ -430,6 +433,13 @@ impl<'site> Resolver<'site> {
                 Diagnostic::error(Code::RESOURCE, invalid.message).at(role.source.span(range), "");
             problem.hint = invalid.hint;
             problems.push(problem);
+        }
+        if self.checking
+            && sound
+            && let Resource::Artifact(artifact) = &resource
+        {
+            let problem = artifact_check::problem(&self.site.artifacts, artifact, &body, role);
+            problem.into_iter().for_each(|problem| problems.push(problem));
         }
         Some(resource)
     }

@@ -51,6 +51,7 @@ impl Resource {
                 vec![claim(&file.path, Share::First)]
             }
             Self::File(file) => vec![whole(&file.path)],
+            Self::Artifact(artifact) => vec![whole(&artifact.path)],
             Self::Link(link) => vec![whole(&link.path)],
             Self::Block(block) => vec![
                 part(&block.path),

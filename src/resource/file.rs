@@ -378,7 +378,7 @@ impl Converge for File {
 
 /// Makes the directories above a new file that are missing, for root with mode 0755: a file owns
 /// its way. A directory that needs more has its own step before.
-fn make_parents(path: &str, system: &mut dyn System) -> Result<(), Failure> {
+pub(super) fn make_parents(path: &str, system: &mut dyn System) -> Result<(), Failure> {
     let slashes: Vec<usize> = path.match_indices('/').map(|(at, _)| at).skip(1).collect();
     for at in slashes {
         let parent = &path[..at];

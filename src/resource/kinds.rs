@@ -72,6 +72,7 @@ macro_rules! kinds {
 
 kinds! {
     AptRepository, "apt_repository", "a package source with its signing key";
+    Artifact, "artifact", "a large file that the site carries, known by its digest";
     AuthorizedKey, "authorized_key", "public keys that may log in as a user";
     Block, "block", "a marked block of lines in a file that others own";
     Command, "command", "a program to run, at most once where `creates` or `unless` says so";

@@ -12,6 +12,7 @@
 pub mod accounts;
 mod apt;
 mod apt_repository;
+mod artifact;
 mod authorized_key;
 mod block;
 mod claim;
@@ -44,6 +45,7 @@ mod outcome;
 mod ownership;
 mod package;
 mod service;
+mod sha256;
 mod swap;
 mod sysctl;
 mod system;
@@ -58,6 +60,7 @@ mod wait_for;
 
 pub use apt::restore_service_policy;
 pub use apt_repository::AptRepository;
+pub use artifact::Artifact;
 pub use authorized_key::AuthorizedKey;
 pub use block::{Block, BlockPosition};
 pub use claim::{Claim, Share};
@@ -85,11 +88,12 @@ pub use outcome::{
 };
 pub use package::Package;
 pub use service::{Service, ServiceState};
+pub use sha256::sha256;
 pub use swap::{Swap, SwapState};
 pub use sysctl::Sysctl;
 pub use system::{
-    Cache, FileWrite, GuardPlan, GuardedChange, LockOwner, Metadata, Output, PathKind, Program,
-    RevertStep, SavedFile, System, UnitStatus,
+    BlobPlace, Cache, FileWrite, GuardPlan, GuardedChange, LockOwner, Metadata, Output, PathKind,
+    Program, RevertStep, SavedFile, System, UnitStatus,
 };
 pub use timezone::Timezone;
 pub use unit::Unit;

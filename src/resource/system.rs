@@ -285,6 +285,21 @@ pub struct GuardPlan {
 /// A change that runs between arming and proving.
 pub type GuardedChange<'a> = dyn FnMut(&mut dyn System) -> Result<(), Failure> + 'a;
 
+/// A file that the controller has brought, and its place.
+#[derive(Debug, Clone, Copy)]
+pub struct BlobPlace<'a> {
+    /// SHA-256 of its content, hexadecimal.
+    pub digest: &'a str,
+    /// Where it belongs.
+    pub path: &'a str,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// The host as resources see it.
 ///
 /// # Errors
@@ -301,6 +316,11 @@ pub trait System {
     fn list(&mut self, path: &str) -> Result<Option<Vec<String>>, Failure>;
     /// Writes a file atomically: the name shows the old file or the whole new one, never less.
     fn write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure>;
+    /// SHA-256 of a regular file's content, hexadecimal; `None` where nothing is.
+    fn digest(&mut self, path: &str) -> Result<Option<String>, Failure>;
+    /// Puts a file that the controller has brought where it belongs, atomically; what was brought
+    /// is used up. A failure where it was not brought, or has another digest.
+    fn place_blob(&mut self, blob: &BlobPlace<'_>) -> Result<(), Failure>;
     /// Prepares a write that is about to come: the same [`write`](Self::write) then costs little,
     /// any other is as if nothing had been prepared. What is not used leaves no trace.
     fn prepare(&mut self, file: &FileWrite<'_>);

@@ -1,16 +1,17 @@
-//! Images for hosts: what is looked at before a change, and bringing what is missing, many hosts at
-//! once, each further from where its link broke.
+//! Images and large files for hosts: what is looked at before a change, and bringing what is missing,
+//! many hosts at once, each further from where its link broke.
 
 use super::Exit;
 use crate::event::EventKind;
 use crate::fleet::{Connection, Events, Fleet, Lost, Stop};
 use crate::image::{
-    self, Brought, HostImages, Locked, Locks, Parcel, Preflight, SentBytes, Source, Standing,
-    SupplyProblem,
+    self, Brought, HostImages, Locked, Locks, Packed, Parcel, Preflight, SentBytes, SiteFile,
+    Source, Standing, SupplyProblem, WantedFile,
 };
 use crate::site::Site;
+use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,17 +39,17 @@ pub struct Supply<'a> {
     pub stop: &'a Stop,
 }
 
-/// What was done for one host and image.
+/// What was done for one host and one thing that it lacked.
 #[derive(Debug)]
 pub struct Supplied {
     /// The host.
     pub host: String,
-    /// The image.
-    pub image: String,
+    /// The image, or the file.
+    pub name: String,
     /// Bytes that strata sent, of all attempts.
     pub bytes: u64,
-    /// Where the image came from: `archive` or `registry`.
-    pub source: &'static str,
+    /// Where it came from: see [`Source::origin`].
+    pub origin: &'static str,
     /// What came of it.
     pub result: Result<Brought, SupplyProblem>,
 }
@@ -57,14 +58,15 @@ impl Supplied {
     /// As a line for the operator.
     pub fn line(&self) -> String {
         match &self.result {
-            Ok(brought) => format!(
-                "  {}  image {} from {}, {:.1} MiB sent in {:.1} s",
-                self.host,
-                self.image,
-                if self.source == "archive" { "its archive" } else { "its registry" },
-                self.bytes as f64 / f64::from(1 << 20),
-                brought.took.as_secs_f64()
-            ),
+            Ok(brought) => {
+                let what = match self.origin {
+                    "file" => format!("file {}", self.name),
+                    origin => format!("image {} from its {origin}", self.name),
+                };
+                let (host, sent) = (&self.host, self.bytes as f64 / f64::from(1 << 20));
+                let seconds = brought.took.as_secs_f64();
+                format!("  {host}  {what}, {sent:.1} MiB sent in {seconds:.1} s")
+            }
             Err(problem) => format!("  {problem}\n      hint: {}", problem.hint()),
         }
     }
@@ -81,6 +83,12 @@ pub fn locks_of(site: &Site) -> Locks {
         })
         .collect()
 }
+
+/// What cannot be brought to any host, and why.
+type Unsupplied = Box<(String, SupplyProblem)>;
+
+/// Files that hosts lack, by host.
+pub type LackingFiles = BTreeMap<String, Vec<SiteFile>>;
 
 /// The directory of the site's archives.
 pub fn archives_of(site: &Site) -> PathBuf {
@@ -103,18 +111,47 @@ impl Supply<'_> {
         problems.len()
     }
 
-    /// Brings what is missing to all hosts, one image after the other on each, and tells each.
-    pub async fn bring(&self, found: &Preflight) -> Vec<Supplied> {
-        let parcels = self.parcels(found).await;
-        let hosts = found.hosts.iter().map(|(host, images)| {
-            let sources = images.values().filter_map(|standing| match standing {
-                Standing::ToLoad(bundle) => parcels.get(&bundle.image).cloned(),
-                Standing::ToPull(pull) => Some(Ok(Source::Registry(pull.clone()))),
-                _ => None,
-            });
-            (host, sources.collect::<Vec<_>>())
+    /// Looks which files hosts lack at their places. Changes nothing there.
+    pub async fn lacking(
+        &self,
+        wanted: &BTreeMap<String, Vec<WantedFile>>,
+    ) -> Result<LackingFiles, SupplyProblem> {
+        let looks = wanted.iter().filter_map(|(host, files)| {
+            let session = self.fleet.session(host)?;
+            Some(async move {
+                let lacking = image::lacking(&session, files).await?;
+                Ok((host.clone(), lacking))
+            })
         });
-        let work = stream::iter(hosts.collect::<Vec<_>>()).map(async |(host, sources)| {
+        try_join_all(looks).await.map(BTreeMap::from_iter)
+    }
+
+    /// Brings what is missing to all hosts, one thing after the other on each, and tells each.
+    pub async fn bring(&self, found: &Preflight, files: &LackingFiles) -> Vec<Supplied> {
+        let parcels = self.parcels(found).await;
+        let packed = self.packed(files).await;
+        let mut sources: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for (host, images) in &found.hosts {
+            sources.entry(host).or_default().extend(images.values().filter_map(|standing| {
+                match standing {
+                    Standing::ToLoad(bundle) => parcels.get(&bundle.image).cloned(),
+                    Standing::ToPull(pull) => Some(Ok(Source::Registry(pull.clone()))),
+                    _ => None,
+                }
+            }));
+        }
+        for (host, files) in files {
+            let files = files.iter().filter_map(|file| packed.get(file));
+            sources.entry(host).or_default().extend(files.map(|packed| match packed {
+                Ok(packed) => Ok(Source::File(Arc::clone(packed))),
+                Err((file, reason)) => {
+                    let (host, reason) = (host.clone(), reason.clone());
+                    let problem = SupplyProblem::File { host, file: file.clone(), reason };
+                    Err(Box::new((file.clone(), problem)))
+                }
+            }));
+        }
+        let work = stream::iter(sources).map(async |(host, sources)| {
             let mut supplied = Vec::new();
             for source in sources {
                 if self.stop.wished() {
@@ -131,10 +168,7 @@ impl Supply<'_> {
     }
 
     /// The archives that are needed, opened once for all hosts.
-    async fn parcels(
-        &self,
-        found: &Preflight,
-    ) -> BTreeMap<String, Result<Source, (String, SupplyProblem)>> {
+    async fn parcels(&self, found: &Preflight) -> BTreeMap<String, Result<Source, Unsupplied>> {
         let mut parcels = BTreeMap::new();
         for (_, bundle) in found.to_load() {
             if parcels.contains_key(&bundle.image) {
@@ -145,36 +179,54 @@ impl Supply<'_> {
             let opened = tokio::task::spawn_blocking(move || image::open(&opened, &cache)).await;
             let source = match opened {
                 Ok(Ok(parcel)) => Ok(Source::Archive(Arc::<Parcel>::new(parcel))),
-                Ok(Err(error)) => Err((bundle.image.clone(), error.into())),
-                Err(error) => Err((
+                Ok(Err(error)) => Err(Box::new((bundle.image.clone(), error.into()))),
+                Err(error) => Err(Box::new((
                     bundle.image.clone(),
                     image::BundleError::Unreadable {
                         path: bundle.path.clone(),
                         reason: error.to_string(),
                     }
                     .into(),
-                )),
+                ))),
             };
             parcels.insert(bundle.image.clone(), source);
         }
         parcels
     }
 
-    async fn one(&self, host: &str, source: Result<Source, (String, SupplyProblem)>) -> Supplied {
+    /// The files that are needed, packed once for all hosts, or which one cannot be and why.
+    async fn packed(
+        &self,
+        files: &LackingFiles,
+    ) -> BTreeMap<SiteFile, Result<Arc<Packed>, (String, String)>> {
+        let wanted: BTreeSet<&SiteFile> = files.values().flatten().collect();
+        let mut packed = BTreeMap::new();
+        for file in wanted {
+            let (what, cache) = (file.clone(), self.site.root.join(CACHE));
+            let one = tokio::task::spawn_blocking(move || image::pack(&what, &cache)).await;
+            let one = one.unwrap_or_else(|error| Err(error.to_string()));
+            let name = || file.place.display().to_string();
+            packed.insert(file.clone(), one.map(Arc::new).map_err(|reason| (name(), reason)));
+        }
+        packed
+    }
+
+    async fn one(&self, host: &str, source: Result<Source, Unsupplied>) -> Supplied {
         let source = match source {
             Ok(source) => source,
-            Err((image, problem)) => {
-                let (host, source, result) = (host.to_owned(), "archive", Err(problem));
-                return Supplied { host, image, bytes: 0, source, result };
+            Err(unsupplied) => {
+                let (name, problem) = *unsupplied;
+                let (host, origin, result) = (host.to_owned(), "archive", Err(problem));
+                return Supplied { host, name, bytes: 0, origin, result };
             }
         };
         let sent = SentBytes::default();
         let result = self.until_there(host, &source, &sent).await;
         Supplied {
             host: host.to_owned(),
-            image: source.image().to_owned(),
+            name: source.name(),
             bytes: sent.get(),
-            source: if matches!(source, Source::Archive(_)) { "archive" } else { "registry" },
+            origin: source.origin(),
             result,
         }
     }
@@ -188,11 +240,7 @@ impl Supply<'_> {
     ) -> Result<Brought, SupplyProblem> {
         let mut attempt = 1;
         loop {
-            let missing = |reason: String| SupplyProblem::Missing {
-                host: host.to_owned(),
-                image: source.image().to_owned(),
-                reason,
-            };
+            let missing = |reason: String| source.missing(host, reason);
             let Some(session) = self.fleet.session(host) else {
                 return Err(missing("the host is not connected".to_owned()));
             };
@@ -207,7 +255,7 @@ impl Supply<'_> {
             let lost = Lost {
                 session,
                 reason: problem.to_string(),
-                step: Some(format!("image {}", source.image())),
+                step: Some(format!("{} {}", source.origin(), source.name())),
                 step_may_take: Duration::ZERO,
             };
             let Self { site, connection, events, stop, .. } = self;

@@ -33,7 +33,7 @@ pub use command::{CommandOutput, CommandRequest, HostEnd, command};
 pub use continuation::Continuation;
 use converge::Tally;
 pub use exit::Exit;
-pub use images::{Supplied, Supply, archives_of, exit_of, locks_of};
+pub use images::{LackingFiles, Supplied, Supply, archives_of, exit_of, locks_of};
 pub use install::{GateChoice, Request, hosts_of, install};
 pub use order::Order;
 pub use proof::proofs_of;

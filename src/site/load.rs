@@ -1,5 +1,6 @@
 //! Reads the files of a site and joins them.
 
+use super::artifacts::Artifacts;
 use super::cluster::ClusterRole;
 use super::config::{self, Config};
 use super::exceptions::{self, Excepted, Exceptions};
@@ -65,6 +66,8 @@ pub struct Site {
     pub out: Outs,
     /// What a rehearsal's hosts are before their first step; empty in production.
     pub lab_hosts: LabHosts,
+    /// Large files.
+    pub artifacts: Artifacts,
 }
 
 impl Site {
@@ -131,6 +134,7 @@ impl Site {
             waivers: waivers.unwrap_or_default(),
             out,
             lab_hosts,
+            artifacts: Artifacts::below(root),
         };
         site.read_roles(problems);
         site.check(problems);

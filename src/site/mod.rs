@@ -4,6 +4,7 @@
 //! command goes on only when there is no error. Nothing here touches the network, an identity or
 //! a decrypted secret.
 
+pub mod artifacts;
 pub mod cluster;
 pub mod config;
 pub mod deserialize;

@@ -2,7 +2,10 @@
 //! answer reads, the times of production, and a way back to a moment.
 
 use super::postgres::{DATA, actions, leader, restarted, sql, sql_in, started, systems};
-use super::{HOSTS, MEMBERS, REPOSITORY, formed, formed_with, install, proved, short};
+use super::{
+    HOSTS, MEMBERS, REPOSITORY, formed, formed_with, install, installed_from_restored, proved,
+    short,
+};
 use crate::support::{Bench, OPERATOR, SITE, replace, wait};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -186,15 +189,7 @@ fn campaign_of_a_moment() {
     assert!(said.err.contains("is no moment"), "{}", said.text());
     bench.on("db-01", &["pgbackrest-recover", &moment]).ended(0);
     println!("figure: restored to a moment after {:.1} s", start.elapsed().as_secs_f64());
-    let forget =
-        ["--endpoints", "http://10.0.0.120:2379", "del", "--prefix", "/service/keybuzz-pg/"];
-    bench.on("db-01", &[&["docker", "exec", "etcd", "etcdctl"], &forget[..]].concat()).ended(0);
-    bench.put_site(SITE, |site| {
-        short(site);
-        let role = site.join("roles/postgres/role.toml");
-        replace(&role, "postgres_newest        = \"\"", "postgres_newest        = \"db-01\"");
-    });
-    let said = install(&bench).ended(0);
+    let said = installed_from_restored(&bench);
     println!("{}", said.text());
     println!("figure: restored to a moment and healthy: {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(sql(&bench, leader(&bench), "select count(*) from canary"), "1000");

@@ -13,9 +13,13 @@ pub fn a_wrong_cookie_is_mended(bench: &Bench) {
     let script = format!(
         "docker stop rabbitmq && printf otherotherotherother > {COOKIE} && docker start rabbitmq"
     );
-    bench.on("queue-02", &["sh", "-c", &script]).ended(0);
+    is_started_as_it_was(bench, "another cookie on one node", &script);
+}
+
+fn is_started_as_it_was(bench: &Bench, ill: &str, script: &str) {
+    bench.on("queue-02", &["sh", "-c", script]).ended(0);
     let said = install(bench).ended(0);
-    println!("figure: another cookie on one node: {:.1} s\nprinted:\n{}", said.seconds, why(&said));
+    println!("figure: {ill}: {:.1} s\nprinted:\n{}", said.seconds, why(&said));
     assert_eq!(actions(bench), ["queue-02: start the node as it was"]);
     messages_are_there(bench);
 }
@@ -130,11 +134,7 @@ pub fn no_start_where_a_port_is_taken(bench: &Bench) {
 /// Edited by hand, and found when the node was started again.
 pub fn broken_settings_are_brought_back(bench: &Bench) {
     let script = format!("echo 'heartbeet = 60' >> {CONF} && docker restart rabbitmq");
-    bench.on("queue-02", &["sh", "-c", &script]).ended(0);
-    let said = install(bench).ended(0);
-    println!("figure: settings broken by hand: {:.1} s\nprinted:\n{}", said.seconds, why(&said));
-    assert_eq!(actions(bench), ["queue-02: start the node as it was"]);
-    messages_are_there(bench);
+    is_started_as_it_was(bench, "settings broken by hand", &script);
 }
 
 /// The class of incident: a file that was half written when the power went.

@@ -5,6 +5,7 @@
 //! the caller, never on the machine itself.
 
 mod backup;
+mod blob;
 mod engine;
 mod guard;
 mod prepared;
@@ -21,8 +22,8 @@ pub use guard::{GUARD_DIRECTORY, revert};
 use crate::resource::accounts::Accounts;
 use crate::resource::dpkg::Packages;
 use crate::resource::{
-    Cache, EngineRequest, EngineResponse, Failure, FileWrite, GuardPlan, GuardedChange, LockOwner,
-    Metadata, Output, Program, System, UnitStatus, restore_service_policy,
+    BlobPlace, Cache, EngineRequest, EngineResponse, Failure, FileWrite, GuardPlan, GuardedChange,
+    LockOwner, Metadata, Output, Program, System, UnitStatus, restore_service_policy,
 };
 use root::{Root, cannot, reason};
 use rustix::fs::OFlags;
@@ -102,8 +103,8 @@ impl LocalSystem {
 
     /// Puts right what an agent that was killed left behind: guarded changes that were never
     /// proved are reverted, prepared files are removed, and packages may start services again.
-    /// Called after the host's lock
-    /// was taken and before the first batch. Returns what was done, one line each.
+    /// Called after the host's lock was taken and before the first batch. Returns what was done,
+    /// one line each.
     ///
     /// # Errors
     /// When something was left and cannot be put right.
@@ -150,6 +151,14 @@ impl System for LocalSystem {
 
     fn write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure> {
         self.write_file(file)
+    }
+
+    fn digest(&mut self, path: &str) -> Result<Option<String>, Failure> {
+        self.file_digest(path)
+    }
+
+    fn place_blob(&mut self, blob: &BlobPlace<'_>) -> Result<(), Failure> {
+        self.place_received(blob)
     }
 
     fn prepare(&mut self, file: &FileWrite<'_>) {

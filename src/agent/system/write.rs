@@ -22,10 +22,24 @@ const PREFIX: &str = ".strata-";
 const COPY_LIMIT: u64 = 64 * 1024 * 1024;
 
 /// Removes the temporary file unless it got its name.
-struct Temporary<'a> {
+pub(super) struct Temporary<'a> {
     place: &'a Place,
     name: String,
     placed: bool,
+}
+
+impl<'a> Temporary<'a> {
+    pub(super) const fn new(place: &'a Place, name: String) -> Self {
+        Self { place, name, placed: false }
+    }
+
+    /// Gives it the name that it was made for.
+    pub(super) fn rename(&mut self) -> Result<(), Errno> {
+        let directory = &self.place.directory;
+        fs::renameat(directory, &self.name, directory, &self.place.name)?;
+        self.placed = true;
+        Ok(())
+    }
 }
 
 impl Drop for Temporary<'_> {
@@ -63,7 +77,7 @@ impl LocalSystem {
         let fail = |error| cannot("write", file.path, error);
         let (name, handle) =
             create_temporary(&place.directory, file, || self.temporary_name()).map_err(fail)?;
-        let mut temporary = Temporary { place: &place, name, placed: false };
+        let mut temporary = Temporary::new(&place, name);
         fs::fsync(&handle).map_err(fail)?;
         // A program that runs or reads the file must not find it open for writing.
         drop(handle);
@@ -73,9 +87,7 @@ impl LocalSystem {
         if file.keep {
             self.keep_copy(file.path)?;
         }
-        fs::renameat(&place.directory, &temporary.name, &place.directory, &place.name)
-            .map_err(fail)?;
-        temporary.placed = true;
+        temporary.rename().map_err(fail)?;
         fs::fsync(&place.directory).map_err(fail)
     }
 
@@ -100,10 +112,7 @@ impl LocalSystem {
         let fail = |error| cannot("make the link", path, error);
         let name = self.temporary_name();
         fs::symlinkat(target, &place.directory, &name).map_err(fail)?;
-        let mut temporary = Temporary { place: &place, name, placed: false };
-        fs::renameat(&place.directory, &temporary.name, &place.directory, &place.name)
-            .map_err(fail)?;
-        temporary.placed = true;
+        Temporary::new(&place, name).rename().map_err(fail)?;
         fs::fsync(&place.directory).map_err(fail)
     }
 
@@ -123,7 +132,16 @@ impl LocalSystem {
 pub(super) fn create_temporary(
     directory: &OwnedFd,
     file: &FileWrite<'_>,
+    name: impl FnMut() -> String,
+) -> Result<(String, File), Errno> {
+    create_filled(directory, name, |handle| fill(handle, file))
+}
+
+/// Makes a file under a temporary name and has it filled. One that could not be filled is removed.
+pub(super) fn create_filled(
+    directory: &OwnedFd,
     mut name: impl FnMut() -> String,
+    fill: impl FnOnce(&mut File) -> Result<(), Errno>,
 ) -> Result<(String, File), Errno> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let (name, handle) = loop {
@@ -135,7 +153,7 @@ pub(super) fn create_temporary(
         }
     };
     let mut handle = File::from(handle);
-    let filled = fill(&mut handle, file);
+    let filled = fill(&mut handle);
     if filled.is_err() {
         // Nothing more can be done when even this fails; the next write here tries again.
         let _ = fs::unlinkat(directory, &name, AtFlags::empty());
@@ -146,8 +164,16 @@ pub(super) fn create_temporary(
 fn fill(handle: &mut File, file: &FileWrite<'_>) -> Result<(), Errno> {
     let written = handle.write_all(file.content);
     written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    fs::fchown(&*handle, Some(Uid::from_raw(file.uid)), Some(Gid::from_raw(file.gid)))?;
-    fs::fchmod(&*handle, Mode::from_raw_mode(file.mode))
+    set_owner_and_mode(handle, (file.uid, file.gid), file.mode)
+}
+
+pub(super) fn set_owner_and_mode(
+    handle: &File,
+    (uid, gid): (u32, u32),
+    mode: u32,
+) -> Result<(), Errno> {
+    fs::fchown(handle, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    fs::fchmod(handle, Mode::from_raw_mode(mode))
 }
 
 /// Names of the temporary files of a process.

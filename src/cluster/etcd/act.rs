@@ -6,11 +6,12 @@ use super::decide::{decide, missing};
 use super::gateway::{self, call};
 use super::settings::{Runtime, beginning};
 use super::view::{Named, Observation};
+use crate::cluster::until::{Look, until, until_within};
 use crate::cluster::{NoAnswer, program};
 use crate::resource::{Content, File, Item, Resource};
 use crate::wire::ExecSpec;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a server may take to listen after its start.
 const LISTEN: Duration = Duration::from_secs(60);
@@ -143,18 +144,18 @@ impl Etcd<'_> {
     /// Waits until the server listens; one that waits for the others listens too.
     async fn listens(&self, member: &str) -> Result<(), String> {
         let address = self.reach.address(member)?;
-        let start = Instant::now();
-        loop {
+        let listens = until(LISTEN, LOOK_EVERY, async || {
             let status = call(gateway::STATUS, &json!({}));
-            let Err(NoAnswer::Down) = self.ask::<Value>(member, address, status).await else {
-                return Ok(());
-            };
-            if start.elapsed() >= LISTEN {
-                let words = self.last_words(member).await;
-                return Err(format!("etcd does not listen after {} s{words}", LISTEN.as_secs()));
+            match self.ask::<Value>(member, address, status).await {
+                Err(NoAnswer::Down) => Look::Continue(String::new()),
+                _ => Look::Break(()),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+        });
+        if listens.await.is_err() {
+            let words = self.last_words(member).await;
+            return Err(format!("etcd does not listen after {} s{words}", LISTEN.as_secs()));
         }
+        Ok(())
     }
 
     /// The last lines that the server logged.
@@ -229,17 +230,14 @@ impl Etcd<'_> {
         done: fn(&str) -> bool,
         limit: Duration,
     ) -> Result<(), String> {
-        let start = Instant::now();
-        loop {
+        until_within(limit, LOOK_EVERY * 5, async || {
             match self.tell_leader(observation, path, body).await {
-                Ok(()) => return Ok(()),
-                Err(error) if done(&error) => return Ok(()),
-                Err(error) if start.elapsed() >= limit => {
-                    return Err(format!("after {} s still: {error}", limit.as_secs()));
-                }
-                Err(_) => tokio::time::sleep(LOOK_EVERY * 5).await,
+                Ok(()) => Look::Break(Ok(())),
+                Err(error) if done(&error) => Look::Break(Ok(())),
+                Err(error) => Look::Continue(error),
             }
-        }
+        })
+        .await
     }
 
     async fn add(&self, observation: &Observation, member: &Named) -> Result<(), String> {
@@ -256,21 +254,16 @@ impl Etcd<'_> {
         self.ask::<Value>(from, address, call(gateway::MOVE_LEADER, &body))
             .await
             .map_err(|error| format!("etcd on {from}: {error}"))?;
-        let start = Instant::now();
-        loop {
-            let address = self.reach.address(to)?;
+        let address = self.reach.address(to)?;
+        until_within(MOVE, LOOK_EVERY, async || {
             let asked = call(gateway::STATUS, &json!({}));
-            let status = self.ask::<gateway::Status>(to, address, asked).await;
-            let last = match status {
-                Ok(status) if status.leader == id => return Ok(()),
-                Ok(_) => format!("{to} does not lead yet"),
-                Err(error) => format!("etcd on {to}: {error}"),
-            };
-            if start.elapsed() >= MOVE {
-                return Err(format!("after {} s still: {last}", MOVE.as_secs()));
+            match self.ask::<gateway::Status>(to, address, asked).await {
+                Ok(status) if status.leader == id => Look::Break(Ok(())),
+                Ok(_) => Look::Continue(format!("{to} does not lead yet")),
+                Err(error) => Look::Continue(format!("etcd on {to}: {error}")),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        })
+        .await
     }
 
     /// Saves all keys to a file on a member's host, and keeps the newest few.

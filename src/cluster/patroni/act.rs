@@ -5,12 +5,13 @@ use super::settings::{Runtime, is_daemon, lacking};
 use super::view::{Observation, Patroni};
 use super::{PatroniCluster, objects, rest, store};
 use crate::cluster::reach::program;
+use crate::cluster::until::{Look, until};
 use crate::plan::ClusterFacts;
 use crate::resource::Item;
 use crate::wire::ExecSpec;
 use hyper::Method;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long Patroni may take to listen after its start.
 const LISTEN: Duration = Duration::from_secs(90);
@@ -68,22 +69,16 @@ impl PatroniCluster<'_> {
         let address = self.reach.address(member)?;
         let plan = self.reach.plan(member, ClusterFacts { leader: address, forming })?;
         self.reach.apply(member, plan.items).await?;
-        let start = Instant::now();
-        loop {
-            let reason = match rest::status(&self.reach, member, address, &self.settings).await {
-                Patroni::Up(_) => return Ok(()),
-                Patroni::Down => "nobody listens".to_owned(),
-                Patroni::Unready(why) => why,
-            };
-            if start.elapsed() >= LISTEN {
-                let said = self.last_words(member).await;
-                return Err(format!(
-                    "Patroni does not answer after {} s: {reason}{said}",
-                    LISTEN.as_secs()
-                ));
+        let answers = until(LISTEN, LOOK_EVERY, async || {
+            match rest::status(&self.reach, member, address, &self.settings).await {
+                Patroni::Up(_) => Look::Break(()),
+                Patroni::Down => Look::Continue("nobody listens".to_owned()),
+                Patroni::Unready(why) => Look::Continue(why),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        });
+        let Err(reason) = answers.await else { return Ok(()) };
+        let said = self.last_words(member).await;
+        Err(format!("Patroni does not answer after {} s: {reason}{said}", LISTEN.as_secs()))
     }
 
     /// The last lines of the daemon's log, where there are any.
@@ -157,32 +152,24 @@ impl PatroniCluster<'_> {
     /// after the second one it has read what it was told to.
     async fn two_rounds(&self, member: &str) -> Result<(), String> {
         let limit = Duration::from_secs(4 * self.settings.loop_wait + 30);
-        let start = Instant::now();
         let (mut last, mut rounds) = (None, 0);
-        loop {
-            let reason = match rest::last_round(&self.reach, member, &self.settings).await {
-                Ok(at) if last.is_some_and(|last| at > last) => {
-                    last = Some(at);
-                    rounds += 1;
-                    if rounds == 2 {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                Ok(at) => {
-                    last = Some(last.unwrap_or(at));
-                    "it has begun no new round".to_owned()
-                }
-                Err(error) => error,
+        let begun = until(limit, LOOK_EVERY, async || {
+            let at = match rest::last_round(&self.reach, member, &self.settings).await {
+                Ok(at) => at,
+                Err(error) => return Look::Continue(error),
             };
-            if start.elapsed() >= limit {
-                return Err(format!(
-                    "Patroni on {member} has not read its settings after {} s: {reason}",
-                    limit.as_secs()
-                ));
+            if last.replace(at).is_some_and(|last| at > last) {
+                rounds += 1;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+            match rounds {
+                2.. => Look::Break(()),
+                _ => Look::Continue(format!("it has begun {rounds} of two new rounds")),
+            }
+        });
+        begun.await.map_err(|reason| {
+            let seconds = limit.as_secs();
+            format!("Patroni on {member} has not read its settings after {seconds} s: {reason}")
+        })
     }
 
     /// Restarts PostgreSQL on a member.
@@ -214,15 +201,14 @@ impl PatroniCluster<'_> {
         if refused.is_some() && !self.leads(to).await {
             refused = ask().await.err();
         }
-        let start = Instant::now();
-        while !self.leads(to).await {
-            if start.elapsed() >= limit {
-                let why = refused.unwrap_or_else(|| "it is not seen to lead".to_owned());
-                return Err(format!("{to} does not lead after {} s: {why}", limit.as_secs()));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
-        Ok(())
+        let leads = until(limit, LOOK_EVERY, async || match self.leads(to).await {
+            true => Look::Break(()),
+            false => Look::Continue("it is not seen to lead".to_owned()),
+        });
+        leads.await.map_err(|reason| {
+            let why = refused.unwrap_or(reason);
+            format!("{to} does not lead after {} s: {why}", limit.as_secs())
+        })
     }
 
     async fn leads(&self, member: &str) -> bool {

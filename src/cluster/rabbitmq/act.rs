@@ -5,11 +5,12 @@ use super::action::Action;
 use super::decide::{START, decide};
 use super::settings::node;
 use super::view::{Observation, Server};
+use crate::cluster::until::{Look, until_within};
 use crate::cluster::{Technology, program};
 use crate::resource::{File, Item, Resource};
 use crate::wire::ExecSpec;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Milliseconds that a node may take for what moves leaders or copies, or for its start.
 const LONG_MS: u32 = 330_000;
@@ -125,24 +126,22 @@ impl RabbitMq<'_> {
     /// Waits until a node that was started answers. `rabbitmqctl await_startup` fails at once on a
     /// node that is not known to its epmd yet, and says nothing of one that ended.
     async fn comes_up(&self, member: &str) -> Result<(), String> {
-        let start = Instant::now();
-        loop {
-            let why = match self.server_of(member).await? {
-                Server::Up(_) => return Ok(()),
-                Server::Fails(failing) => {
-                    return Err(format!(
-                        "it does not stay up: {failing}; {}",
-                        failing.hint(member)
-                    ));
-                }
-                Server::Refuses(why) | Server::Unready(why) => why,
-                Server::Down => "its container does not run".to_owned(),
+        until_within(START, LOOK_EVERY, async || {
+            let server = match self.server_of(member).await {
+                Ok(server) => server,
+                Err(reason) => return Look::Break(Err(reason)),
             };
-            if start.elapsed() >= START {
-                return Err(format!("after {} s still: {why}", start.elapsed().as_secs()));
+            match server {
+                Server::Up(_) => Look::Break(Ok(())),
+                Server::Fails(failing) => {
+                    let hint = failing.hint(member);
+                    Look::Break(Err(format!("it does not stay up: {failing}; {hint}")))
+                }
+                Server::Refuses(why) | Server::Unready(why) => Look::Continue(why),
+                Server::Down => Look::Continue("its container does not run".to_owned()),
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        })
+        .await
     }
 
     async fn bring_about(&self, member: &str) -> Result<(), String> {

@@ -8,14 +8,14 @@ use super::leader::Leader;
 use super::settings::{DOWN_AFTER, HELD_MS, REDIS_DOWN_AFTER_MS, sentinel_settings, text_of};
 use super::view::Observation;
 use super::{RedisSentinel, leader, passwords};
-use crate::cluster::Technology;
-use crate::cluster::{container_of, program};
+use crate::cluster::until::{Look, until};
+use crate::cluster::{Technology, container_of, program};
 use crate::plan::{ClusterFacts, MemberPlan};
 use crate::resource::{Item, Resource};
 use crate::wire::ExecSpec;
 use futures::future::join_all;
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a daemon may take to listen after its start.
 const LISTEN: Duration = Duration::from_secs(60);
@@ -165,26 +165,20 @@ impl RedisSentinel<'_> {
 
     /// Waits until a daemon listens.
     async fn listens(&self, member: &str, address: Ipv4Addr, part: Part) -> Result<(), String> {
-        let start = Instant::now();
-        loop {
-            let settings = &self.settings;
+        let (hosts, settings) = (self.reach.hosts, &self.settings);
+        let listens = until(LISTEN, LOOK_EVERY, async || {
             let connected = match part {
-                Part::Server => {
-                    connection::redis(self.reach.hosts, member, address, settings).await
-                }
-                Part::Sentinel => {
-                    connection::sentinel(self.reach.hosts, member, address, settings).await
-                }
+                Part::Server => connection::redis(hosts, member, address, settings).await,
+                Part::Sentinel => connection::sentinel(hosts, member, address, settings).await,
             };
             // It listens as soon as it says anything, also that it loads.
-            if !matches!(connected, Err(NoClient::Down)) {
-                return Ok(());
+            match connected {
+                Err(NoClient::Down) => Look::Continue("does not listen".to_owned()),
+                _ => Look::Break(()),
             }
-            if start.elapsed() >= LISTEN {
-                return Err(format!("{part} does not listen after {} s", LISTEN.as_secs()));
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        });
+        let late = |reason| format!("{part} {reason} after {} s", LISTEN.as_secs());
+        listens.await.map_err(late)
     }
 
     /// Stops Redis on a member whose data is gone, and keeps its own file under another name, so

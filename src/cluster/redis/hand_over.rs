@@ -3,6 +3,7 @@
 use super::connection::{self, ANSWER};
 use super::settings::Settings;
 use crate::cluster::Hosts;
+use crate::cluster::until::{Look, until};
 use crate::redis_client::{Client, Endpoint};
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -65,48 +66,42 @@ async fn promoted(
 ) -> Result<Ipv4Addr, String> {
     level(old).await?;
     ask_for_failover(hosts, settings, from, others).await?;
-    let start = Instant::now();
-    let mut held = start;
-    loop {
+    let mut held = Instant::now();
+    let new = until(limit, LOOK_EVERY, async || {
         if held.elapsed() >= RENEW_EVERY {
             held = Instant::now();
             // It may have been demoted meanwhile, and then holds nothing.
             let _ = old.pause_writes(PAUSE).await;
         }
-        let last = match new_leader(hosts, settings, from, others).await {
-            Ok(address) => return Ok(address),
-            Err(reason) => reason,
-        };
-        if start.elapsed() >= limit {
-            return Err(format!("no new master after {} s: {last}", limit.as_secs()));
+        match new_leader(hosts, settings, from, others).await {
+            Ok(address) => Look::Break(address),
+            Err(reason) => Look::Continue(reason),
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    });
+    new.await.map_err(|last| format!("no new master after {} s: {last}", limit.as_secs()))
 }
 
 /// Waits until every replica in step has every byte: which one Sentinel chooses is its own affair.
 async fn level(old: &Client) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        let replication = old.replication().await.map_err(|error| error.to_string())?;
+    let level = until(PAUSE / 2, LOOK_EVERY, async || {
+        let replication = match old.replication().await {
+            Ok(replication) => replication,
+            Err(error) => return Look::Break(Err(error.to_string())),
+        };
         if !replication.master {
-            return Err("it is no master any more".to_owned());
+            return Look::Break(Err("it is no master any more".to_owned()));
         }
         let online = replication.replicas.iter().filter(|replica| replica.state == "online");
-        let last = online.map(|replica| replica.offset).min();
-        if last.is_some_and(|offset| offset >= replication.offset) {
-            return Ok(());
+        match online.map(|replica| replica.offset).min() {
+            Some(offset) if offset >= replication.offset => Look::Break(Ok(())),
+            Some(offset) => {
+                let own = replication.offset;
+                Look::Continue(format!("a replica is at {offset}, it is at {own}"))
+            }
+            None => Look::Continue("it has no replica to hand over to".to_owned()),
         }
-        if start.elapsed() >= PAUSE / 2 {
-            return Err(match last {
-                None => "it has no replica to hand over to".to_owned(),
-                Some(offset) => {
-                    format!("a replica is at {offset}, it is at {}", replication.offset)
-                }
-            });
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
+    });
+    level.await?
 }
 
 /// Asks one Sentinel; a replica's own host first, since the old master's may be next to go.
