@@ -64,6 +64,11 @@ pub const EXAMPLES: &[(&str, &str, How)] = &[
     ("images.md", "strata images lock --alias", PARSE),
     ("images.md", "docker pull", Shown("it needs a registry of the internet")),
     ("images.md", "cargo test", CAMPAIGN),
+    (
+        "images.md",
+        "artifact = { path",
+        Shown("tests/lab_supply.rs brings such a file to hosts, tests/bad_input.rs has its errors"),
+    ),
     ("lab.md", "strata rehearse --layer base", PARSE),
     ("lab.md", "$ strata rehearse", PARSE),
     ("lab.md", "strata lab fault cut", PARSE),
