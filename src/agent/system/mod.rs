@@ -11,6 +11,7 @@ mod prepared;
 mod process;
 mod reload;
 mod root;
+mod syncs;
 mod units;
 mod write;
 
