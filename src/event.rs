@@ -463,6 +463,14 @@ pub trait Consumer: Send {
     /// change.
     fn event(&mut self, event: &Event) -> std::io::Result<()>;
 
+    /// No event waits to be taken: what was put off to do it at once for many is done now.
+    ///
+    /// # Errors
+    /// As [`Self::event`].
+    fn rest(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+
     /// What the last event brings to light for who knows what happened before: events of their
     /// own, which every consumer takes next.
     fn follow_ups(&mut self) -> Vec<EventKind> {

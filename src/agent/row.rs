@@ -9,14 +9,17 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How many steps are looked at ahead of the one in hand, at most.
-const AHEAD: usize = 64;
+const AHEAD: usize = 256;
 
 /// How many files have to be left in a row for it to be worth while: that something is prepared has
 /// to be on record, which costs as much as one file.
 const WORTH_WHILE: usize = 4;
 
 /// How many changes share a sync, at most.
-const SHARED: usize = 64;
+const SHARED: usize = 256;
+
+/// How many bytes of old content changes that share a sync may tell of, at most.
+const SHARED_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long a report waits for others, when there is a next step to do.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -76,6 +79,8 @@ impl Row {
 pub struct Held {
     reports: Vec<ItemReport>,
     changes: usize,
+    /// Bytes of old content in the reports.
+    bytes: usize,
     since: Option<Instant>,
 }
 
@@ -94,12 +99,14 @@ impl Held {
     pub fn push(&mut self, report: ItemReport, now: Instant) {
         self.since.get_or_insert(now);
         self.changes += usize::from(is_change(&report));
+        self.bytes += bytes_of(&report);
         self.reports.push(report);
     }
 
     /// True when the waiting reports have waited for long enough, or are enough.
     pub fn due(&self, now: Instant) -> bool {
         self.changes >= SHARED
+            || self.bytes >= SHARED_BYTES
             || self.since.is_some_and(|since| now.saturating_duration_since(since) >= PATIENCE)
     }
 
@@ -133,6 +140,13 @@ impl Held {
 
 fn is_change(report: &ItemReport) -> bool {
     matches!(report.event, ItemEvent::Finished { outcome: Outcome::Changed(_), .. })
+}
+
+fn bytes_of(report: &ItemReport) -> usize {
+    let ItemEvent::Finished { outcome: Outcome::Changed(changes), .. } = &report.event else {
+        return 0;
+    };
+    changes.iter().filter_map(|change| change.before.as_ref()).map(Vec::len).sum()
 }
 
 #[cfg(test)]

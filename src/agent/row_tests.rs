@@ -51,12 +51,12 @@ fn only_plain_files_make_a_row() {
 
 #[test]
 fn what_changes_makes_it_worth_looking_ahead() {
-    let mut row = Row::of(&batch(Mode::Apply, &[true; 200]));
+    let mut row = Row::of(&batch(Mode::Apply, &[true; 700]));
     assert_eq!(row.ahead(0, false), 0..0, "a second run looks at everything once");
     assert_eq!(row.ahead(1, true), 2..4);
     assert_eq!(row.ahead(2, true), 4..7);
     let mut most = 0;
-    for index in 3..200 {
+    for index in 3..700 {
         let ahead = row.ahead(index, true);
         most = most.max(ahead.end.saturating_sub(index));
     }
@@ -68,7 +68,7 @@ fn what_changes_makes_it_worth_looking_ahead() {
 proptest! {
     #[test]
     fn each_step_is_looked_at_ahead_once_at_most_and_only_in_its_row(
-        steps in proptest::collection::vec((proptest::bool::weighted(0.9), any::<bool>()), 0..150),
+        steps in proptest::collection::vec((proptest::bool::weighted(0.9), any::<bool>()), 0..400),
     ) {
         let plain: Vec<bool> = steps.iter().map(|(plain, _)| *plain).collect();
         let mut row = Row::of(&batch(Mode::Apply, &plain));
@@ -122,6 +122,13 @@ fn reports_wait_for_a_while_or_until_they_are_many() {
         held.push(report(u32::try_from(index).unwrap(), true), now);
     }
     assert!(held.due(now));
+    let mut held = Held::default();
+    let change =
+        Change { before: Some(vec![0; SHARED_BYTES]), ..Change::new("content", None, None) };
+    let outcome = Outcome::Changed(vec![change]);
+    let event = ItemEvent::Finished { outcome, took_ms: 1 };
+    held.push(ItemReport { slot: ItemSlot::Step(0), event }, now);
+    assert!(held.due(now), "what is kept of old content is bounded");
 }
 
 #[test]

@@ -264,7 +264,15 @@ impl BatchThread {
             let runner = BatchRunner {
                 pending: &pending,
                 once: &once,
-                report: &|report| self.writer.report(&FromAgent::Item { batch, report }),
+                report: &|report| {
+                    let may_wait = report.event.may_wait();
+                    let message = FromAgent::Item { batch, report };
+                    if may_wait {
+                        self.writer.report_later(&message)
+                    } else {
+                        self.writer.report(&message)
+                    }
+                },
                 stopped: &|| self.stops.contains(batch),
             };
             let (prover, writer) = (self.prover.clone(), self.writer.clone());

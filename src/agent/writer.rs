@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 /// Bytes of bulk that may wait to be written.
 const BULK_LIMIT: usize = 512 * 1024;
 
+/// How long a report that can wait does so. Nobody sees it, and hundreds of looks at what is as wanted are done
+/// in it: one write, one packet and one wake of everybody on the way instead of two for each.
+const LATER: Duration = Duration::from_millis(5);
+
 /// The controller is gone; nothing can be said any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkBroken;
@@ -35,12 +39,27 @@ struct Queue {
     preamble_sent: bool,
     writing: bool,
     broken: bool,
+    /// Since when reports wait for others.
+    waiting: Option<Instant>,
+    /// Reports leave at once.
+    now: bool,
 }
 
 impl Queue {
     /// Only the preamble waits: it goes with the first report.
     fn preamble_only(&self) -> bool {
         !self.preamble_sent && self.reports.len() == 1
+    }
+
+    /// How long reports may still wait for others; zero when they are to leave.
+    fn patience(&self) -> Duration {
+        match self.waiting {
+            // Bulk never goes before a report.
+            Some(since) if !self.now && self.bulk.is_empty() => {
+                LATER.saturating_sub(since.elapsed())
+            }
+            _ => Duration::ZERO,
+        }
     }
 }
 
@@ -78,8 +97,31 @@ impl FrameWriter {
             return Err(LinkBroken);
         }
         queue.reports.push_back(frame);
+        queue.now = true;
         drop(queue);
         self.shared.changed.notify_all();
+        Ok(())
+    }
+
+    /// Queues a report that may wait a moment for others, and leaves with the next one that may not;
+    /// never waits itself.
+    ///
+    /// # Errors
+    /// When the controller is gone.
+    pub fn report_later(&self, message: &FromAgent) -> Result<(), LinkBroken> {
+        let frame = encode(message)?;
+        let mut queue = self.shared.lock();
+        if queue.broken {
+            return Err(LinkBroken);
+        }
+        queue.reports.push_back(frame);
+        // Only the first one wakes the writing thread, which then knows until when to wait.
+        let first = queue.waiting.is_none();
+        queue.waiting.get_or_insert_with(Instant::now);
+        drop(queue);
+        if first {
+            self.shared.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -107,6 +149,8 @@ impl FrameWriter {
     pub fn flush(&self, limit: Duration) {
         let deadline = Instant::now() + limit;
         let mut queue = self.shared.lock();
+        queue.now = true;
+        self.shared.changed.notify_all();
         while !queue.broken
             && (queue.writing || !queue.reports.is_empty() || !queue.bulk.is_empty())
         {
@@ -159,7 +203,9 @@ impl Shared {
             // Reports that wait leave in one piece, the preamble with the greeting: the SSH server
             // makes a packet of each write, and a second small packet waits for the first one's
             // delayed acknowledgement (40 ms).
+            let patience = queue.patience();
             if !queue.preamble_only()
+                && patience.is_zero()
                 && let Some(mut frame) = queue.reports.pop_front()
             {
                 while let Some(next) = queue.reports.pop_front() {
@@ -167,6 +213,8 @@ impl Shared {
                 }
                 queue.preamble_sent = true;
                 queue.writing = true;
+                queue.waiting = None;
+                queue.now = false;
                 return Some(frame);
             }
             if queue.preamble_sent
@@ -177,7 +225,12 @@ impl Shared {
                 self.changed.notify_all();
                 return Some(frame);
             }
-            queue = self.wait(queue);
+            queue = if patience.is_zero() {
+                self.wait(queue)
+            } else {
+                let waited = self.changed.wait_timeout(queue, patience);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            };
         }
     }
 }
@@ -231,5 +284,63 @@ mod tests {
         drop(leave);
         writer.flush(Duration::from_secs(5));
         assert_eq!(writer.report(&FromAgent::Locked), Err(LinkBroken));
+    }
+
+    /// The pieces that are written, each at once.
+    fn pieces() -> (FrameWriter, mpsc::Receiver<Vec<u8>>) {
+        let (sent, written) = mpsc::channel();
+        let (leave, leaves) = mpsc::channel();
+        (0..100).for_each(|_| leave.send(()).unwrap());
+        // Leave is given for good.
+        std::mem::forget(leave);
+        let writer = FrameWriter::start(Gate(sent, leaves)).unwrap();
+        writer.report(&FromAgent::Locked).unwrap();
+        assert!(written.recv().unwrap().starts_with(&PREAMBLE));
+        (writer, written)
+    }
+
+    fn done(batch: u32) -> FromAgent {
+        FromAgent::BatchDone { batch, complete: true, forgotten: Vec::new() }
+    }
+
+    fn batches(piece: &[u8]) -> Vec<u32> {
+        let mut decoder = FrameDecoder::default();
+        decoder.push(piece);
+        let next = || decoder.next_message::<FromAgent>().unwrap();
+        std::iter::from_fn(next)
+            .map(|message| match message {
+                FromAgent::BatchDone { batch, .. } => batch,
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_may_wait_leaves_in_order_with_what_may_not() {
+        let (writer, written) = pieces();
+        (1..10).for_each(|batch| writer.report_later(&done(batch)).unwrap());
+        writer.report(&done(10)).unwrap();
+        let mut told = Vec::new();
+        while told.len() < 10 {
+            told.extend(batches(&written.recv_timeout(Duration::from_secs(10)).unwrap()));
+        }
+        assert_eq!(told, (1..=10).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn what_may_wait_leaves_by_itself_and_together() {
+        let (writer, written) = pieces();
+        let began = Instant::now();
+        (1..=3).for_each(|batch| writer.report_later(&done(batch)).unwrap());
+        let mut told = batches(&written.recv_timeout(Duration::from_secs(10)).unwrap());
+        assert!(began.elapsed() >= LATER, "it waited for others");
+        while told.len() < 3 {
+            told.extend(batches(&written.recv_timeout(Duration::from_secs(10)).unwrap()));
+        }
+        assert_eq!(told, [1, 2, 3]);
+        // Whoever ends the session waits for nothing but the writing.
+        writer.report_later(&done(4)).unwrap();
+        writer.flush(Duration::from_secs(10));
+        assert_eq!(batches(&written.try_recv().unwrap()), [4]);
     }
 }

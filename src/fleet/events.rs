@@ -24,19 +24,32 @@ impl Events {
         let (sender, receiver) = mpsc::channel::<Message>();
         let thread = std::thread::spawn(move || {
             let mut failure: Option<String> = None;
-            for message in receiver {
+            let mut note = |result: io::Result<()>| {
+                if let Err(error) = result
+                    && failure.is_none()
+                {
+                    failure = Some(error.to_string());
+                    stop.wish();
+                }
+                failure.clone()
+            };
+            loop {
+                let message = match receiver.try_recv() {
+                    Ok(message) => message,
+                    Err(_) => {
+                        note(consumer.rest());
+                        let Ok(message) = receiver.recv() else { return };
+                        message
+                    }
+                };
                 match message {
                     Message::Event(event) => {
-                        if let Err(error) = consumer.event(&event)
-                            && failure.is_none()
-                        {
-                            failure = Some(error.to_string());
-                            stop.wish();
-                        }
+                        note(consumer.event(&event));
                     }
                     Message::Flush(done) => {
+                        let failed = note(consumer.rest());
                         // The asker may have given up waiting.
-                        let _ = done.send(failure.clone());
+                        let _ = done.send(failed);
                     }
                 }
             }

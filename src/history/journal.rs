@@ -6,12 +6,17 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+/// Bytes of lines that are written at once, at most.
+const MOST_LINES: usize = 64 * 1024;
+
 /// The journal of one run.
 #[derive(Debug)]
 pub struct Journal {
     file: File,
     /// Bytes of whole lines in it.
     length: u64,
+    /// Lines that are written with those that come next.
+    lines: Vec<u8>,
     /// Events to write before the process kills itself.
     #[cfg(debug_assertions)]
     dies_after: Option<u32>,
@@ -31,6 +36,7 @@ impl Journal {
         Ok(Self {
             file,
             length: 0,
+            lines: Vec::new(),
             #[cfg(debug_assertions)]
             dies_after: None,
         })
@@ -40,8 +46,9 @@ impl Journal {
     /// end a run between any two events. Not in what is released.
     #[cfg(debug_assertions)]
     #[must_use]
-    pub fn dies_after(self, events: Option<u32>) -> Self {
-        Self { dies_after: events, ..self }
+    pub fn dies_after(mut self, events: Option<u32>) -> Self {
+        self.dies_after = events;
+        self
     }
 
     #[cfg(debug_assertions)]
@@ -58,16 +65,40 @@ impl Journal {
     }
 }
 
-impl Consumer for Journal {
-    fn event(&mut self, event: &Event) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
-        if let Err(error) = self.file.write_all(&line) {
+impl Journal {
+    fn write(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let written = self.file.write_all(&self.lines);
+        let length = self.lines.len() as u64;
+        self.lines.clear();
+        if let Err(error) = written {
             // A full disk may have taken half a line; the next one must not stick to it.
             self.file.set_len(self.length)?;
             return Err(error);
         }
-        self.length += line.len() as u64;
+        self.length += length;
+        Ok(())
+    }
+
+    /// True when every event is written by itself: it is counted how many there are.
+    const fn one_by_one(&self) -> bool {
+        #[cfg(debug_assertions)]
+        return self.dies_after.is_some();
+        #[cfg(not(debug_assertions))]
+        return false;
+    }
+}
+
+impl Consumer for Journal {
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        let whole = self.lines.len();
+        if let Err(error) = serde_json::to_writer(&mut self.lines, event) {
+            self.lines.truncate(whole);
+            return Err(error.into());
+        }
+        self.lines.push(b'\n');
         // What decides about a resume or a verdict is on disk at once; the rest follows with it.
         let decisive = !matches!(
             event.kind,
@@ -77,12 +108,26 @@ impl Consumer for Journal {
                 | EventKind::TestStarted { .. }
                 | EventKind::StepFinished { .. }
         );
+        if decisive || self.lines.len() >= MOST_LINES || self.one_by_one() {
+            self.write()?;
+        }
         if decisive {
             self.file.sync_data()?;
         }
         #[cfg(debug_assertions)]
         self.die_if_due();
         Ok(())
+    }
+
+    fn rest(&mut self) -> io::Result<()> {
+        self.write()
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // Whoever wants to know whether it was written asks before.
+        let _ = self.write();
     }
 }
 
@@ -128,6 +173,33 @@ mod tests {
         assert_eq!(read_journal(&path).unwrap().len(), 1);
         std::fs::write(&path, [b"{\n".as_slice(), &whole].concat()).unwrap();
         assert!(read_journal(&path).is_err());
+    }
+
+    #[test]
+    fn lines_are_written_in_order_when_nothing_more_comes_or_something_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        let mut journal = Journal::create(&path).unwrap();
+        let lines = || std::fs::read(&path).unwrap().iter().filter(|byte| **byte == b'\n').count();
+        let test = |name: &str| Event {
+            at_ms: 1,
+            kind: EventKind::TestStarted { layer: "base".into(), test: name.into() },
+        };
+        journal.event(&test("a")).unwrap();
+        assert_eq!(lines(), 0, "it waits for others");
+        journal.rest().unwrap();
+        assert_eq!(lines(), 1);
+        journal.event(&test("b")).unwrap();
+        let note = Event { at_ms: 1, kind: EventKind::Note { text: "c".into() } };
+        journal.event(&note).unwrap();
+        assert_eq!(lines(), 3);
+        let long = test(&"d".repeat(MOST_LINES));
+        journal.event(&long).unwrap();
+        assert_eq!(lines(), 4, "no more than some are kept");
+        journal.event(&test("e")).unwrap();
+        drop(journal);
+        let expected = [test("a"), test("b"), note, long, test("e")];
+        assert_eq!(read_journal(&path).unwrap(), expected);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The one filter in front of every consumer of events.
 
-use crate::event::{Consumer, Event, EventKind};
+use crate::event::{Consumer, Event, EventKind, StepId, StepOutcome};
 use std::borrow::Cow;
 use std::io;
 
@@ -24,14 +24,40 @@ impl Redacting {
     ) -> Self {
         Self { redact, journal, others }
     }
+
+    /// The event with what is secret masked; `None` where it is clean, which nearly every one is.
+    fn masked(&self, event: &Event) -> io::Result<Option<Event>> {
+        if names_only(&event.kind)
+            .is_some_and(|names| names.into_iter().all(|name| is_clean(name, &self.redact)))
+        {
+            return Ok(None);
+        }
+        let mut value = serde_json::to_value(event)?;
+        let masked = redact_strings(&mut value, &self.redact);
+        Ok(if masked { Some(serde_json::from_value(value)?) } else { None })
+    }
+}
+
+/// Every text of an event that has nothing but names: those of which there are most, two for each
+/// step that changes nothing.
+fn names_only(kind: &EventKind) -> Option<[&str; 4]> {
+    match kind {
+        EventKind::StepStarted { step }
+        | EventKind::StepFinished { step, outcome: StepOutcome::Unchanged, took_ms: _ } => {
+            let StepId { host, layer, role, step, handler: _ } = step;
+            Some([host, layer, role, step])
+        }
+        _ => None,
+    }
+}
+
+fn is_clean(text: &str, redact: &Redact) -> bool {
+    matches!(redact(text), Cow::Borrowed(same) if same == text)
 }
 
 impl Consumer for Redacting {
     fn event(&mut self, event: &Event) -> io::Result<()> {
-        let mut value = serde_json::to_value(event)?;
-        // Nearly every event is clean, and then stays as it is.
-        let masked = redact_strings(&mut value, &self.redact);
-        let masked = if masked { Some(serde_json::from_value(value)?) } else { None };
+        let masked = self.masked(event)?;
         let event = masked.as_ref().unwrap_or(event);
         let kept = self.journal.event(event);
         self.others.retain_mut(|consumer| consumer.event(event).is_ok());
@@ -42,6 +68,12 @@ impl Consumer for Redacting {
             self.event(&Event { at_ms: event.at_ms, kind })?;
         }
         Ok(())
+    }
+
+    fn rest(&mut self) -> io::Result<()> {
+        let kept = self.journal.rest();
+        self.others.retain_mut(|consumer| consumer.rest().is_ok());
+        kept
     }
 }
 
@@ -110,10 +142,13 @@ mod tests {
     }
 
     fn masking(word: &'static str) -> Box<Redact> {
-        fn owned<'a>(text: &'a str, word: &str) -> Cow<'a, str> {
-            Cow::Owned(text.replace(word, "[secret]"))
+        fn masked<'a>(text: &'a str, word: &str) -> Cow<'a, str> {
+            match text.contains(word) {
+                true => Cow::Owned(text.replace(word, "[secret]")),
+                false => Cow::Borrowed(text),
+            }
         }
-        Box::new(move |text| owned(text, word))
+        Box::new(move |text| masked(text, word))
     }
 
     #[test]
@@ -126,6 +161,42 @@ mod tests {
         redacting.event(&event).unwrap();
         let note = |text: &str| Event { at_ms: 1, kind: EventKind::Note { text: text.into() } };
         assert_eq!(*kept.lock().unwrap(), [note("a note"), note("an [secret] note")]);
+    }
+
+    #[test]
+    fn a_secret_in_any_name_of_a_step_is_masked() {
+        let id = |host: &str, layer: &str, role: &str, step: &str| {
+            let text = str::to_owned;
+            let (host, layer, role, step) = (text(host), text(layer), text(role), text(step));
+            StepId { host, layer, role, step, handler: false }
+        };
+        let of = |step: StepId, finished: bool| match finished {
+            true => EventKind::StepFinished { step, outcome: StepOutcome::Unchanged, took_ms: 1 },
+            false => EventKind::StepStarted { step },
+        };
+        for finished in [false, true] {
+            let kept = Arc::default();
+            let journal = Box::new(Kept(Arc::clone(&kept)));
+            let mut redacting = Redacting::new(masking("hush"), journal, Vec::new());
+            for step in [
+                id("a", "b", "c", "d"),
+                id("hush", "b", "c", "d"),
+                id("a", "hush", "c", "d"),
+                id("a", "b", "hush", "d"),
+                id("a", "b", "c", "say hush"),
+            ] {
+                redacting.event(&Event { at_ms: 1, kind: of(step, finished) }).unwrap();
+            }
+            let expected = [
+                id("a", "b", "c", "d"),
+                id("[secret]", "b", "c", "d"),
+                id("a", "[secret]", "c", "d"),
+                id("a", "b", "[secret]", "d"),
+                id("a", "b", "c", "say [secret]"),
+            ]
+            .map(|step| Event { at_ms: 1, kind: of(step, finished) });
+            assert_eq!(*kept.lock().unwrap(), expected);
+        }
     }
 
     #[test]

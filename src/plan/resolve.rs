@@ -1,27 +1,24 @@
 //! Resolves one host: its roles' steps, rendered and typed, in order.
 
 use super::aggregate;
-use super::artifact_check;
+use super::constants::Constants;
 use super::context::{self, SecretLookup, SecretsObject};
 use super::render::Templates;
-use super::scope::{Constants, HostScope, roles_on};
+use super::scope::{HostScope, roles_on};
 use super::secret_place;
 use super::shared_items::{self, Shared};
 use super::steps::{Here, StepFilter};
 use super::variables::variables_of;
-use crate::diag::{Code, Diagnostic, Diagnostics, Severity, Span};
+use crate::diag::{Diagnostics, Severity, Span};
 use crate::resource::{Batch, Item, Mode, Once, Resource};
 use crate::secrets::Secret;
-use crate::site::deserialize::from_node;
-use crate::site::tree::{Entry, Node, NodeValue};
+use crate::site::tree::Node;
 use crate::site::{Host, Layer, Role, Site, Step};
 use crate::wire::Facts;
 use minijinja::Value;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Kinds whose content may come from a template named by `src`.
-const WITH_SOURCE: [&str; 3] = ["file", "unit", "block"];
+use std::net::Ipv4Addr;
+use std::sync::{Arc, OnceLock};
 
 /// The name under which the things that roles share are applied.
 pub const SITE_ROLE: &str = "site";
@@ -63,12 +60,14 @@ pub struct Skipped {
 /// Resolves hosts of one site; what is the same for all hosts is made once.
 pub struct Resolver<'site> {
     site: &'site Site,
-    templates: Templates<'site>,
+    pub(super) templates: Templates<'site>,
     shared: BTreeMap<String, Value>,
-    secrets: Arc<SecretsObject>,
-    constants: Constants,
+    pub(super) secrets: Arc<SecretsObject>,
+    pub(super) constants: Constants,
+    /// The names of all hosts, once somebody asked for them.
+    hosts: OnceLock<Vec<(Ipv4Addr, Vec<String>)>>,
     /// True while a site is checked: a secret in a wrong place is reported.
-    checking: bool,
+    pub(super) checking: bool,
 }
 
 impl<'site> Resolver<'site> {
@@ -86,6 +85,7 @@ impl<'site> Resolver<'site> {
             shared: context::shared(site),
             secrets: SecretsObject::new(secrets),
             constants: Constants::default(),
+            hosts: OnceLock::new(),
             checking: false,
         }
     }
@@ -230,7 +230,9 @@ impl<'site> Resolver<'site> {
             }
         }
         let shared = Shared {
-            hosts: aggregate::hosts_entries(self.site),
+            // All names for each host would make a check grow with the square of the fleet, and
+            // nobody looks at them.
+            hosts: if self.checking { Vec::new() } else { self.hosts_entries() },
             firewall: aggregate::firewall(self.site, host),
             keep_logins: host.name == self.site.config.operator.0,
             sysctl: settings,
@@ -253,6 +255,10 @@ impl<'site> Resolver<'site> {
         scope.shared.insert((batch, skipped)).clone()
     }
 
+    fn hosts_entries(&self) -> Vec<(Ipv4Addr, Vec<String>)> {
+        self.hosts.get_or_init(|| aggregate::hosts_entries(self.site)).clone()
+    }
+
     /// Reports kernel settings that carry a secret, where the role has them.
     fn secret_settings(&self, scope: &HostScope<'_>, problems: &mut Diagnostics) {
         for role in aggregate::roles_of(self.site, &scope.host.name) {
@@ -262,7 +268,7 @@ impl<'site> Resolver<'site> {
         }
     }
 
-    fn misplaced(
+    pub(super) fn misplaced(
         &self,
         kind: &str,
         body: &Node,
@@ -344,152 +350,5 @@ impl<'site> Resolver<'site> {
             scope.keep(step, item.as_ref());
         }
         item
-    }
-
-    pub(super) fn item(
-        &self,
-        role: &Role,
-        step: &Step,
-        context: &Value,
-        problems: &mut Diagnostics,
-    ) -> Option<Item> {
-        if let Some((condition, span)) = &step.when {
-            match self.templates.condition(condition, span, context) {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(problem) => {
-                    problems.push(*problem);
-                    return None;
-                }
-            }
-        }
-        self.secrets.take_asked();
-        let resource = self.resource(role, step, context, problems)?;
-        let secret = self.secrets.take_asked();
-        if secret && self.checking {
-            self.misplaced(&step.kind, &step.body, role, context, problems);
-        }
-        let timeout = step.timeout.unwrap_or(self.site.config.run.step_timeout);
-        Some(Item {
-            name: step.name.clone(),
-            resource,
-            notify: step.notify.iter().map(|(name, _)| name.clone()).collect(),
-            secret,
-            timeout_ms: timeout.saturating_mul(1_000),
-        })
-    }
-
-    fn resource(
-        &self,
-        role: &Role,
-        step: &Step,
-        context: &Value,
-        problems: &mut Diagnostics,
-    ) -> Option<Resource> {
-        let rendered = match self.templates.node(&role.source, &step.body, context) {
-            Ok(node) => node,
-            Err(problem) => {
-                problems.push(*problem);
-                return None;
-            }
-        };
-        let has_source = rendered
-            .entries()
-            .is_some_and(|entries| entries.iter().any(|entry| entry.key == "src"));
-        let (kind, body) = match step.kind.as_str() {
-            "template" => ("file", self.template(role, step, rendered, context, problems)?),
-            kind if has_source && WITH_SOURCE.contains(&kind) => {
-                (kind, self.template(role, step, rendered, context, problems)?)
-            }
-            kind => (kind, rendered),
-        };
-        let table = Node {
-            range: body.range.clone(),
-            value: NodeValue::Table(vec![Entry {
-                key: kind.to_owned(),
-                key_range: step.kind_span.range.clone(),
-                node: body.clone(),
-            }]),
-        };
-        let resource: Resource = match from_node(&table) {
-            Ok(resource) => resource,
-            Err(error) => {
-                let range = error.range.unwrap_or(body.range);
-                let mut problem = Diagnostic::error(Code::RESOURCE, error.message)
-                    .at(role.source.span(range), "");
-                problem.hint = error.suggestion;
-                problems.push(problem);
-                return None;
-            }
-        };
-        let invalid = resource.validate();
-        let sound = invalid.is_empty();
-        for invalid in invalid {
-            let range = body
-                .entries()
-                .and_then(|entries| entries.iter().find(|entry| entry.key == invalid.field))
-                .map_or_else(|| body.range.clone(), |entry| entry.node.range.clone());
-            let mut problem =
-                Diagnostic::error(Code::RESOURCE, invalid.message).at(role.source.span(range), "");
-            problem.hint = invalid.hint;
-            problems.push(problem);
-        }
-        if self.checking
-            && sound
-            && let Resource::Artifact(artifact) = &resource
-        {
-            let problem = artifact_check::problem(&self.site.artifacts, artifact, &body, role);
-            problem.into_iter().for_each(|problem| problems.push(problem));
-        }
-        Some(resource)
-    }
-
-    /// Turns `template = { src, dest, … }` into the settings of a `file`, and the `src` of another
-    /// kind into its `content`.
-    fn template(
-        &self,
-        role: &Role,
-        step: &Step,
-        rendered: Node,
-        context: &Value,
-        problems: &mut Diagnostics,
-    ) -> Option<Node> {
-        let NodeValue::Table(mut entries) = rendered.value else { return None };
-        let mut take = |key: &str| {
-            let index = entries.iter().position(|entry| entry.key == key);
-            if index.is_none() && (key == "src" || step.kind == "template") {
-                problems.push(
-                    Diagnostic::error(Code::TOML_MISSING_KEY, format!("missing key `{key}`"))
-                        .at(step.kind_span.clone(), "a template needs `src` and `dest`"),
-                );
-            }
-            index.map(|index| entries.remove(index))
-        };
-        let (src, dest) = (take("src"), take("dest"));
-        let src = src?;
-        if step.kind == "template" {
-            entries.push(Entry { key: "path".to_owned(), ..dest? });
-        }
-        let place = src.node.span(&role.source);
-        let Some(name) = src.node.as_str() else {
-            problems.push(
-                Diagnostic::error(Code::TOML_TYPE, "expected a string")
-                    .at(place, "a template's path"),
-            );
-            return None;
-        };
-        let content = match self.templates.file(name, &place, context) {
-            Ok(content) => content,
-            Err(problem) => {
-                problems.push(*problem);
-                return None;
-            }
-        };
-        entries.push(Entry {
-            key: "content".to_owned(),
-            key_range: src.key_range,
-            node: Node { value: NodeValue::String(content), range: src.node.range },
-        });
-        Some(Node { value: NodeValue::Table(entries), range: rendered.range })
     }
 }

@@ -1,15 +1,15 @@
 //! What is resolved once for a host, and what of it holds whatever its facts are.
 
+use super::constants::StepId;
 use super::context::FactsObject;
 use super::owners::Owners;
 use super::resolve::{PlannedBatch, Skipped};
 use crate::resource::Item;
-use crate::site::tree::{Node, NodeValue};
 use crate::site::{Host, Layer, Role, Site, Step};
 use crate::wire::Facts;
 use minijinja::Value;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// One host with its facts, and what is resolved once for it, however many layers are asked for.
 pub struct HostScope<'a> {
@@ -83,56 +83,6 @@ pub fn roles_on<'site>(site: &'site Site, layer: &Layer, host: &str) -> Vec<&'si
         }
     }
     roles
-}
-
-/// A step of the site, which outlives whatever is resolved of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct StepId(usize);
-
-impl StepId {
-    fn of(step: &Step) -> Self {
-        Self(std::ptr::from_ref(step).addr())
-    }
-}
-
-/// Steps without a condition, a template or an expression: the same on every host.
-#[derive(Default)]
-pub struct Constants(Mutex<BTreeMap<StepId, Item>>);
-
-impl Constants {
-    /// The step, where it was made before.
-    pub fn known(&self, step: &Step) -> Option<Item> {
-        self.lock().get(&StepId::of(step)).cloned()
-    }
-
-    /// Keeps a step that is the same on every host. False for any other.
-    pub fn keep(&self, step: &Step, item: &Item) -> bool {
-        let constant = is_constant(step);
-        if constant {
-            self.lock().insert(StepId::of(step), item.clone());
-        }
-        constant
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<StepId, Item>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn is_constant(step: &Step) -> bool {
-    let source =
-        step.body.entries().is_some_and(|entries| entries.iter().any(|entry| entry.key == "src"));
-    step.when.is_none() && step.kind != "template" && !source && is_text(&step.body)
-}
-
-/// True when nothing below the node is rendered.
-fn is_text(node: &Node) -> bool {
-    match &node.value {
-        NodeValue::String(text) => !text.contains("{{") && !text.contains("{%"),
-        NodeValue::Array(nodes) => nodes.iter().all(is_text),
-        NodeValue::Table(entries) => entries.iter().all(|entry| is_text(&entry.node)),
-        _ => true,
-    }
 }
 
 #[cfg(test)]

@@ -65,28 +65,3 @@ fn what_is_kept_from_other_facts_and_hosts_is_what_would_be_made_anew() {
         assert!(lasting.0.len() > 5, "and some does not");
     }
 }
-
-#[test]
-fn a_step_is_the_same_everywhere_only_without_conditions_templates_and_expressions() {
-    let site = site();
-    let step = site.roles["base"]
-        .steps
-        .iter()
-        .find(|step| step.kind == "package" && step.when.is_none() && is_constant(step))
-        .unwrap();
-    let with = |change: &dyn Fn(&mut Step)| {
-        let mut other = step.clone();
-        change(&mut other);
-        is_constant(&other)
-    };
-    assert!(with(&|_| {}));
-    assert!(!with(&|step| step.when = Some(("true".to_owned(), step.span.clone()))));
-    assert!(!with(&|step| step.kind = "template".to_owned()));
-    let text = |step: &mut Step, text: &str| {
-        let NodeValue::Table(entries) = &mut step.body.value else { panic!("a table") };
-        entries[0].node.value = NodeValue::String(text.to_owned());
-    };
-    assert!(with(&|step| text(step, "a { brace }")));
-    assert!(!with(&|step| text(step, "{{ host.name }}")));
-    assert!(!with(&|step| text(step, "{% if x %}y{% endif %}")));
-}

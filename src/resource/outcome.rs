@@ -104,6 +104,14 @@ pub enum ItemEvent {
     },
 }
 
+impl ItemEvent {
+    /// True where nobody misses anything when it is told with what follows: whatever takes long says so
+    /// then.
+    pub const fn may_wait(&self) -> bool {
+        matches!(self, Self::Started | Self::Finished { outcome: Outcome::Unchanged, .. })
+    }
+}
+
 /// The result of one item.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {

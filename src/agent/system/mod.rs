@@ -12,6 +12,7 @@ mod prepared;
 mod process;
 mod reload;
 mod root;
+mod syncs;
 mod units;
 mod write;
 

@@ -13,26 +13,25 @@
 use super::LocalSystem;
 use super::guard::start_time;
 use super::root::{Place, cannot, own_gid, own_uid};
+use super::syncs::{Synced, Syncs};
 use super::write::{create_temporary, names_of, remove_leftovers};
 use crate::resource::{Failure, FileWrite};
 use rustix::fs::{self, AtFlags};
-use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 /// Where agents record in which directories they prepare files: one file an agent.
 const RECORDS: &str = "/var/lib/strata/prepared";
 
 /// How many files may be prepared and not yet used.
-const MOST: usize = 64;
+const MOST: usize = 256;
+
+/// How many bytes they may have together.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// Largest content that is prepared, in bytes: what is larger gains nothing.
 const LARGEST: usize = 256 * 1024;
-
-/// Bytes of stack for the thread that waits for a disk.
-const STACK: usize = 64 * 1024;
 
 /// Longest record that is read, in bytes.
 const RECORD_LIMIT: u64 = 4 * 1024 * 1024;
@@ -41,6 +40,7 @@ const RECORD_LIMIT: u64 = 4 * 1024 * 1024;
 #[derive(Default)]
 pub(super) struct Prepared {
     files: BTreeMap<String, PreparedFile>,
+    syncs: Syncs,
     directories: BTreeMap<String, Arc<OwnedFd>>,
     unsynced: BTreeSet<String>,
     recorded: BTreeSet<String>,
@@ -55,7 +55,7 @@ struct PreparedFile {
     content: Vec<u8>,
     /// Mode, owner and group.
     access: (u32, u32, u32),
-    synced: Option<JoinHandle<Result<(), Errno>>>,
+    synced: Option<Synced>,
     placed: bool,
 }
 
@@ -80,7 +80,7 @@ impl PreparedFile {
 
     /// Waits until the content is on the disk.
     fn wait(&mut self) -> bool {
-        self.synced.take().is_some_and(|thread| matches!(thread.join(), Ok(Ok(()))))
+        self.synced.take().is_some_and(Synced::wait)
     }
 }
 
@@ -92,7 +92,7 @@ impl Prepared {
 
     /// Removes what was prepared and prepares nothing more.
     pub(super) fn give_up(&mut self) {
-        // A file gives its room back when the thread that waits for the disk has closed it, too.
+        // A file gives its room back when who waits for the disk has closed it, too.
         for file in self.files.values_mut() {
             file.wait();
         }
@@ -104,7 +104,9 @@ impl Prepared {
 impl LocalSystem {
     /// Prepares a write. What is in its way will be in the way of the write itself, which reports it.
     pub(super) fn prepare_file(&mut self, file: &FileWrite<'_>) {
-        let full = self.prepared.files.len() >= MOST;
+        let waiting = &self.prepared.files;
+        let bytes: usize = waiting.values().map(|file| file.content.len()).sum();
+        let full = waiting.len() >= MOST || bytes + file.content.len() > MOST_BYTES;
         let unfit = file.content.len() > LARGEST || file.validate.is_some();
         if full || unfit || self.prepared.given_up || self.prepared.files.contains_key(file.path) {
             return;
@@ -137,9 +139,7 @@ impl LocalSystem {
             synced: None,
             placed: false,
         };
-        let thread = std::thread::Builder::new().name("sync".into()).stack_size(STACK);
-        let wait = move || fs::fsync(&handle);
-        prepared.synced = Some(thread.spawn(wait).map_err(|error| {
+        prepared.synced = Some(self.prepared.syncs.sync(handle).map_err(|error| {
             Failure::new(format!("no thread for {} could be started: {error}", file.path))
         })?);
         Ok(Some(prepared))

@@ -123,6 +123,12 @@ fn no_more_than_a_bounded_number_is_prepared() {
         host.system.prepare(&file(&format!("/etc/{number}"), "new"));
     }
     assert_eq!(temporaries(&host, "/etc"), MOST);
+    host.system.drop_prepared();
+    let large = "x".repeat(LARGEST);
+    for number in 0..MOST {
+        host.system.prepare(&file(&format!("/etc/{number}"), &large));
+    }
+    assert_eq!(temporaries(&host, "/etc"), MOST_BYTES / LARGEST);
 }
 
 #[test]
