@@ -3,7 +3,7 @@
 use super::converged::plan_of;
 use super::{Finding, Surroundings};
 use crate::gate::{bounds, probe};
-use crate::plan::{HostPlan, Skipped};
+use crate::plan::HostPlan;
 use crate::resource::{Resource, ServiceState};
 use crate::site::Site;
 use crate::ssh::AgentSession;
@@ -81,7 +81,7 @@ impl Look {
         let mut wanted: Vec<Wanted> = items.filter_map(|item| wanted(&item.resource)).collect();
         wanted.extend(bounds.also.iter().map(also));
         let mut may_fail = bounds.may_fail.clone();
-        may_fail.extend(left_out(site, &plan.skipped));
+        may_fail.extend(left_out(site));
         Self { wanted, may_fail }
     }
 
@@ -120,17 +120,19 @@ fn wanted(resource: &Resource) -> Option<Wanted> {
     (enabled || active).then(|| Wanted { name: name.clone(), enabled, active })
 }
 
-/// The units of the steps that a rehearsal leaves out: nothing was done for them, and what their
-/// packages started says nothing.
-fn left_out(site: &Site, skipped: &[Skipped]) -> Vec<String> {
-    skipped
-        .iter()
-        .filter_map(|one| {
-            let role = site.roles.get(&one.role)?;
-            let step = role.steps.iter().find(|step| step.name == one.what)?;
-            let of_units = matches!(step.kind.as_str(), "service" | "unit");
-            let entries = step.body.entries().filter(|_| of_units)?;
-            entries.iter().find(|entry| entry.key == "name")?.node.as_str().map(ToOwned::to_owned)
+/// The units of the steps that a rehearsal leaves out, whatever the layer: nothing was done for them,
+/// and what their packages started says nothing.
+fn left_out(site: &Site) -> Vec<String> {
+    let steps =
+        site.roles.values().flat_map(|role| role.steps.iter().map(move |step| (role, step)));
+    let left_out = steps.filter(|(role, step)| {
+        let of_units = matches!(step.kind.as_str(), "service" | "unit");
+        of_units && site.exceptions.step(&role.name, &step.name).is_some()
+    });
+    left_out
+        .filter_map(|(_, step)| {
+            let name = step.body.entries()?.iter().find(|entry| entry.key == "name")?;
+            name.node.as_str().map(ToOwned::to_owned)
         })
         .collect()
 }
