@@ -72,6 +72,12 @@ impl Grounds {
         grounds.identity = after("-i").ok_or("the lab names no key")?.into();
         grounds.known_hosts = file.ok_or("the lab names no keys of hosts")?;
         grounds.put_site(1)?;
+        // Hosts of a lab that was down meanwhile have other keys, and what was kept of the runs before
+        // says nothing of them.
+        let pinned = site.join(".strata/known_hosts");
+        if pinned.exists() {
+            std::fs::remove_file(pinned)?;
+        }
         let keys = directory.join("host-keys");
         put(&keys, &(grounds.lab.hostkeys()?.join("\n") + "\n"))?;
         let trust = Program::new([grounds.strata.as_os_str()]).with(["--site"]).with([&site]);
