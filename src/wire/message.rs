@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Version of the message set. Any change of a message changes it.
-pub const PROTOCOL: u32 = 4;
+pub const PROTOCOL: u32 = 5;
 
 /// Bytes that each direction of a relayed stream may have in flight before its first
 /// [`ToAgent::Credit`] or [`FromAgent::Credit`].
