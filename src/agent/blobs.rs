@@ -19,7 +19,7 @@
 
 use super::paths::{HostPaths, make_private_directory};
 use super::system::load_archive;
-use crate::resource::sha256;
+use crate::resource::{is_sha256, sha256};
 use ruzstd::decoding::StreamingDecoder;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -187,9 +187,7 @@ struct Blob {
 impl Blob {
     fn parse(words: &[&str]) -> Option<Self> {
         let [digest, size] = words else { return None };
-        let sound =
-            digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        sound.then_some(Self { digest: (*digest).to_owned(), size: size.parse().ok()? })
+        is_sha256(digest).then_some(Self { digest: (*digest).to_owned(), size: size.parse().ok()? })
     }
 }
 

@@ -6,6 +6,7 @@ use super::file::make_parents;
 use super::mode::FileMode;
 use super::outcome::{Change, Failure};
 use super::ownership::{Ownership, root};
+use super::sha256::is_sha256;
 use super::system::{BlobPlace, Metadata, PathKind, System};
 use super::validity::{Problem, Rules};
 use serde::{Deserialize, Serialize};
@@ -50,11 +51,6 @@ pub struct ArtifactFound {
     ownership: Ownership,
 }
 
-/// True for a digest as roles write it.
-fn is_digest(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-}
-
 /// True for a path that stays below the directory it is taken from.
 fn stays_below(path: &str) -> bool {
     path.split('/').all(|part| !matches!(part, "" | "." | ".."))
@@ -72,7 +68,7 @@ impl Converge for Artifact {
                 Problem::new("source", "must be the path of a file below `artifacts/`")
                     .hint("for example \"k3s-v1.30.4\": no `/` at its beginning, no `..` in it")
             })
-            .that(is_digest(&self.sha256), || {
+            .that(is_sha256(&self.sha256), || {
                 Problem::new("sha256", "must be 64 hexadecimal digits in lower case")
                     .hint("`sha256sum artifacts/FILE` prints them")
             })

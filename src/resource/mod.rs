@@ -88,7 +88,7 @@ pub use outcome::{
 };
 pub use package::Package;
 pub use service::{Service, ServiceState};
-pub use sha256::sha256;
+pub use sha256::{is_sha256, sha256};
 pub use swap::{Swap, SwapState};
 pub use sysctl::Sysctl;
 pub use system::{

@@ -7,6 +7,11 @@ use std::io::{self, Read};
 /// Bytes that are read at once.
 const PIECE: usize = 128 * 1024;
 
+/// True for a digest as it is written here: 64 hexadecimal digits in lower case.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Reads to the end; `each` gets every piece. The digest is hexadecimal.
 ///
 /// # Errors
