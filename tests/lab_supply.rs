@@ -143,7 +143,11 @@ fn side_load(hosts: &[&str], name: &str, mib: u32) {
     let id = bench.output(hosts[0], &["docker", "inspect", "-f", "{{.Id}}", IMAGE]);
     for host in hosts {
         assert_eq!(bench.output(host, &["docker", "inspect", "-f", "{{.Id}}", IMAGE]), id);
-        assert_eq!(bench.output(host, &["ls", BLOBS]), "", "what the engine has is not kept");
+        assert_eq!(
+            bench.output(host, &["find", BLOBS, "-type", "f"]),
+            "",
+            "what the engine has is not kept"
+        );
     }
     let said = push(&bench, 0);
     println!("figure: second time: {} bytes in {:.1} s", sent(&said), said.seconds);
@@ -167,7 +171,9 @@ fn side_load(hosts: &[&str], name: &str, mib: u32) {
 
 /// A file that is too large for a plan: brought packed, once, before anything is changed.
 fn files_get_their_places(bench: &Bench, hosts: &[&str], size: usize) {
-    const PATH: &str = "/usr/local/bin/large";
+    // The second is on another file system than what is received.
+    const PATHS: [&str; 2] = ["/usr/local/bin/large", "/run/large"];
+    const PATH: &str = PATHS[0];
     // Half of it can be packed.
     let mut content = vec![7; size / 2];
     fs::File::open("/dev/urandom")
@@ -176,12 +182,12 @@ fn files_get_their_places(bench: &Bench, hosts: &[&str], size: usize) {
         .read_to_end(&mut content)
         .unwrap();
     let digest = strata::resource::sha256(&content[..], |_| Ok(())).unwrap();
-    let step = format!(
-        "\n[[step]]\nname = \"Large file\"\ntags = [\"file\"]\nartifact = {{ path = \"{PATH}\", source = \"large\", sha256 = \"{digest}\" }}\n"
-    );
+    let steps = PATHS.map(|path| {
+        format!("\n[[step]]\nname = \"Large file at {path}\"\ntags = [\"file\"]\nartifact = {{ path = \"{path}\", source = \"large\", sha256 = \"{digest}\" }}\n")
+    });
     bench.put_site(SITE, |folder| {
         with_probe(folder, IMAGE);
-        append(&folder.join("roles/probe/role.toml"), &step);
+        append(&folder.join("roles/probe/role.toml"), &steps.concat());
         fs::create_dir(folder.join("artifacts")).unwrap();
         fs::write(folder.join("artifacts/large"), &content).unwrap();
     });
@@ -197,8 +203,10 @@ fn files_get_their_places(bench: &Bench, hosts: &[&str], size: usize) {
         said.text()
     );
     for host in hosts {
-        assert!(bench.output(host, &["sha256sum", PATH]).starts_with(&digest), "{host}");
-        assert_eq!(bench.output(host, &["stat", "-c", "%a %U", PATH]), "755 root");
+        for path in PATHS {
+            assert!(bench.output(host, &["sha256sum", path]).starts_with(&digest), "{host}");
+            assert_eq!(bench.output(host, &["stat", "-c", "%a %U", path]), "755 root");
+        }
         assert_eq!(bench.output(host, &["ls", BLOBS]), "", "what has its place is not kept");
     }
     let said = install();

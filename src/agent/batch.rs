@@ -13,13 +13,13 @@
 use super::once::{Due, OnceRecords};
 use super::pending::PendingHandlers;
 use super::row::{Held, Row};
+use super::worker::{Job, Limit, News, Trouble, Worker};
 use super::writer::LinkBroken;
 use crate::resource::{Batch, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::ops::Range;
-use std::sync::{Arc, mpsc};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 /// What works on the host that a batch is for.
 pub trait Hands: Send {
@@ -28,6 +28,13 @@ pub trait Hands: Send {
 
     /// Prepares what the item is about to write. Its own turn decides, and reports.
     fn prepare(&mut self, item: &Item);
+
+    /// Does once what the units of a row left to be done for all of them. Behind each other step
+    /// nothing is left.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    fn end_row_of_units(&mut self) -> Result<(), Failure>;
 
     /// Waits until everything that was done will outlast a power cut.
     ///
@@ -98,6 +105,7 @@ impl BatchRunner<'_> {
             worker: &worker,
             held: RefCell::default(),
             prepared: Cell::new(None),
+            units: Cell::new(false),
             limit_ms: Cell::new(0),
         };
         match course.run() {
@@ -129,6 +137,8 @@ struct Course<'a> {
     /// The last point up to which what was prepared was cleared away; `None` when nothing was
     /// prepared.
     prepared: Cell<Option<Settle>>,
+    /// True once a unit was changed: its row may have been cut short.
+    units: Cell<bool>,
     /// Milliseconds that the item before might take: a sync may take as long.
     limit_ms: Cell<u32>,
 }
@@ -199,7 +209,8 @@ impl Course<'_> {
     fn settle(&self, at: Settle) -> Result<(), Halt> {
         let clear =
             self.prepared.get().is_some_and(|cleared| at != Settle::Within && at != cleared);
-        if self.held.borrow().is_empty() && !clear {
+        let cut_short = at == Settle::End && self.units.get();
+        if self.held.borrow().is_empty() && !clear && !cut_short {
             return Ok(());
         }
         if clear {
@@ -251,6 +262,9 @@ impl Course<'_> {
         };
         let took_ms = u32::try_from(began.elapsed().as_millis()).unwrap_or(u32::MAX);
         let failed = matches!(outcome, Outcome::Failed(_));
+        if item.resource.is_unit() && matches!(outcome, Outcome::Changed(_)) {
+            self.units.set(true);
+        }
         let sent = send(ItemEvent::Finished { outcome: outcome.clone(), took_ms });
         if stuck {
             // Whether the others will last cannot be known any more; the next run looks at them.
@@ -262,12 +276,6 @@ impl Course<'_> {
         sent?;
         if failed { Err(Halt::Failed) } else { Ok(outcome) }
     }
-}
-
-enum Trouble {
-    Failed(Failure),
-    LinkBroken,
-    Stuck,
 }
 
 struct Step<'a> {
@@ -386,12 +394,6 @@ impl Step<'_> {
     }
 }
 
-impl From<LinkBroken> for Trouble {
-    fn from(_: LinkBroken) -> Self {
-        Self::LinkBroken
-    }
-}
-
 fn unrecorded(name: &str, error: &std::io::Error) -> Trouble {
     let failure =
         Failure::new(format!("the record of handler \"{name}\" could not be kept: {error}"))
@@ -403,95 +405,6 @@ fn unkept(error: &std::io::Error) -> Trouble {
     let failure = Failure::new(format!("the record that it runs once could not be kept: {error}"))
         .hint("make room or fix /var/lib/strata on the host, then run again");
     Trouble::Failed(failure)
-}
-
-/// The thread in which items run, so that their deadline can be kept.
-struct Worker {
-    jobs: mpsc::Sender<Job>,
-    news: mpsc::Receiver<News>,
-}
-
-enum Job {
-    Item(ItemSlot, Mode),
-    /// Steps to prepare. Nothing is answered.
-    Prepare(Range<usize>),
-    Settle(Settle),
-}
-
-enum News {
-    Waiting(String),
-    Done(Outcome),
-    Settled(Result<(), Failure>),
-}
-
-/// How long something may take; 0 is without end.
-struct Limit {
-    ms: u32,
-    began: Instant,
-}
-
-impl Worker {
-    fn start(batch: Arc<Batch>, mut hands: ConvergeItem) -> std::io::Result<Self> {
-        let (jobs, jobs_in) = mpsc::channel::<Job>();
-        let (news_out, news) = mpsc::channel();
-        std::thread::Builder::new().name("steps".into()).spawn(move || {
-            while let Ok(job) = jobs_in.recv() {
-                let done = match job {
-                    Job::Prepare(steps) => {
-                        let items = batch.items.get(steps).unwrap_or_default();
-                        items.iter().for_each(|item| hands.prepare(item));
-                        continue;
-                    }
-                    Job::Settle(at) => News::Settled(hands.settle(at)),
-                    Job::Item(slot, mode) => {
-                        let item = match slot {
-                            ItemSlot::Step(index) => batch.items.get(index as usize),
-                            ItemSlot::Handler(index) => batch.handlers.get(index as usize),
-                        };
-                        let Some(item) = item else { return };
-                        News::Done(hands.converge(item, mode, &mut |text| {
-                            news_out.send(News::Waiting(text)).ok();
-                        }))
-                    }
-                };
-                if news_out.send(done).is_err() {
-                    return;
-                }
-            }
-        })?;
-        Ok(Self { jobs, news })
-    }
-
-    fn send(&self, job: Job) -> Result<(), Trouble> {
-        self.jobs.send(job).map_err(|_| gone())
-    }
-
-    fn news(&self, limit: &Limit) -> Result<News, Trouble> {
-        let time = Duration::from_millis(u64::from(limit.ms));
-        let news = if time.is_zero() {
-            self.news.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected)
-        } else {
-            self.news.recv_timeout(time.saturating_sub(limit.began.elapsed()))
-        };
-        news.map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => Trouble::Stuck,
-            mpsc::RecvTimeoutError::Disconnected => gone(),
-        })
-    }
-
-    fn settle(&self, at: Settle, limit_ms: u32) -> Result<(), Trouble> {
-        self.send(Job::Settle(at))?;
-        let limit = Limit { ms: limit_ms, began: Instant::now() };
-        loop {
-            if let News::Settled(result) = self.news(&limit)? {
-                return result.map_err(Trouble::Failed);
-            }
-        }
-    }
-}
-
-fn gone() -> Trouble {
-    Trouble::Failed(Failure::new("the agent's worker ended unexpectedly"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 /// A host in memory: which items differ, and what was done to it.
 #[derive(Default)]
@@ -23,6 +25,10 @@ impl<F: FnMut(&Item, Mode, &mut dyn FnMut(String)) -> Outcome + Send> Hands for 
     }
 
     fn prepare(&mut self, _: &Item) {}
+
+    fn end_row_of_units(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     fn settle(&mut self, _: Settle) -> Result<(), Failure> {
         Ok(())
@@ -331,6 +337,8 @@ struct Diary {
     lines: Arc<Mutex<Vec<String>>>,
     settles: bool,
     stuck: Option<(&'static str, u64)>,
+    /// Units that were changed and not read again.
+    units: u32,
 }
 
 impl Diary {
@@ -338,14 +346,20 @@ impl Diary {
         self.lines.lock().unwrap().push(line);
     }
 
-    /// Runs steps of these names: those that begin with `f` are files, all differ. The lines.
+    /// Runs steps of these names: those that begin with `f` are files, with `u` units; all differ. The lines.
     fn of(names: &[&str], settles: bool, stuck: Option<&'static str>) -> (BatchEnd, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let pending = PendingHandlers::in_directory(directory.path());
-        let diary = Self { lines: Arc::default(), settles, stuck: stuck.map(|name| (name, 300)) };
+        let stuck = stuck.map(|name| (name, 300));
+        let diary = Self { lines: Arc::default(), settles, stuck, units: 0 };
         let items: Vec<Item> = names
             .iter()
             .map(|name| match name.strip_prefix('f') {
+                None if name.starts_with('u') => {
+                    let text = format!("name = \"{name}\"\nenabled = true");
+                    let service: crate::resource::Service = toml::from_str(&text).unwrap();
+                    Item { resource: Resource::Service(service), ..item(name, &[]) }
+                }
                 Some(path) => {
                     let file = crate::resource::File::new(format!("/etc/{path}"), "new");
                     Item { resource: Resource::File(file), timeout_ms: 100, ..item(name, &[]) }
@@ -386,6 +400,7 @@ impl Hands for Diary {
             never.recv_timeout(Duration::from_millis(ms)).ok();
         }
         self.note(format!("{} done", item.name));
+        self.units += u32::from(item.resource.is_unit());
         if item.name.contains("broken") {
             return Outcome::Failed(Failure::new("broken"));
         }
@@ -394,6 +409,15 @@ impl Hands for Diary {
 
     fn prepare(&mut self, item: &Item) {
         self.note(format!("{} prepared", item.name));
+    }
+
+    fn end_row_of_units(&mut self) -> Result<(), Failure> {
+        let changed = std::mem::take(&mut self.units);
+        if changed == 0 {
+            return Ok(());
+        }
+        self.note(format!("{changed} units read"));
+        if self.settles { Ok(()) } else { Err(Failure::new("no systemd")) }
     }
 
     fn settle(&mut self, at: Settle) -> Result<(), Failure> {
@@ -464,4 +488,26 @@ fn a_file_that_is_stuck_is_told_and_those_before_it_are_left_to_the_next_run() {
     assert_eq!(end, BatchEnd::Stuck);
     let told: Vec<&String> = lines.iter().filter(|line| !line.ends_with("done")).collect();
     assert_eq!(told, ["f1 began", "f2 began", "f2 failed"]);
+}
+
+#[test]
+fn units_in_a_row_are_read_once_before_anything_else_is_done() {
+    let (end, lines) = Diary::of(&["u1", "u2", "u3", "other", "u4"], true, None);
+    assert_eq!(end, BatchEnd::Complete);
+    let read: Vec<&String> = lines.iter().filter(|line| line.ends_with("read")).collect();
+    assert_eq!(read, ["3 units read", "1 units read"]);
+    let first = place_of(&lines, "3 units read");
+    assert!(place_of(&lines, "u3 done") < first && first < place_of(&lines, "u3 ended"));
+    assert!(place_of(&lines, "u2 ended") < first, "what is said of it is true already");
+}
+
+#[test]
+fn a_row_of_units_that_is_cut_short_is_read_and_one_that_is_not_read_has_failed() {
+    let (end, lines) = Diary::of(&["u1", "u2broken", "u3"], true, None);
+    assert_eq!(end, BatchEnd::Incomplete);
+    assert!(place_of(&lines, "2 units read") < place_of(&lines, "u2broken failed"), "{lines:?}");
+    let (end, lines) = Diary::of(&["u1", "u2", "other"], false, None);
+    assert_eq!(end, BatchEnd::Incomplete);
+    assert!(place_of(&lines, "u1 ended") < place_of(&lines, "u2 failed"), "{lines:?}");
+    assert!(!lines.contains(&"other done".to_owned()));
 }

@@ -259,27 +259,28 @@ impl Store {
         let missing = blob.size - offset;
         self.room_for(missing)?;
         let path = self.part(blob);
-        let kept = (|| {
+        let received = (|| {
             let mut options = OpenOptions::new();
             let mut file = options.append(true).create(true).mode(0o600).open(&path)?;
-            let mut taken = from.take(missing);
-            let mut piece = vec![0; PIECE];
-            let mut received = 0;
-            loop {
-                let count = taken.read(&mut piece)?;
-                if count == 0 {
-                    break;
+            let (mut known, mut new) = (held, 0);
+            // What is here goes before it into the digest; no piece has bytes of both.
+            let whole = File::open(&path)?.take(held).chain(from.take(missing));
+            let digest = sha256(whole, |piece| {
+                let length = piece.len() as u64;
+                if known > 0 {
+                    known = known.saturating_sub(length);
+                    return Ok(());
                 }
-                file.write_all(&piece[..count])?;
-                received += count as u64;
-            }
-            if received != missing {
+                new += length;
+                file.write_all(piece)
+            })?;
+            if new != missing {
                 return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the link broke"));
             }
-            file.sync_data()
+            file.sync_data()?;
+            Ok(digest)
         })();
-        kept.map_err(|error: io::Error| format!("{}: {error}", path.display()))?;
-        let found = digest_of(&path).map_err(|error| error.to_string())?;
+        let found = received.map_err(|error: io::Error| format!("{}: {error}", path.display()))?;
         if found != blob.digest {
             fs::remove_file(&path).map_err(|error| error.to_string())?;
             return Err(format!("the layer {} arrived with the digest {found}", blob.digest));

@@ -143,9 +143,18 @@ impl Hands for Ready {
         }
     }
 
-    fn settle(&mut self, at: Settle) -> Result<(), Failure> {
+    fn end_row_of_units(&mut self) -> Result<(), Failure> {
         // Where the host is not ready nothing was done.
         let Ok(system) = &mut self.0 else { return Ok(()) };
+        system.end_row_of_units()
+    }
+
+    fn settle(&mut self, at: Settle) -> Result<(), Failure> {
+        let Ok(system) = &mut self.0 else { return Ok(()) };
+        if at == Settle::End {
+            // A row that was cut short. A unit that systemd has not read differs in the next run.
+            system.end_row_of_units().ok();
+        }
         if at != Settle::Within {
             system.drop_prepared();
         }

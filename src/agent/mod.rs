@@ -23,6 +23,7 @@ mod row;
 mod serve;
 pub mod system;
 mod users;
+mod worker;
 mod writer;
 
 pub use command_line::{main, serve_simulated};

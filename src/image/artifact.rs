@@ -40,8 +40,8 @@ pub struct Packed {
     layer: Layer,
 }
 
-/// Packs a file into `cache`, where it stays for the next time. Reads all of it, so it does not
-/// belong on a thread that serves others.
+/// Packs a file into `cache`, where it stays for the next time; what cannot be packed is sent as it
+/// is. Reads all of it, so it does not belong on a thread that serves others.
 ///
 /// # Errors
 /// When it cannot be read, or has another digest.
@@ -57,23 +57,44 @@ pub fn pack(file: &SiteFile, cache: &Path) -> Result<Packed, String> {
                 let (place, wanted) = (file.place.display(), &file.sha256);
                 return Err(format!("{place} has the digest {found}, wanted {wanted}"));
             }
-            keep(file, cache).map_err(failed)?
+            match is_plain(&file.sha256, cache) {
+                true => None,
+                false => keep(file, cache).map_err(failed)?,
+            }
+            .map_or_else(|| layer(&file.sha256, &file.sha256, file.place.clone()), Ok)
+            .map_err(failed)?
         }
     };
     Ok(Packed { file: file.clone(), length, layer })
 }
 
-/// `<content>-<digest>.zst`.
-fn keep(file: &SiteFile, cache: &Path) -> io::Result<Layer> {
+/// `<content>-<digest>.zst`; `None` where packing spares less than a sixteenth, which
+/// `<content>.plain` remembers.
+fn keep(file: &SiteFile, cache: &Path) -> io::Result<Option<Layer>> {
     fs::create_dir_all(cache)?;
     let draft = cache.join(format!("{}.{}", file.sha256, std::process::id()));
     let mut encoder = zstd::Encoder::new(File::create(&draft)?, LEVEL)?;
     io::copy(&mut File::open(&file.place)?, &mut encoder)?;
-    encoder.finish()?.sync_all()?;
+    let packed = encoder.finish()?;
+    let (size, length) = (packed.metadata()?.len(), fs::metadata(&file.place)?.len());
+    if size > length - length / 16 {
+        packed.set_len(0)?;
+        fs::rename(&draft, plain(&file.sha256, cache))?;
+        return Ok(None);
+    }
+    packed.sync_all()?;
     let digest = digest_of(&mut File::open(&draft)?)?;
     let path = cache.join(format!("{}-{digest}.zst", file.sha256));
     fs::rename(&draft, &path)?;
-    layer(&file.sha256, &digest, path)
+    layer(&file.sha256, &digest, path).map(Some)
+}
+
+fn plain(content: &str, cache: &Path) -> PathBuf {
+    cache.join(format!("{content}.plain"))
+}
+
+fn is_plain(content: &str, cache: &Path) -> bool {
+    plain(content, cache).exists()
 }
 
 fn from_cache(content: &str, cache: &Path) -> Option<Layer> {
@@ -124,12 +145,20 @@ pub(super) async fn send(
         return Ok(());
     }
     host.receive(layer, sent).await?;
-    host.unpack(layer, length).await
+    match layer.digest == layer.content {
+        true => Ok(()),
+        false => host.unpack(layer, length).await,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sha256_of(number: u32) -> Vec<u8> {
+        use sha2::Digest as _;
+        sha2::Sha256::digest(number.to_le_bytes()).to_vec()
+    }
 
     #[test]
     fn a_file_is_packed_once_and_refused_when_it_is_another() {
@@ -148,7 +177,18 @@ mod tests {
         assert_eq!(pack(&file, &cache).unwrap(), packed);
         assert_eq!(fs::metadata(&packed.layer.file).unwrap().modified().unwrap(), before);
 
+        let random: Vec<u8> = (0..4096_u32).flat_map(sha256_of).collect();
+        fs::write(&place, &random).unwrap();
+        let sha256 = digest_of(&mut &random[..]).unwrap();
+        let other = SiteFile { place: place.clone(), sha256: sha256.clone() };
+        for _ in 0..2 {
+            let packed = pack(&other, &cache).unwrap();
+            assert_eq!((&packed.layer.digest, &packed.layer.file), (&sha256, &place));
+            assert_eq!(packed.layer.size, packed.length);
+        }
+
         fs::write(&place, "another").unwrap();
+        assert!(pack(&other, &cache).unwrap_err().contains("has the digest"));
         let other = SiteFile { sha256: "0".repeat(64), ..file };
         assert!(pack(&other, &cache).unwrap_err().contains("wanted 000"));
         fs::remove_file(&place).unwrap();

@@ -178,6 +178,21 @@ mod tests {
     }
 
     #[test]
+    fn two_places_want_what_was_brought_once() {
+        let mut host = Host::new();
+        let digest = brought(&mut host, "k3s");
+        let links = "[artifact]\npath = \"/opt/links\"\nsource = \"k3s\"\nmode = \"0700\"\n";
+        let second = resource(&format!("{links}sha256 = \"{digest}\"\n"));
+        for artifact in [&wanted(&digest), &second] {
+            assert!(matches!(host.apply(artifact), Outcome::Changed(_)));
+            assert!(matches!(host.apply(artifact), Outcome::Unchanged));
+        }
+        let modes = ["/usr/local/bin/k3s", "/opt/links"]
+            .map(|path| fs::metadata(host.path(path)).unwrap().permissions().mode() & 0o7777);
+        assert_eq!(modes, [0o755, 0o700], "two files, each with its own mode");
+    }
+
+    #[test]
     fn what_was_not_brought_is_said_and_the_old_file_stays() {
         let mut host = Host::new();
         fs::create_dir_all(host.path("/usr/local/bin")).unwrap();

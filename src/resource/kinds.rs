@@ -105,6 +105,11 @@ impl Resource {
         matches!(self, Self::File(file) if file.is_plain())
     }
 
+    /// True for the state of a systemd unit: several in a row share systemd's reading of them.
+    pub fn is_unit(&self) -> bool {
+        matches!(self, Self::Service(_) | Self::Unit(_))
+    }
+
     /// The text that this resource writes as a whole file, if it does.
     pub fn content(&self) -> Option<&str> {
         match self {

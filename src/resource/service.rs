@@ -61,24 +61,33 @@ fn with_suffix(name: &str) -> String {
     }
 }
 
-/// Runs one verb of systemctl; what it remembers of units is forgotten, come what may.
-pub(super) fn systemctl(
+/// Puts a unit into the boot or out of it, with `enable`, `reenable` or `disable`. systemd is told
+/// once behind the last unit of a row. The boot links of scripts from before systemd, which nothing
+/// reads where there is a unit, stay as they are.
+pub(super) fn place_in_boot(
     system: &mut dyn System,
-    verbs: &[&str],
+    verb: &str,
     unit: &str,
 ) -> Result<(), Failure> {
-    let argv = ["systemctl"].iter().chain(verbs).copied().chain((!unit.is_empty()).then_some(unit));
-    let program = Program::new(argv).timeout(UNIT_TIMEOUT);
+    let program = Program::new(["systemctl", "--no-reload", verb, unit]).timeout(UNIT_TIMEOUT);
+    let output = system.run(&program.env("SYSTEMCTL_SKIP_SYSV", "1"));
+    system.invalidate(Cache::Units);
+    system.unit_unread(unit);
+    let output = output?;
+    if output.success() { Ok(()) } else { Err(output.failure(&format!("cannot {verb} {unit}"))) }
+}
+
+/// Runs one verb of systemctl; what it remembers of units is forgotten, come what may.
+pub(super) fn systemctl(system: &mut dyn System, verb: &str, unit: &str) -> Result<(), Failure> {
+    let program = Program::new(["systemctl", verb, unit]).timeout(UNIT_TIMEOUT);
     let output = system.run(&program);
     system.invalidate(Cache::Units);
     let output = output?;
     if output.success() {
         return Ok(());
     }
-    let mut failure = output.failure(&format!("cannot {} {unit}", verbs.join(" ")));
-    if !unit.is_empty()
-        && matches!(verbs.first(), Some(&"start" | &"restart" | &"reload-or-restart"))
-    {
+    let mut failure = output.failure(&format!("cannot {verb} {unit}"));
+    if matches!(verb, "start" | "restart" | "reload-or-restart") {
         // systemctl itself says only where to look; the unit's last lines say why.
         let log = ["journalctl", "--unit", unit, "--lines=15", "--no-pager", "--output=cat"];
         if let Ok(log) = run_checked(system, &Program::new(log), "journal")
@@ -179,29 +188,29 @@ impl Converge for Service {
                 .hint("install its package in a step before this one, or correct the name"));
         }
         if status.needs_reload {
-            systemctl(system, &["daemon-reload"], "")?;
+            system.reload_units()?;
         }
         let masked = status.load == "masked";
         if self.masked == Some(false) && masked {
-            systemctl(system, &["unmask"], &unit)?;
+            systemctl(system, "unmask", &unit)?;
         }
         if self.masked == Some(true) && runs(status) {
-            systemctl(system, &["stop"], &unit)?;
+            systemctl(system, "stop", &unit)?;
         }
         match compare_enabled(status, self.enabled).and(self.enabled) {
-            Some(true) => systemctl(system, &["enable"], &unit)?,
-            Some(false) => systemctl(system, &["disable"], &unit)?,
+            Some(true) => place_in_boot(system, "enable", &unit)?,
+            Some(false) => place_in_boot(system, "disable", &unit)?,
             None => {}
         }
         match self.state {
-            Some(ServiceState::Started) if !runs(status) => systemctl(system, &["start"], &unit)?,
-            Some(ServiceState::Stopped) if runs(status) => systemctl(system, &["stop"], &unit)?,
-            Some(ServiceState::Restarted) => systemctl(system, &["restart"], &unit)?,
-            Some(ServiceState::Reloaded) => systemctl(system, &["reload-or-restart"], &unit)?,
+            Some(ServiceState::Started) if !runs(status) => systemctl(system, "start", &unit)?,
+            Some(ServiceState::Stopped) if runs(status) => systemctl(system, "stop", &unit)?,
+            Some(ServiceState::Restarted) => systemctl(system, "restart", &unit)?,
+            Some(ServiceState::Reloaded) => systemctl(system, "reload-or-restart", &unit)?,
             _ => {}
         }
         if self.masked == Some(true) && !masked {
-            systemctl(system, &["mask"], &unit)?;
+            systemctl(system, "mask", &unit)?;
         }
         Ok(())
     }

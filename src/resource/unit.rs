@@ -3,7 +3,7 @@
 use super::content::Content;
 use super::converge::{Converge, Progress};
 use super::outcome::{Change, Failure};
-use super::service::{ServiceState, compare_enabled, runs, systemctl};
+use super::service::{ServiceState, compare_enabled, place_in_boot, runs, systemctl};
 use super::system::{FileWrite, System, UnitStatus, read_text};
 use super::validity::{Problem, Rules};
 use serde::{Deserialize, Serialize};
@@ -157,23 +157,23 @@ impl Converge for Unit {
             }
             system.write(&FileWrite::of_root(&self.path(), self.content.as_bytes()))?;
         }
-        if differs || found.status.needs_reload {
-            systemctl(system, &["daemon-reload"], "")?;
-        }
         match self.enabled {
             Some(true) if found.status.file != "enabled" || differs => {
                 // `reenable` also follows a changed [Install] section.
-                systemctl(system, &["reenable"], &self.name)?;
+                place_in_boot(system, "reenable", &self.name)?;
             }
-            Some(false) => systemctl(system, &["disable"], &self.name)?,
+            Some(false) => place_in_boot(system, "disable", &self.name)?,
             _ => {}
+        }
+        if differs || found.status.needs_reload {
+            system.reload_units()?;
         }
         let restart = running && (differs || found.owed);
         match self.state {
-            Some(ServiceState::Stopped) if running => systemctl(system, &["stop"], &self.name)?,
-            Some(ServiceState::Started) if !running => systemctl(system, &["start"], &self.name)?,
+            Some(ServiceState::Stopped) if running => systemctl(system, "stop", &self.name)?,
+            Some(ServiceState::Started) if !running => systemctl(system, "start", &self.name)?,
             Some(ServiceState::Stopped) => {}
-            _ if restart => systemctl(system, &["restart"], &self.name)?,
+            _ if restart => systemctl(system, "restart", &self.name)?,
             _ => {}
         }
         if differs || found.owed {

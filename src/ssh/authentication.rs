@@ -5,6 +5,7 @@
 
 use super::connection::{HostKeyCheck, seconds_now};
 use super::error::ConnectError;
+use super::key_files::KeyFiles;
 use super::known_hosts::jiff_text;
 use super::target::{ConnectOptions, Keys, Target};
 use russh::client::{AuthResult, Handle};
@@ -13,7 +14,6 @@ use russh::keys::agent::client::AgentClient;
 use russh::keys::ssh_key::HashAlg;
 use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::{Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKey};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream;
@@ -60,7 +60,8 @@ pub(super) async fn authenticate(
             }
         },
     };
-    let candidates = candidates(keys, agent.as_mut(), &mut skipped).await;
+    let files = &options.key_files;
+    let candidates = candidates(keys, files, agent.as_mut(), &mut skipped).await;
     let mut tried = Vec::new();
     for candidate in candidates {
         tried.push(candidate.label().to_owned());
@@ -98,6 +99,7 @@ fn note(tried: &mut [String], reason: &str) {
 
 async fn candidates(
     keys: &Keys,
+    files: &KeyFiles,
     agent: Option<&mut AgentClient<UnixStream>>,
     skipped: &mut Vec<String>,
 ) -> Vec<Candidate> {
@@ -128,7 +130,7 @@ async fn candidates(
         }
     }
     for path in &keys.identities {
-        let key = match load(path) {
+        let key = match files.read(path) {
             // The agent may hold a key of which only the public half is here.
             Ok(None) => {
                 if let Some(at) = public_half(path).and_then(|half| {
@@ -151,14 +153,14 @@ async fn candidates(
         let label = format!("{} {}", key.algorithm(), path.display());
         if !key.is_encrypted() {
             for (certificate, at) in certificates_of(path, &key, &keys.certificates, skipped) {
-                let key = Arc::new(key.clone());
+                let key = Arc::clone(&key);
                 let certificate = Box::new(certificate);
                 let label = format!("certificate {}", at.display());
                 found.push(Candidate::Certificate { label, key, certificate });
             }
         }
         match from_agent {
-            _ if !key.is_encrypted() => found.push(Candidate::File { label, key: Arc::new(key) }),
+            _ if !key.is_encrypted() => found.push(Candidate::File { label, key }),
             Some((key, _)) => {
                 found.push(Candidate::Agent { label: format!("{label} through ssh-agent"), key })
             }
@@ -237,29 +239,6 @@ fn public_half(path: &Path) -> Option<PublicKey> {
     beside.push(".pub");
     let text = std::fs::read_to_string(beside).ok()?;
     PublicKey::from_openssh(text.trim()).ok()
-}
-
-/// Reads a key file; `None` when there is none.
-fn load(path: &Path) -> Result<Option<PrivateKey>, String> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.to_string()),
-    };
-    let mode = std::fs::metadata(path).map_err(|error| error.to_string())?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(format!("mode {:04o} lets others read it", mode & 0o7777));
-    }
-    // The OpenSSH form is read without decrypting, so that its public half is known; older forms
-    // are left to the library.
-    match PrivateKey::from_openssh(&text) {
-        Ok(key) => Ok(Some(key)),
-        Err(_) => match russh::keys::decode_secret_key(&text, None) {
-            Ok(key) => Ok(Some(key)),
-            Err(russh::keys::Error::KeyIsEncrypted) => Err("encrypted".into()),
-            Err(error) => Err(error.to_string()),
-        },
-    }
 }
 
 async fn attempt(

@@ -11,6 +11,7 @@ mod enrol;
 mod error;
 mod host_key;
 mod jump;
+mod key_files;
 mod known_hosts;
 mod launch;
 mod launch_command;
@@ -22,6 +23,7 @@ mod relay_stream;
 mod router;
 mod running_program;
 mod session;
+mod stamp;
 mod sudo;
 mod target;
 
@@ -30,6 +32,7 @@ pub use enrol::{EnrolKey, Enrolled, enrol_with_keys, enrol_with_password};
 pub use error::{ConnectError, LockError, OpenError, SessionError};
 pub use host_key::{HostKey, scan_host_keys};
 pub use jump::{Jumps, hop_target};
+pub use key_files::KeyFiles;
 pub use known_hosts::{
     Added, HostKeyVerdict, KnownHosts, Pinned, PinnedKeys, append_known_host, replace_known_host,
 };

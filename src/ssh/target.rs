@@ -1,6 +1,7 @@
 //! Where to connect and how.
 
 use super::jump::Jumps;
+use super::key_files::KeyFiles;
 use super::known_hosts::PinnedKeys;
 use super::ramp::Ramp;
 use super::sudo::SudoPassword;
@@ -119,6 +120,8 @@ pub struct ConnectOptions {
     pub known_hosts: PathBuf,
     /// What that file said when a connection last looked; shared by all hosts of a run.
     pub pinned: PinnedKeys,
+    /// What was read of private key files; shared by all hosts of a run.
+    pub key_files: KeyFiles,
     /// How many handshakes are under way at the same time.
     pub ramp: Ramp,
     /// Connections to jump hosts, shared by everything behind them.
@@ -142,6 +145,7 @@ impl ConnectOptions {
             sudo: None,
             known_hosts,
             pinned: PinnedKeys::default(),
+            key_files: KeyFiles::default(),
             ramp: Ramp::default(),
             jumps: Jumps::default(),
             agent_directories: ["/var/lib/strata", "/opt/strata", "/root/.strata", "/run/strata"]

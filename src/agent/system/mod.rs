@@ -13,6 +13,7 @@ mod process;
 mod reload;
 mod root;
 mod syncs;
+mod systemd;
 mod units;
 mod write;
 
@@ -30,7 +31,7 @@ use root::{Root, cannot, reason};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -65,6 +66,8 @@ pub struct LocalSystem {
     packages: Option<Arc<Packages>>,
     units: BTreeMap<String, UnitStatus>,
     expected_units: Vec<String>,
+    /// Units whose place in the boot changed since systemd read it.
+    unread_units: BTreeSet<String>,
     prepared: prepared::Prepared,
 }
 
@@ -98,6 +101,7 @@ impl LocalSystem {
             packages: None,
             units: BTreeMap::new(),
             expected_units: Vec::new(),
+            unread_units: BTreeSet::new(),
             prepared: prepared::Prepared::default(),
         })
     }
@@ -239,6 +243,14 @@ impl System for LocalSystem {
 
     fn unit(&mut self, name: &str) -> Result<UnitStatus, Failure> {
         self.find_unit(name)
+    }
+
+    fn unit_unread(&mut self, name: &str) {
+        self.unread_units.insert(name.to_owned());
+    }
+
+    fn reload_units(&mut self) -> Result<(), Failure> {
+        self.have_units_read()
     }
 
     fn invalidate(&mut self, cache: Cache) {

@@ -1,7 +1,11 @@
 //! Units: one question to systemd answers for all that a batch will ask.
 
-use super::LocalSystem;
-use crate::resource::{Failure, Program, System, UnitStatus};
+use super::{LocalSystem, systemd};
+use crate::resource::{Cache, Failure, Program, System, UnitStatus};
+use std::time::Duration;
+
+/// systemd reads its units in a second, and after minutes on a host that is short of everything.
+const RELOAD: Duration = Duration::from_secs(300);
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload";
 
@@ -14,23 +18,48 @@ impl LocalSystem {
         if !names.iter().any(|expected| expected == name) {
             names.push(name.to_owned());
         }
-        let mut argv = vec!["systemctl".to_owned(), "show".into(), PROPERTIES.into(), "--".into()];
-        argv.extend(names.iter().map(|name| asked(name)));
-        let output = self.run(&Program::new(argv).output_limit(8 * 1024 * 1024))?;
+        let asked: Vec<String> = names.iter().map(|name| asked(name)).collect();
+        // Where systemd cannot be asked itself, systemctl tries the same and says what is wrong.
+        let answers = match self.is_host().then(|| systemd::units(&asked, &self.unread_units)) {
+            Some(Ok(answers)) => answers,
+            _ => self.ask_systemctl(&asked)?,
+        };
+        self.units.extend(names.into_iter().zip(answers));
+        Ok(self.units.get(name).cloned().unwrap_or_default())
+    }
+
+    /// Has systemd read its units, where some changed their place in the boot.
+    pub fn end_row_of_units(&mut self) -> Result<(), Failure> {
+        if self.unread_units.is_empty() { Ok(()) } else { self.have_units_read() }
+    }
+
+    pub(super) fn have_units_read(&mut self) -> Result<(), Failure> {
+        let program = Program::new(["systemctl", "daemon-reload"]).timeout(RELOAD);
+        let output = self.run(&program);
+        self.invalidate(Cache::Units);
+        let output = output?;
+        if !output.success() {
+            return Err(output.failure("cannot have systemd read its units"));
+        }
+        self.unread_units.clear();
+        Ok(())
+    }
+
+    fn ask_systemctl(&mut self, names: &[String]) -> Result<Vec<UnitStatus>, Failure> {
+        // It tells what systemd read last.
+        self.end_row_of_units()?;
+        let argv = ["systemctl", "show", PROPERTIES, "--"].map(str::to_owned);
+        let program = Program::new(argv.into_iter().chain(names.iter().cloned()));
+        let output = self.run(&program.output_limit(8 * 1024 * 1024))?;
         if !output.success() {
             return Err(output.failure("cannot ask systemd for its units"));
         }
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let answers = parse(&text);
-        if answers.len() != names.len() {
-            return Err(Failure::new(format!(
-                "systemd answered for {} units of {}",
-                answers.len(),
-                names.len()
-            )));
+        let answers = parse(&String::from_utf8_lossy(&output.stdout));
+        if answers.len() == names.len() {
+            return Ok(answers);
         }
-        self.units.extend(names.into_iter().zip(answers));
-        Ok(self.units.get(name).cloned().unwrap_or_default())
+        let (answers, names) = (answers.len(), names.len());
+        Err(Failure::new(format!("systemd answered for {answers} units of {names}")))
     }
 }
 

@@ -1,9 +1,9 @@
 //! The pinned keys that all connections of a run look into.
 
 use super::KnownHosts;
+use crate::ssh::stamp::Stamp;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,10 +19,6 @@ struct Kept {
     known: Arc<KnownHosts>,
 }
 
-/// What tells one content of a file from another: its number, its size, and when it was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp(u64, u64, i64, i64);
-
 impl PinnedKeys {
     /// What the file says now; one that does not exist has no keys.
     ///
@@ -30,7 +26,7 @@ impl PinnedKeys {
     /// As [`KnownHosts::read`].
     pub fn read(&self, path: &Path) -> Result<Arc<KnownHosts>, String> {
         let stamp = match fs::metadata(path) {
-            Ok(meta) => Stamp(meta.ino(), meta.size(), meta.ctime(), meta.ctime_nsec()),
+            Ok(meta) => Stamp::of(&meta),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
             Err(error) => return Err(error.to_string()),
         };
@@ -38,7 +34,6 @@ impl PinnedKeys {
         if let Some(kept) = kept.as_ref().filter(|kept| kept.of == stamp) {
             return Ok(Arc::clone(&kept.known));
         }
-        // Taken before reading: a change in between makes the next connection read again.
         let known = Arc::new(KnownHosts::read(path)?);
         *kept = Some(Kept { of: stamp, known: Arc::clone(&known) });
         Ok(known)
