@@ -410,3 +410,7 @@ fn unkept(error: &std::io::Error) -> Trouble {
 #[cfg(test)]
 #[path = "batch_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "batch_row_tests.rs"]
+mod row_tests;

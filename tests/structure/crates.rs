@@ -4,7 +4,8 @@ use super::{read, root};
 use std::collections::BTreeSet;
 use std::process::Command;
 
-/// Every crate that is linked into the agent.
+/// Every crate that is linked into the agent. Of `proc-macro2`, `quote`, `syn` and `unicode-ident`, which D-Bus types
+/// are derived with, nothing is left in it.
 const AGENT_CRATES: &[&str] = &[
     "bitflags",
     "block-buffer",
@@ -15,6 +16,7 @@ const AGENT_CRATES: &[&str] = &[
     "cpufeatures",
     "crypto-common",
     "digest",
+    "endi",
     "hash32",
     "heapless",
     "httparse",
@@ -24,6 +26,8 @@ const AGENT_CRATES: &[&str] = &[
     "lock_api",
     "memchr",
     "postcard",
+    "proc-macro2",
+    "quote",
     "rustix",
     "ruzstd",
     "scopeguard",
@@ -33,9 +37,15 @@ const AGENT_CRATES: &[&str] = &[
     "sha2",
     "spin",
     "stable_deref_trait",
+    "syn",
     "thiserror",
     "twox-hash",
     "typenum",
+    "unicode-ident",
+    "winnow",
+    "zbus",
+    "zbus_utils",
+    "zcheapstr",
     "zmij",
 ];
 
