@@ -167,9 +167,9 @@ fn side_load(hosts: &[&str], name: &str, mib: u32) {
 
 /// A file that is too large for a plan: brought packed, once, before anything is changed.
 fn files_get_their_places(bench: &Bench, hosts: &[&str], size: usize) {
-    // The second is on another file system than what is received.
-    const PATHS: [&str; 2] = ["/usr/local/bin/large", "/run/large"];
-    const PATH: &str = PATHS[0];
+    // The first is on another file system than what is received.
+    const PATHS: [&str; 2] = ["/run/large", "/usr/local/bin/large"];
+    const PATH: &str = PATHS[1];
     // Half of it can be packed.
     let mut content = vec![7; size / 2];
     fs::File::open("/dev/urandom")

@@ -21,6 +21,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// How long systemd may take to read its units, in milliseconds.
+const RELOAD_MS: u32 = 300_000;
+
 /// What works on the host that a batch is for.
 pub trait Hands: Send {
     /// Converges one item: what to do, whether to change, and where to say what it waits for.
@@ -216,7 +219,12 @@ impl Course<'_> {
         if clear {
             self.prepared.set(Some(at));
         }
-        let settled = self.worker.settle(at, self.limit_ms.get());
+        let limit_ms = match (cut_short, self.limit_ms.get()) {
+            // systemd may take its time, whatever the last step was allowed.
+            (true, limit) if limit > 0 => limit.max(RELOAD_MS),
+            (_, limit) => limit,
+        };
+        let settled = self.worker.settle(at, limit_ms);
         let mut held = self.held.borrow_mut();
         let (reports, end) = match settled {
             Ok(()) => (held.settled(), Ok(())),

@@ -16,6 +16,12 @@ struct Diary {
     units: u32,
 }
 
+fn unit(name: &str) -> Item {
+    let text = format!("name = \"{name}\"\nenabled = true");
+    let service: crate::resource::Service = toml::from_str(&text).unwrap();
+    Item { resource: Resource::Service(service), ..item(name, &[]) }
+}
+
 impl Diary {
     fn note(&self, line: String) {
         self.lines.lock().unwrap().push(line);
@@ -30,11 +36,7 @@ impl Diary {
         let items: Vec<Item> = names
             .iter()
             .map(|name| match name.strip_prefix('f') {
-                None if name.starts_with('u') => {
-                    let text = format!("name = \"{name}\"\nenabled = true");
-                    let service: crate::resource::Service = toml::from_str(&text).unwrap();
-                    Item { resource: Resource::Service(service), ..item(name, &[]) }
-                }
+                None if name.starts_with('u') => unit(name),
                 Some(path) => {
                     let file = crate::resource::File::new(format!("/etc/{path}"), "new");
                     Item { resource: Resource::File(file), timeout_ms: 100, ..item(name, &[]) }
@@ -67,7 +69,7 @@ impl Diary {
 }
 
 impl Hands for Diary {
-    fn converge(&mut self, item: &Item, _: Mode, _: &mut dyn FnMut(String)) -> Outcome {
+    fn converge(&mut self, item: &Item, mode: Mode, _: &mut dyn FnMut(String)) -> Outcome {
         if let Some((name, ms)) = self.stuck
             && name == item.name
         {
@@ -75,7 +77,7 @@ impl Hands for Diary {
             never.recv_timeout(Duration::from_millis(ms)).ok();
         }
         self.note(format!("{} done", item.name));
-        self.units += u32::from(item.resource.is_unit());
+        self.units += u32::from(item.resource.is_unit() && mode == Mode::Apply);
         if item.name.contains("broken") {
             return Outcome::Failed(Failure::new("broken"));
         }
@@ -185,4 +187,19 @@ fn a_row_of_units_that_is_cut_short_is_read_and_one_that_is_not_read_has_failed(
     assert_eq!(end, BatchEnd::Incomplete);
     assert!(place_of(&lines, "u1 ended") < place_of(&lines, "u2 failed"), "{lines:?}");
     assert!(!lines.contains(&"other done".to_owned()));
+}
+
+#[test]
+fn a_row_whose_last_unit_is_only_looked_at_ends_before_what_is_behind_it() {
+    let diary = Diary { lines: Arc::default(), settles: true, stuck: None, units: 0 };
+    let items = vec![unit("u1"), unit("u2"), item("other", &[])];
+    let worker =
+        Worker::start(batch(Mode::Apply, items, &[]), Box::new(diary.clone())).ok().unwrap();
+    let limit = Limit { ms: 0, began: Instant::now() };
+    for (index, mode) in [(0, Mode::Apply), (1, Mode::Check), (2, Mode::Apply)] {
+        worker.send(Job::Item(ItemSlot::Step(index), mode)).ok().unwrap();
+        assert!(matches!(worker.news(&limit), Ok(News::Done(Outcome::Changed(_)))));
+    }
+    let lines = diary.lines.lock().unwrap().clone();
+    assert_eq!(lines, ["u1 done", "u2 done", "1 units read", "other done"]);
 }

@@ -6,7 +6,7 @@ use super::paths::HostPaths;
 use super::probe;
 use super::serve::{MakeConverge, Prove, serve};
 use super::system::{LocalSystem, revert, undo};
-use crate::resource::{self, Batch, Failure, Item, Mode, Outcome, Output, Program};
+use crate::resource::{self, Batch, Failure, Item, Mode, Outcome, Output, Program, System};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -152,7 +152,7 @@ impl Hands for Ready {
     fn settle(&mut self, at: Settle) -> Result<(), Failure> {
         let Ok(system) = &mut self.0 else { return Ok(()) };
         if at == Settle::End {
-            // A row that was cut short. A unit that systemd has not read differs in the next run.
+            // A row that was cut short.
             system.end_row_of_units().ok();
         }
         if at != Settle::Within {

@@ -2,7 +2,7 @@
 
 use super::batch::{ConvergeItem, Settle};
 use super::writer::LinkBroken;
-use crate::resource::{Batch, Failure, ItemSlot, Mode, Outcome};
+use crate::resource::{Batch, Failure, Item, ItemSlot, Mode, Outcome};
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -66,9 +66,18 @@ impl Worker {
                             ItemSlot::Handler(index) => batch.handlers.get(index as usize),
                         };
                         let Some(item) = item else { return };
-                        let mut outcome = hands.converge(item, mode, &mut |text| {
-                            news_out.send(News::Waiting(text)).ok();
-                        });
+                        let apply = batch.mode == Mode::Apply;
+                        // The last of the row may have been looked at only, or left out.
+                        let ended = match apply && !in_row(item, slot) {
+                            true => hands.end_row_of_units(),
+                            false => Ok(()),
+                        };
+                        let mut outcome = match ended {
+                            Err(failure) => Outcome::Failed(failure),
+                            Ok(()) => hands.converge(item, mode, &mut |text| {
+                                news_out.send(News::Waiting(text)).ok();
+                            }),
+                        };
                         let failed = matches!(outcome, Outcome::Failed(_));
                         if mode == Mode::Apply
                             && (failed || !unit_behind(&batch, slot))
@@ -118,6 +127,11 @@ impl Worker {
 
 fn gone() -> Trouble {
     Trouble::Failed(Failure::new("the agent's worker ended unexpectedly"))
+}
+
+/// True for a step of a unit. Handlers restart what steps changed: nothing is left for later then.
+fn in_row(item: &Item, slot: ItemSlot) -> bool {
+    item.resource.is_unit() && matches!(slot, ItemSlot::Step(_))
 }
 
 /// True when the step behind this one is a unit's, too.

@@ -61,24 +61,26 @@ fn with_suffix(name: &str) -> String {
     }
 }
 
-/// Puts a unit into the boot or out of it, with `enable`, `reenable` or `disable`. systemd is told
-/// once behind the last unit of a row. The boot links of scripts from before systemd, which nothing
-/// reads where there is a unit, stay as they are.
-pub(super) fn place_in_boot(
-    system: &mut dyn System,
-    verb: &str,
-    unit: &str,
-) -> Result<(), Failure> {
-    let program = Program::new(["systemctl", "--no-reload", verb, unit]).timeout(UNIT_TIMEOUT);
-    let output = system.run(&program.env("SYSTEMCTL_SKIP_SYSV", "1"));
+/// Enables or disables a unit: `enable`, `reenable` or `disable`. systemd is told once behind the
+/// last unit of a row. Enabling leaves the start links of a script of the same name to its package;
+/// disabling removes them, since `invoke-rc.d` takes them for a wish to run.
+pub(super) fn set_enabled(system: &mut dyn System, verb: &str, unit: &str) -> Result<(), Failure> {
+    let mut program = Program::new(["systemctl", "--no-reload", verb, unit]).timeout(UNIT_TIMEOUT);
+    if verb != "disable" {
+        program = program.env("SYSTEMCTL_SKIP_SYSV", "1");
+    }
+    let output = system.run(&program);
     system.invalidate(Cache::Units);
-    system.unit_unread(unit);
+    system.defer_daemon_reload();
     let output = output?;
     if output.success() { Ok(()) } else { Err(output.failure(&format!("cannot {verb} {unit}"))) }
 }
 
 /// Runs one verb of systemctl; what it remembers of units is forgotten, come what may.
 pub(super) fn systemctl(system: &mut dyn System, verb: &str, unit: &str) -> Result<(), Failure> {
+    if matches!(verb, "start" | "restart") && is_wanting(system, unit)? {
+        system.end_row_of_units()?;
+    }
     let program = Program::new(["systemctl", verb, unit]).timeout(UNIT_TIMEOUT);
     let output = system.run(&program);
     system.invalidate(Cache::Units);
@@ -98,6 +100,16 @@ pub(super) fn systemctl(system: &mut dyn System, verb: &str, unit: &str) -> Resu
         failure = failure.hint(format!("`journalctl -u {unit}` on the host says more"));
     }
     Err(failure)
+}
+
+/// True when other units may have been enabled for this one: it starts them, once systemd knows.
+fn is_wanting(system: &mut dyn System, unit: &str) -> Result<bool, Failure> {
+    for links in ["wants", "requires"] {
+        if system.metadata(&format!("/etc/systemd/system/{unit}.{links}"))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// True for every state in which the unit counts as running.
@@ -188,7 +200,7 @@ impl Converge for Service {
                 .hint("install its package in a step before this one, or correct the name"));
         }
         if status.needs_reload {
-            system.reload_units()?;
+            system.daemon_reload()?;
         }
         let masked = status.load == "masked";
         if self.masked == Some(false) && masked {
@@ -198,8 +210,8 @@ impl Converge for Service {
             systemctl(system, "stop", &unit)?;
         }
         match compare_enabled(status, self.enabled).and(self.enabled) {
-            Some(true) => place_in_boot(system, "enable", &unit)?,
-            Some(false) => place_in_boot(system, "disable", &unit)?,
+            Some(true) => set_enabled(system, "enable", &unit)?,
+            Some(false) => set_enabled(system, "disable", &unit)?,
             None => {}
         }
         match self.state {
@@ -224,6 +236,8 @@ impl Converge for Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::outcome::Outcome;
+    use crate::resource::test_host::{Host, resource};
 
     fn status(load: &str, active: &str, file: &str) -> UnitStatus {
         UnitStatus {
@@ -254,6 +268,48 @@ mod tests {
             let what: Vec<&str> = changes.iter().map(|change| change.what.as_str()).collect();
             assert_eq!(what, changed, "{text} {found:?}");
         }
+    }
+
+    #[test]
+    fn enabling_leaves_systemds_reading_to_the_rows_end() {
+        let mut host = Host::new();
+        let mut enabled = false;
+        host.answer(move |program| {
+            let word = program.argv.get(1).map(String::as_str);
+            enabled |= word == Some("--no-reload");
+            let skips = program.env.iter().any(|(name, _)| name == "SYSTEMCTL_SKIP_SYSV");
+            let file = if enabled { "enabled" } else { "disabled" };
+            match word {
+                Some("show") => Some((
+                    0,
+                    format!(
+                        "LoadState=loaded\nActiveState=active\nSubState=running\nUnitFileState={file}\nNeedDaemonReload=no\n"
+                    ),
+                )),
+                Some("--no-reload") => Some((i32::from(!skips), String::new())),
+                _ => None,
+            }
+        });
+        let service = resource("[service]\nname = \"a\"\nstate = \"started\"\nenabled = true\n");
+        assert!(matches!(host.apply(&service), Outcome::Changed(_)));
+        let ran = host.ran();
+        let enable = ran.iter().position(|line| line == "systemctl --no-reload enable a.service");
+        // Where systemd is not asked over its socket, its answer needs the reading.
+        assert_eq!(ran[enable.unwrap() + 1], "systemctl daemon-reload");
+        assert!(matches!(host.apply(&service), Outcome::Unchanged));
+    }
+
+    #[test]
+    fn what_other_units_may_be_enabled_for_starts_when_systemd_has_read_them() {
+        let mut host = Host::new();
+        let mut system = host.system();
+        system.defer_daemon_reload();
+        systemctl(&mut system, "start", "a.service").unwrap();
+        host.make_directory("/etc/systemd/system/b.target.wants");
+        systemctl(&mut system, "start", "b.target").unwrap();
+        systemctl(&mut system, "start", "b.target").unwrap();
+        let wanted = ["start a.service", "daemon-reload", "start b.target", "start b.target"];
+        assert_eq!(host.ran(), wanted.map(|words| format!("systemctl {words}")));
     }
 
     #[test]

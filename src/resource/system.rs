@@ -349,11 +349,12 @@ pub trait System {
     fn expect_units(&mut self, names: Vec<String>);
     /// State of a unit; the name has its suffix.
     fn unit(&mut self, name: &str) -> Result<UnitStatus, Failure>;
-    /// Notes that systemd has yet to read where a unit stands in the boot: units in a row share that
-    /// reading.
-    fn unit_unread(&mut self, name: &str);
+    /// Notes that systemd has yet to read which units are enabled: units in a row share that reading.
+    fn defer_daemon_reload(&mut self);
+    /// Has systemd read its units where that was deferred.
+    fn end_row_of_units(&mut self) -> Result<(), Failure>;
     /// Has systemd read all units again.
-    fn reload_units(&mut self) -> Result<(), Failure>;
+    fn daemon_reload(&mut self) -> Result<(), Failure>;
     /// Forgets what was remembered.
     fn invalidate(&mut self, cache: Cache);
     /// Who holds a POSIX lock on a file.

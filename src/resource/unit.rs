@@ -3,7 +3,7 @@
 use super::content::Content;
 use super::converge::{Converge, Progress};
 use super::outcome::{Change, Failure};
-use super::service::{ServiceState, compare_enabled, place_in_boot, runs, systemctl};
+use super::service::{ServiceState, compare_enabled, runs, set_enabled, systemctl};
 use super::system::{FileWrite, System, UnitStatus, read_text};
 use super::validity::{Problem, Rules};
 use serde::{Deserialize, Serialize};
@@ -160,13 +160,13 @@ impl Converge for Unit {
         match self.enabled {
             Some(true) if found.status.file != "enabled" || differs => {
                 // `reenable` also follows a changed [Install] section.
-                place_in_boot(system, "reenable", &self.name)?;
+                set_enabled(system, "reenable", &self.name)?;
             }
-            Some(false) => place_in_boot(system, "disable", &self.name)?,
+            Some(false) => set_enabled(system, "disable", &self.name)?,
             _ => {}
         }
         if differs || found.status.needs_reload {
-            system.reload_units()?;
+            system.daemon_reload()?;
         }
         let restart = running && (differs || found.owed);
         match self.state {

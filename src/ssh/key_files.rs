@@ -12,10 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keeps what was read of private key files for as long as the files are the same.
 #[derive(Clone, Default)]
-pub struct KeyFiles(Arc<Mutex<BTreeMap<PathBuf, (Stamp, Known)>>>);
-
-/// A key, or why the file has none that can be used.
-type Known = Result<Arc<PrivateKey>, String>;
+pub struct KeyFiles(Arc<Mutex<BTreeMap<PathBuf, (Stamp, Arc<PrivateKey>)>>>);
 
 impl fmt::Debug for KeyFiles {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,11 +34,12 @@ impl KeyFiles {
         let stamp = Stamp::of(&meta);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, known)) = kept.get(path).filter(|(of, _)| *of == stamp) {
-            return known.clone().map(Some);
+            return Ok(Some(Arc::clone(known)));
         }
-        let known = load(path, meta.permissions().mode()).map(Arc::new);
-        kept.insert(path.to_owned(), (stamp, known.clone()));
-        known.map(Some)
+        // What went wrong may go right for the next connection.
+        let known = Arc::new(load(path, meta.permissions().mode())?);
+        kept.insert(path.to_owned(), (stamp, Arc::clone(&known)));
+        Ok(Some(known))
     }
 }
 

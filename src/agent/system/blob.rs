@@ -7,7 +7,7 @@ use crate::resource::{BlobPlace, Failure, sha256};
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io::{self, Seek, Write};
 
 /// Where they were received, by digest.
 const RECEIVED: &str = "/var/lib/strata/blobs";
@@ -20,7 +20,13 @@ impl LocalSystem {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(cannot("read", path, error)),
         };
-        let digest = sha256(File::from(handle), |_| Ok(()));
+        let handle = File::from(handle);
+        let stamp = stamp(&handle).map_err(|error| cannot("read", path, error))?;
+        // It was hashed on its way to its place, a moment ago.
+        if let Some((_, digest)) = self.hashed.as_ref().filter(|(of, _)| *of == stamp) {
+            return Ok(Some(digest.clone()));
+        }
+        let digest = sha256(handle, |_| Ok(()));
         digest.map(Some).map_err(|error| cannot("read", path, errno(&error)))
     }
 
@@ -34,7 +40,7 @@ impl LocalSystem {
             None => self.root.read_link(&placed)?,
         };
         let source = elsewhere.as_ref().unwrap_or(&received);
-        let from = match self.root.open_path(source, OFlags::RDONLY) {
+        let from = match self.root.open_path(source, OFlags::RDONLY | OFlags::NONBLOCK) {
             Ok(handle) => File::from(handle),
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 return Err(Failure::new(format!(
@@ -45,22 +51,24 @@ impl LocalSystem {
             }
             Err(error) => return Err(cannot("read", source, error)),
         };
-        // It was right when it arrived: a disk may have damaged it since.
-        let found = sha256(&from, |_| Ok(())).map_err(|e| cannot("read", source, errno(&e)))?;
-        if found != blob.digest {
-            let _ = self.root.remove(&received, false);
+        let place = self.root.existing_place(blob.path)?;
+        remove_leftovers(&place);
+        let placed_now = match elsewhere {
+            // Its owner may change the first one at any time: what is copied is what is looked at.
+            Some(_) => copy_into(|| self.temporary_name(), blob, from, &place),
+            None => self.move_into(&received, blob, from, &place),
+        };
+        if let Err(NotPlaced::Another(found)) = &placed_now {
+            for stale in [&received, &placed] {
+                let _ = self.root.remove(stale, false);
+            }
             return Err(Failure::new(format!(
                 "what was brought for {} has the digest {found} now, wanted {}",
                 blob.path, blob.digest
             ))
             .hint("run it again: it is brought anew; see `dmesg` for errors of the disk"));
         }
-        let place = self.root.existing_place(blob.path)?;
-        remove_leftovers(&place);
-        match elsewhere {
-            Some(_) => copy_into(|| self.temporary_name(), blob, from, &place)?,
-            None => self.move_into(&received, blob, from, &place)?,
-        }
+        placed_now.map_err(|error| error.failure(blob.path))?;
         // Without the link it is brought again for the second place.
         let _ = self.place_link(&placed, blob.path);
         fs::fsync(&place.directory).map_err(|error| cannot("write", blob.path, error))
@@ -72,11 +80,16 @@ impl LocalSystem {
         blob: &BlobPlace<'_>,
         from: File,
         place: &Place,
-    ) -> Result<(), Failure> {
-        let fail = |error| cannot("write", blob.path, error);
-        set_owner_and_mode(&from, (blob.uid, blob.gid), blob.mode).map_err(fail)?;
-        fs::fsync(&from).map_err(fail)?;
-        let folder = self.root.existing_place(received)?;
+    ) -> Result<(), NotPlaced> {
+        // It was right when it arrived: a disk may have damaged it since.
+        let found = sha256(&from, |_| Ok(()))?;
+        if found != blob.digest {
+            return Err(NotPlaced::Another(found));
+        }
+        set_owner_and_mode(&from, (blob.uid, blob.gid), blob.mode)?;
+        fs::fsync(&from)?;
+        self.hashed = Some((stamp(&from)?, found));
+        let folder = self.root.existing_place(received).map_err(NotPlaced::Failed)?;
         match fs::renameat(&folder.directory, &folder.name, &place.directory, &place.name) {
             Err(Errno::XDEV) => {
                 copy_into(|| self.temporary_name(), blob, from, place)?;
@@ -84,8 +97,38 @@ impl LocalSystem {
                 let _ = self.root.remove(received, false);
                 Ok(())
             }
-            renamed => renamed.map_err(fail),
+            renamed => Ok(renamed?),
         }
+    }
+}
+
+/// Why a file did not get its place.
+enum NotPlaced {
+    /// It has this digest.
+    Another(String),
+    System(Errno),
+    Failed(Failure),
+}
+
+impl NotPlaced {
+    fn failure(self, path: &str) -> Failure {
+        match self {
+            Self::System(error) => cannot("write", path, error),
+            Self::Failed(failure) => failure,
+            Self::Another(_) => Failure::new(format!("{path} was brought as another file")),
+        }
+    }
+}
+
+impl From<Errno> for NotPlaced {
+    fn from(error: Errno) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<io::Error> for NotPlaced {
+    fn from(error: io::Error) -> Self {
+        Self::System(errno(&error))
     }
 }
 
@@ -95,18 +138,33 @@ fn copy_into(
     blob: &BlobPlace<'_>,
     mut from: File,
     place: &Place,
-) -> Result<(), Failure> {
-    let fail = |error| cannot("write", blob.path, error);
+) -> Result<(), NotPlaced> {
+    if !from.metadata()?.is_file() {
+        return Err(NotPlaced::Another("of no regular file".to_owned()));
+    }
+    from.rewind()?;
+    let mut found = String::new();
     let fill = |handle: &mut File| {
-        from.rewind().and_then(|()| io::copy(&mut from, handle)).map_err(|e| errno(&e))?;
+        found = sha256(from, |piece| handle.write_all(piece)).map_err(|error| errno(&error))?;
         set_owner_and_mode(handle, (blob.uid, blob.gid), blob.mode)
     };
-    let (name, handle) = create_filled(&place.directory, name, fill).map_err(fail)?;
+    let (name, handle) = create_filled(&place.directory, name, fill)?;
     let mut temporary = Temporary::new(place, name);
-    fs::fsync(&handle).map_err(fail)?;
+    if found != blob.digest {
+        return Err(NotPlaced::Another(found));
+    }
+    fs::fsync(&handle)?;
     // A program must not be open for writing when it is started.
     drop(handle);
-    temporary.rename().map_err(fail)
+    Ok(temporary.rename()?)
+}
+
+/// What tells one content of a file from another: file system, number, size, and last change. A new name changes none of it.
+pub(super) type Stamp = (u64, u64, i64, i64, u64);
+
+fn stamp(handle: &File) -> Result<Stamp, Errno> {
+    let stat = fs::fstat(handle)?;
+    Ok((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec))
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -66,9 +66,14 @@ pub struct LocalSystem {
     packages: Option<Arc<Packages>>,
     units: BTreeMap<String, UnitStatus>,
     expected_units: Vec<String>,
-    /// Units whose place in the boot changed since systemd read it.
-    unread_units: BTreeSet<String>,
+    /// True once units were enabled or disabled that systemd has not read since.
+    reload_deferred: bool,
+    /// Units whose file had changed when nothing was deferred. From its release 255 on, systemd says
+    /// so of every unit while it has not read which are enabled.
+    changed_units: BTreeSet<String>,
     prepared: prepared::Prepared,
+    /// The file that was hashed last on its way to its place.
+    hashed: Option<(blob::Stamp, String)>,
 }
 
 impl LocalSystem {
@@ -101,8 +106,10 @@ impl LocalSystem {
             packages: None,
             units: BTreeMap::new(),
             expected_units: Vec::new(),
-            unread_units: BTreeSet::new(),
+            reload_deferred: false,
+            changed_units: BTreeSet::new(),
             prepared: prepared::Prepared::default(),
+            hashed: None,
         })
     }
 
@@ -245,12 +252,16 @@ impl System for LocalSystem {
         self.find_unit(name)
     }
 
-    fn unit_unread(&mut self, name: &str) {
-        self.unread_units.insert(name.to_owned());
+    fn defer_daemon_reload(&mut self) {
+        self.reload_deferred = true;
     }
 
-    fn reload_units(&mut self) -> Result<(), Failure> {
-        self.have_units_read()
+    fn end_row_of_units(&mut self) -> Result<(), Failure> {
+        if self.reload_deferred { self.reload_daemon() } else { Ok(()) }
+    }
+
+    fn daemon_reload(&mut self) -> Result<(), Failure> {
+        self.reload_daemon()
     }
 
     fn invalidate(&mut self, cache: Cache) {

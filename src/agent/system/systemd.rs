@@ -4,7 +4,6 @@
 use crate::resource::UnitStatus;
 use rustix::process::getuid;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
-use std::collections::BTreeSet;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -34,12 +33,12 @@ mod field {
     pub const SIGNATURE: u8 = 8;
 }
 
-/// States of units, in the order of their names: what `systemctl show` would say of them had
-/// systemd read where those that it has not read stand in the boot.
+/// States of units, in the order of their names: what `systemctl show` would say of them. With
+/// `by_links` the links say which are enabled: systemd has not read all of them.
 ///
 /// # Errors
 /// When systemd's socket is not there or not for us, and when systemd refuses a name.
-pub(super) fn units(names: &[String], unread: &BTreeSet<String>) -> io::Result<Vec<UnitStatus>> {
+pub(super) fn units(names: &[String], by_links: bool) -> io::Result<Vec<UnitStatus>> {
     let mut systemd = Systemd::connect()?;
     let list = Call {
         path: MANAGER,
@@ -56,8 +55,9 @@ pub(super) fn units(names: &[String], unread: &BTreeSet<String>) -> io::Result<V
         return Err(broken("another number of units than was asked for"));
     }
     let mut calls = Vec::with_capacity(2 * listed.len());
-    for (unit, name) in listed.iter().zip(names) {
-        calls.push(match unread.contains(name) {
+    let by_links = |unit: &Listed| by_links && unit.load != "not-found";
+    for unit in &listed {
+        calls.push(match by_links(unit) {
             true => unit.file_state()?,
             false => unit.property("UnitFileState")?,
         });
@@ -65,8 +65,8 @@ pub(super) fn units(names: &[String], unread: &BTreeSet<String>) -> io::Result<V
     }
     let answers = systemd.ask(&calls)?;
     let both = answers.chunks_exact(2);
-    let statuses = listed.into_iter().zip(names).zip(both).map(|((unit, name), answers)| {
-        let file = match unread.contains(name) {
+    let statuses = listed.into_iter().zip(both).map(|(unit, answers)| {
+        let file = match by_links(&unit) {
             true => value(&answers[0])?,
             false => {
                 String::try_from(value::<Variant<'_>>(&answers[0])?).map_err(io::Error::other)?

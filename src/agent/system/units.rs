@@ -20,20 +20,23 @@ impl LocalSystem {
         }
         let asked: Vec<String> = names.iter().map(|name| asked(name)).collect();
         // Where systemd cannot be asked itself, systemctl tries the same and says what is wrong.
-        let answers = match self.is_host().then(|| systemd::units(&asked, &self.unread_units)) {
+        let by_links = self.reload_deferred;
+        let mut answers = match self.is_host().then(|| systemd::units(&asked, by_links)) {
             Some(Ok(answers)) => answers,
             _ => self.ask_systemctl(&asked)?,
         };
+        for (name, status) in names.iter().zip(&mut answers) {
+            if self.reload_deferred {
+                status.needs_reload = self.changed_units.contains(name);
+            } else if status.needs_reload {
+                self.changed_units.insert(name.clone());
+            }
+        }
         self.units.extend(names.into_iter().zip(answers));
         Ok(self.units.get(name).cloned().unwrap_or_default())
     }
 
-    /// Has systemd read its units, where some changed their place in the boot.
-    pub fn end_row_of_units(&mut self) -> Result<(), Failure> {
-        if self.unread_units.is_empty() { Ok(()) } else { self.have_units_read() }
-    }
-
-    pub(super) fn have_units_read(&mut self) -> Result<(), Failure> {
+    pub(super) fn reload_daemon(&mut self) -> Result<(), Failure> {
         let program = Program::new(["systemctl", "daemon-reload"]).timeout(RELOAD);
         let output = self.run(&program);
         self.invalidate(Cache::Units);
@@ -41,7 +44,8 @@ impl LocalSystem {
         if !output.success() {
             return Err(output.failure("cannot have systemd read its units"));
         }
-        self.unread_units.clear();
+        self.reload_deferred = false;
+        self.changed_units.clear();
         Ok(())
     }
 
