@@ -32,6 +32,9 @@ const OTHER_AGENTS: &str = "agents";
 /// Another directory for them.
 const EXTRA_AGENTS: &str = "STRATA_EXTRA_AGENTS";
 
+#[path = "src/agent/seal.rs"]
+mod seal;
+
 fn main() {
     for source in SOURCES {
         println!("cargo::rerun-if-changed={source}");
@@ -56,7 +59,9 @@ fn embed_agents() -> Result<(), Box<dyn Error>> {
     agents.insert(env::var("CARGO_CFG_TARGET_ARCH")?, own_agent(&out)?);
 
     let mut list = String::from("&[\n");
-    for (architecture, bytes) in agents {
+    for (architecture, mut bytes) in agents {
+        let seal = seal::seal(bytes.as_slice())?;
+        bytes.extend(seal);
         let file = out.join(format!("strata-agent-{architecture}.zst"));
         fs::write(&file, zstd::encode_all(bytes.as_slice(), 19)?)?;
         writeln!(

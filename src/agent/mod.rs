@@ -20,6 +20,7 @@ mod processes;
 mod prove;
 mod relay;
 mod row;
+mod seal;
 mod serve;
 pub mod system;
 mod users;
