@@ -12,7 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Keeps what was read of private key files for as long as the files are the same.
 #[derive(Clone, Default)]
-pub struct KeyFiles(Arc<Mutex<BTreeMap<PathBuf, (Stamp, Arc<PrivateKey>)>>>);
+pub struct KeyFiles(Arc<Mutex<BTreeMap<PathBuf, Kept>>>);
+
+/// A key, and of which content of its file.
+struct Kept {
+    of: Stamp,
+    key: Arc<PrivateKey>,
+}
 
 impl fmt::Debug for KeyFiles {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -33,13 +39,13 @@ impl KeyFiles {
         };
         let stamp = Stamp::of(&meta);
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = kept.get(path).filter(|(of, _)| *of == stamp) {
-            return Ok(Some(Arc::clone(known)));
+        if let Some(kept) = kept.get(path).filter(|kept| kept.of == stamp) {
+            return Ok(Some(Arc::clone(&kept.key)));
         }
         // What went wrong may go right for the next connection.
-        let known = Arc::new(load(path, meta.permissions().mode())?);
-        kept.insert(path.to_owned(), (stamp, Arc::clone(&known)));
-        Ok(Some(known))
+        let key = Arc::new(load(path, meta.permissions().mode())?);
+        kept.insert(path.to_owned(), Kept { of: stamp, key: Arc::clone(&key) });
+        Ok(Some(key))
     }
 }
 
