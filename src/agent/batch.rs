@@ -13,6 +13,7 @@
 use super::once::{Due, OnceRecords};
 use super::pending::PendingHandlers;
 use super::row::{Held, Row};
+use super::system::RELOAD;
 use super::worker::{Job, Limit, News, Trouble, Worker};
 use super::writer::LinkBroken;
 use crate::resource::{Batch, Failure, Item, ItemEvent, ItemReport, ItemSlot, Mode, Outcome};
@@ -20,9 +21,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
-
-/// How long systemd may take to read its units, in milliseconds.
-const RELOAD_MS: u32 = 300_000;
 
 /// What works on the host that a batch is for.
 pub trait Hands: Send {
@@ -221,7 +219,9 @@ impl Course<'_> {
         }
         let limit_ms = match (cut_short, self.limit_ms.get()) {
             // systemd may take its time, whatever the last step was allowed.
-            (true, limit) if limit > 0 => limit.max(RELOAD_MS),
+            (true, limit) if limit > 0 => {
+                limit.max(u32::try_from(RELOAD.as_millis()).unwrap_or(u32::MAX))
+            }
             (_, limit) => limit,
         };
         let settled = self.worker.settle(at, limit_ms);

@@ -57,20 +57,20 @@ pub fn pack(file: &SiteFile, cache: &Path) -> Result<Packed, String> {
                 let (place, wanted) = (file.place.display(), &file.sha256);
                 return Err(format!("{place} has the digest {found}, wanted {wanted}"));
             }
-            match is_plain(&file.sha256, cache) {
-                true => None,
-                false => keep(file, cache).map_err(failed)?,
-            }
-            .map_or_else(|| layer(&file.sha256, &file.sha256, file.place.clone()), Ok)
-            .map_err(failed)?
+            keep(file, cache).map_err(failed)?
         }
     };
     Ok(Packed { file: file.clone(), length, layer })
 }
 
-/// `<content>-<digest>.zst`; `None` where packing spares less than a sixteenth, which
+/// `<content>-<digest>.zst`; where packing spares less than a sixteenth the file itself, which
 /// `<content>.plain` remembers.
-fn keep(file: &SiteFile, cache: &Path) -> io::Result<Option<Layer>> {
+fn keep(file: &SiteFile, cache: &Path) -> io::Result<Layer> {
+    let plain = cache.join(format!("{}.plain", file.sha256));
+    let as_it_is = || layer(&file.sha256, &file.sha256, file.place.clone());
+    if plain.exists() {
+        return as_it_is();
+    }
     fs::create_dir_all(cache)?;
     let draft = cache.join(format!("{}.{}", file.sha256, std::process::id()));
     let mut encoder = zstd::Encoder::new(File::create(&draft)?, LEVEL)?;
@@ -79,22 +79,14 @@ fn keep(file: &SiteFile, cache: &Path) -> io::Result<Option<Layer>> {
     let (size, length) = (packed.metadata()?.len(), fs::metadata(&file.place)?.len());
     if size > length - length / 16 {
         packed.set_len(0)?;
-        fs::rename(&draft, plain(&file.sha256, cache))?;
-        return Ok(None);
+        fs::rename(&draft, plain)?;
+        return as_it_is();
     }
     packed.sync_all()?;
     let digest = digest_of(&mut File::open(&draft)?)?;
     let path = cache.join(format!("{}-{digest}.zst", file.sha256));
     fs::rename(&draft, &path)?;
-    layer(&file.sha256, &digest, path).map(Some)
-}
-
-fn plain(content: &str, cache: &Path) -> PathBuf {
-    cache.join(format!("{content}.plain"))
-}
-
-fn is_plain(content: &str, cache: &Path) -> bool {
-    plain(content, cache).exists()
+    layer(&file.sha256, &digest, path)
 }
 
 fn from_cache(content: &str, cache: &Path) -> Option<Layer> {

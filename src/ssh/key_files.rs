@@ -1,30 +1,15 @@
 //! The private keys that all connections of a run sign with.
 
-use super::stamp::Stamp;
+use super::read_once::ReadOnce;
 use russh::keys::PrivateKey;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::Arc;
 
 /// Keeps what was read of private key files for as long as the files are the same.
-#[derive(Clone, Default)]
-pub struct KeyFiles(Arc<Mutex<BTreeMap<PathBuf, Kept>>>);
-
-/// A key, and of which content of its file.
-struct Kept {
-    of: Stamp,
-    key: Arc<PrivateKey>,
-}
-
-impl fmt::Debug for KeyFiles {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str("KeyFiles")
-    }
-}
+#[derive(Debug, Clone, Default)]
+pub struct KeyFiles(ReadOnce<PrivateKey>);
 
 impl KeyFiles {
     /// The key of a file; `None` where no file is.
@@ -32,20 +17,7 @@ impl KeyFiles {
     /// # Errors
     /// Why it cannot be used.
     pub fn read(&self, path: &Path) -> Result<Option<Arc<PrivateKey>>, String> {
-        let meta = match fs::metadata(path) {
-            Ok(meta) => meta,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error.to_string()),
-        };
-        let stamp = Stamp::of(&meta);
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = kept.get(path).filter(|kept| kept.of == stamp) {
-            return Ok(Some(Arc::clone(&kept.key)));
-        }
-        // What went wrong may go right for the next connection.
-        let key = Arc::new(load(path, meta.permissions().mode())?);
-        kept.insert(path.to_owned(), Kept { of: stamp, key: Arc::clone(&key) });
-        Ok(Some(key))
+        self.0.read(path, |meta| load(path, meta.permissions().mode()))
     }
 }
 

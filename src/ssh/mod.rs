@@ -19,11 +19,11 @@ mod link;
 mod prompt_stream;
 mod ramp;
 mod reachability;
+mod read_once;
 mod relay_stream;
 mod router;
 mod running_program;
 mod session;
-mod stamp;
 mod sudo;
 mod target;
 

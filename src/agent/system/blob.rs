@@ -58,17 +58,12 @@ impl LocalSystem {
             Some(_) => copy_into(|| self.temporary_name(), blob, from, &place),
             None => self.move_into(&received, blob, from, &place),
         };
-        if let Err(NotPlaced::Another(found)) = &placed_now {
+        if matches!(placed_now, Err(NotPlaced::Another(_))) {
             for stale in [&received, &placed] {
                 let _ = self.root.remove(stale, false);
             }
-            return Err(Failure::new(format!(
-                "what was brought for {} has the digest {found} now, wanted {}",
-                blob.path, blob.digest
-            ))
-            .hint("run it again: it is brought anew; see `dmesg` for errors of the disk"));
         }
-        placed_now.map_err(|error| error.failure(blob.path))?;
+        placed_now.map_err(|error| error.failure(blob))?;
         // Without the link it is brought again for the second place.
         let _ = self.place_link(&placed, blob.path);
         fs::fsync(&place.directory).map_err(|error| cannot("write", blob.path, error))
@@ -111,11 +106,15 @@ enum NotPlaced {
 }
 
 impl NotPlaced {
-    fn failure(self, path: &str) -> Failure {
+    fn failure(self, blob: &BlobPlace<'_>) -> Failure {
         match self {
-            Self::System(error) => cannot("write", path, error),
+            Self::System(error) => cannot("write", blob.path, error),
             Self::Failed(failure) => failure,
-            Self::Another(_) => Failure::new(format!("{path} was brought as another file")),
+            Self::Another(found) => Failure::new(format!(
+                "what was brought for {} has the digest {found} now, wanted {}",
+                blob.path, blob.digest
+            ))
+            .hint("run it again: it is brought anew; see `dmesg` for errors of the disk"),
         }
     }
 }

@@ -20,6 +20,7 @@ mod write;
 pub use backup::{BACKUP_DIRECTORY, COPIES_KEPT, escape_path, undo};
 pub(super) use engine::load_archive;
 pub use guard::{GUARD_DIRECTORY, revert};
+pub(super) use units::RELOAD;
 
 use crate::resource::accounts::Accounts;
 use crate::resource::dpkg::Packages;

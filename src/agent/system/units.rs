@@ -5,7 +5,7 @@ use crate::resource::{Cache, Failure, Program, System, UnitStatus};
 use std::time::Duration;
 
 /// systemd reads its units in a second, and after minutes on a host that is short of everything.
-const RELOAD: Duration = Duration::from_secs(300);
+pub const RELOAD: Duration = Duration::from_secs(300);
 
 const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload";
 

@@ -1,23 +1,14 @@
 //! The pinned keys that all connections of a run look into.
 
 use super::KnownHosts;
-use crate::ssh::stamp::Stamp;
-use std::fs;
-use std::io;
+use crate::ssh::read_once::ReadOnce;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Keeps what was read of a known_hosts file for as long as the file is the same. A run with a
 /// thousand hosts reads its thousand lines once, and a key that is pinned meanwhile counts at once.
 #[derive(Debug, Clone, Default)]
-pub struct PinnedKeys(Arc<Mutex<Option<Kept>>>);
-
-/// What was read, and of which content.
-#[derive(Debug)]
-struct Kept {
-    of: Stamp,
-    known: Arc<KnownHosts>,
-}
+pub struct PinnedKeys(ReadOnce<KnownHosts>);
 
 impl PinnedKeys {
     /// What the file says now; one that does not exist has no keys.
@@ -25,24 +16,14 @@ impl PinnedKeys {
     /// # Errors
     /// As [`KnownHosts::read`].
     pub fn read(&self, path: &Path) -> Result<Arc<KnownHosts>, String> {
-        let stamp = match fs::metadata(path) {
-            Ok(meta) => Stamp::of(&meta),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Arc::default()),
-            Err(error) => return Err(error.to_string()),
-        };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.of == stamp) {
-            return Ok(Arc::clone(&kept.known));
-        }
-        let known = Arc::new(KnownHosts::read(path)?);
-        *kept = Some(Kept { of: stamp, known: Arc::clone(&known) });
-        Ok(known)
+        self.0.read(path, |_| KnownHosts::read(path)).map(Option::unwrap_or_default)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK7tNdPk+b8f/0qSpFi5Ig3/BCRi9OOsHvJ+bDLOYkAv";
