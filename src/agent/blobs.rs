@@ -17,6 +17,7 @@
 //!
 //! `error …` says why something was not done.
 
+use super::hashed::{self, Stamp};
 use super::paths::{HostPaths, make_private_directory};
 use super::system::load_archive;
 use crate::resource::{is_sha256, sha256};
@@ -104,9 +105,9 @@ fn serve(
         let answer = match words.as_slice() {
             ["at", digest, ..] => {
                 let path = line.splitn(3, ' ').nth(2).unwrap_or_default();
-                match file_digest(Path::new(path)) {
-                    Ok(found) if found.as_deref() == Some(*digest) => Ok("yes".to_owned()),
-                    Ok(_) => Ok("no".to_owned()),
+                match store.is_at(digest, Path::new(path)) {
+                    Ok(true) => Ok("yes".to_owned()),
+                    Ok(false) => Ok("no".to_owned()),
                     Err(error) => Err(format!("{path}: {error}")),
                 }
             }
@@ -279,7 +280,16 @@ impl Store {
             fs::remove_file(&path).map_err(|error| error.to_string())?;
             return Err(format!("the layer {} arrived with the digest {found}", blob.digest));
         }
-        fs::rename(&path, self.whole(blob)).map_err(|error| error.to_string())
+        self.keep(&path, blob).map_err(|error| error.to_string())
+    }
+
+    /// Gives what arrived, and was found right, its name.
+    fn keep(&self, path: &Path, blob: &Blob) -> io::Result<()> {
+        let whole = self.whole(blob);
+        fs::rename(path, &whole)?;
+        // Nobody else writes here.
+        hashed::leave(&self.folder, &blob.digest, Stamp::of(&File::open(whole)?)?);
+        Ok(())
     }
 
     fn room_for(&self, bytes: u64) -> Result<(), String> {
@@ -323,7 +333,7 @@ impl Store {
             fs::remove_file(&path).map_err(text)?;
             return Err(format!("{} was wanted, and {found} was packed", content.digest));
         }
-        fs::rename(&path, self.whole(content)).map_err(text)?;
+        self.keep(&path, content).map_err(text)?;
         self.forget(packed)
     }
 
@@ -352,10 +362,29 @@ impl Store {
     }
 
     fn forget(&self, blob: &Blob) -> Result<(), String> {
+        hashed::withdraw(&self.folder, &blob.digest);
         match fs::remove_file(self.whole(blob)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
             _ => Ok(()),
         }
+    }
+
+    /// True when a regular file with this digest is at the path; the step that looks at it in a moment
+    /// need not hash it again.
+    fn is_at(&self, digest: &str, path: &Path) -> io::Result<bool> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let (file, now) = (File::open(path)?, SystemTime::now());
+        let before = Stamp::of(&file)?;
+        let found = sha256(&file, |_| Ok(()))? == digest;
+        if found && before.is_settled(now) && Stamp::of(&file)? == before {
+            hashed::leave(&self.folder, digest, before);
+        }
+        Ok(found)
     }
 
     /// Removes what was left behind and forgotten. Nothing depends on it.
@@ -380,16 +409,6 @@ fn length(path: &Path) -> io::Result<Option<u64>> {
 
 fn digest_of(path: &Path) -> io::Result<String> {
     sha256(File::open(path)?, |_| Ok(()))
-}
-
-/// The digest of a regular file; `None` where none is.
-fn file_digest(path: &Path) -> io::Result<Option<String>> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_file() => digest_of(path).map(Some),
-        Ok(_) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,8 @@ fn what_is_packed_is_kept_as_what_it_packs() {
     let (answers, _) = say(folder.path(), &requests);
     assert_eq!(answers, ["ok".to_owned(), "ok".to_owned(), content.len().to_string()]);
     assert_eq!(fs::read(folder.path().join(hex(&content))).unwrap(), content);
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "the packed one is gone");
+    let packed_left = fs::exists(folder.path().join(hex(&packed))).unwrap();
+    assert!(!packed_left && fs::read_dir(folder.path()).unwrap().count() == 2, "it and its note");
 
     // Another content than was said, longer than was said, and nothing that is packed at all.
     for (bytes, digest, length, reason) in [
@@ -143,4 +144,35 @@ fn a_file_is_known_by_its_digest() {
     assert_eq!(at(&hex(b"other"), &path), "no");
     assert_eq!(at(&hex(b"content"), &folder.path().join("missing")), "no");
     assert_eq!(at(&hex(b"content"), folder.path()), "no");
+}
+
+#[test]
+fn what_was_hashed_is_noted_where_nobody_can_have_changed_it_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("a file");
+    let digest = hex(b"content");
+    let note = folder.path().join(hashed::note(&digest));
+    let at = format!("at {digest} {}\n", path.display());
+    fs::write(&path, "content").unwrap();
+    say(folder.path(), at.as_bytes());
+    assert!(!note.is_symlink(), "it was written a moment ago, and may be again within that moment");
+    let file = File::options().append(true).open(&path).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(5)).unwrap();
+    say(folder.path(), format!("at {} {}\n", hex(b"other"), path.display()).as_bytes());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it is no other");
+    say(folder.path(), at.as_bytes());
+    assert_eq!(
+        fs::read_link(&note).unwrap().to_str(),
+        Some(&*Stamp::of(&file).unwrap().to_string())
+    );
+
+    // What was received is in a folder of strata's own.
+    say(folder.path(), &put(b"content", 0, 7));
+    let received = File::open(folder.path().join(&digest)).unwrap();
+    let stamp = Stamp::of(&received).unwrap().to_string();
+    assert_eq!(fs::read_link(&note).unwrap().to_str(), Some(&*stamp));
+    let (answers, _) = say(folder.path(), format!("drop {digest}\n").as_bytes());
+    assert_eq!(answers, ["ok"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "the note goes with the file");
 }

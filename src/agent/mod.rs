@@ -9,6 +9,7 @@ mod blobs;
 mod command_line;
 mod exec;
 mod facts;
+mod hashed;
 mod lock;
 mod netlink;
 mod once;

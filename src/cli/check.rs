@@ -7,7 +7,7 @@ use crate::cluster;
 use crate::diag::{Diagnostic, Diagnostics, Renderer, Severity};
 use crate::gate;
 use crate::history::Records;
-use crate::plan::{self, SecretLookup};
+use crate::plan::{self, Found, SecretLookup};
 use crate::report::plural;
 use crate::run::{Exit, Order};
 use crate::secrets::provider::Source;
@@ -31,7 +31,7 @@ pub struct CheckArguments {
 /// Runs the command.
 pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
-    let site = load_as(settings, settings.profile, true, &mut problems);
+    let site = load_as(settings, settings.profile, true, &mut problems).map(|(site, _)| site);
     show(&problems, settings);
     let errors = problems.count(Severity::Error);
     let warnings = problems.count(Severity::Warning);
@@ -79,12 +79,17 @@ fn together(site: &Site) -> Option<String> {
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
 /// wrong is found before the first connection.
 pub fn load(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
+    load_found(settings, problems).map(|(site, _)| site)
+}
+
+/// As [`load`], with what a run of this site need not make again.
+pub fn load_found(settings: &Settings, problems: &mut Diagnostics) -> Option<(Site, Found)> {
     load_as(settings, settings.profile, false, problems)
 }
 
 /// As [`load`], with the lab's versions and exceptions.
 pub fn load_rehearsal(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    load_as(settings, Profile::Rehearsal, false, problems)
+    load_as(settings, Profile::Rehearsal, false, problems).map(|(site, _)| site)
 }
 
 /// `thorough` also reads what is large; a run reads it where it is needed.
@@ -93,7 +98,7 @@ fn load_as(
     profile: Profile,
     thorough: bool,
     problems: &mut Diagnostics,
-) -> Option<Site> {
+) -> Option<(Site, Found)> {
     let mut site = Site::load(&settings.root, profile, problems)?;
     if thorough {
         site.artifacts.look_at_digests();
@@ -108,10 +113,10 @@ fn load_as(
     gate::check(&site, problems);
     sudo::check(&site, &declared, problems);
     let secrets = Arc::new(Placeholders(declared));
-    plan::check(&site, secrets.clone(), problems);
+    let found = plan::check(&site, secrets.clone(), problems);
     plan::check_image_locks(&site, problems);
     cluster::check(&site, secrets, problems);
-    Some(site)
+    Some((site, found))
 }
 
 /// Files of secrets beside another provider are old values that somebody may take for the new ones.

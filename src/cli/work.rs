@@ -19,6 +19,7 @@ use crate::site::{Layer, Outs, Profile, Site, suggest};
 use crate::ssh::{ClientConfig, ConnectOptions, Ramp};
 use crate::wire::LockHolder;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is asked for.
@@ -75,7 +76,7 @@ pub(super) enum Job {
 /// Loads, checks, locks, connects, runs, reports.
 pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
-    let site = check::load(settings, &mut problems);
+    let (site, found) = check::load_found(settings, &mut problems).unzip();
     let mut aside = Outs::new();
     let (mut layers, mut hosts) = match &site {
         Some(site) => (
@@ -151,6 +152,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     let asked = Asked::new(secrets.lookup());
     let request = Request {
         site,
+        found: Arc::new(found.unwrap_or_default()),
         layers,
         named,
         hosts,

@@ -1,8 +1,9 @@
 //! Resolves a whole site with sample facts, before any host is asked.
 
+use super::lasting::{Found, Lasting};
 use super::resolve::Resolver;
 use super::samples::{sample_facts, samples_by_release};
-use super::scope::{HostScope, Lasting};
+use super::scope::HostScope;
 use super::{HostPlan, SecretLookup, StepFilter};
 use crate::diag::{Diagnostics, Source};
 use crate::resource::{Batch, Mode, Resource};
@@ -13,15 +14,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Resolves every layer for every host with both sets of sample facts; whatever is wrong is
-/// reported. True when a secret was asked for.
-pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnostics) -> bool {
+/// reported.
+pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnostics) -> Found {
     let mut secret = false;
     let resolver = Resolver::checking(site, secrets, problems);
-    each_plan(site, &resolver, problems, |plan| {
+    let steps = each_plan(site, &resolver, problems, |plan| {
         secret |= has_secret(plan);
         ControlFlow::Continue(())
     });
-    secret
+    Found::new(secret, steps)
 }
 
 /// True when anything of the site is made with a secret, as far as this site was found sound by
@@ -68,23 +69,27 @@ pub fn packages_of(site: &Site) -> BTreeMap<String, BTreeSet<String>> {
     packages
 }
 
-/// Walks over every layer of every host until `look` breaks off.
+/// Walks over every layer of every host until `look` breaks off; gives what holds for each host
+/// whatever its facts are.
 fn each_plan(
     site: &Site,
     resolver: &Resolver<'_>,
     problems: &mut Diagnostics,
     mut look: impl FnMut(&HostPlan) -> ControlFlow<()>,
-) {
+) -> BTreeMap<String, Lasting> {
+    let mut found = BTreeMap::new();
     for host in site.hosts.values() {
         let mut lasting = Lasting::default();
         for facts in sample_facts(site, host) {
             let mut scope = HostScope::with(host, &facts, lasting);
             if layers_of(site, resolver, &mut scope, problems, &mut look).is_break() {
-                return;
+                return found;
             }
             lasting = scope.lasting();
         }
+        found.insert(host.name.clone(), lasting);
     }
+    found
 }
 
 /// Walks over every layer of one host with these facts.
@@ -140,7 +145,7 @@ mod tests {
             site.config.layers.retain(|layer| layer.name == "base");
             site.templates.insert(template.to_owned(), Source::new(template, text));
             let mut problems = Diagnostics::new();
-            assert_eq!(check(&site, Arc::new(AnySecret), &mut problems), expected, "{text}");
+            assert_eq!(check(&site, Arc::new(AnySecret), &mut problems).secret, expected, "{text}");
             assert!(!problems.has_errors(), "{problems:?}");
             assert_eq!(uses_secrets(&site), expected, "{text}");
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Gives the clear value of a secret by name; `None` when there is none.
 pub trait SecretLookup: Send + Sync {
@@ -25,12 +25,14 @@ pub trait SecretLookup: Send + Sync {
 pub struct SecretsObject {
     lookup: Arc<dyn SecretLookup>,
     asked: AtomicBool,
+    /// Questions so far, those without an answer too.
+    questions: AtomicUsize,
 }
 
 impl SecretsObject {
     /// Wraps a lookup.
     pub fn new(lookup: Arc<dyn SecretLookup>) -> Arc<Self> {
-        Arc::new(Self { lookup, asked: AtomicBool::new(false) })
+        Arc::new(Self { lookup, asked: AtomicBool::new(false), questions: AtomicUsize::new(0) })
     }
 
     /// A secret's clear value, for others than templates: it does not count as asked for.
@@ -42,6 +44,11 @@ impl SecretsObject {
     pub fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }
+
+    /// How often anything was asked of it, be it only whether there is such a secret.
+    pub fn questions(&self) -> usize {
+        self.questions.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for SecretsObject {
@@ -52,6 +59,7 @@ impl fmt::Debug for SecretsObject {
 
 impl Object for SecretsObject {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.questions.fetch_add(1, Ordering::Relaxed);
         let value = self.lookup.lookup(key.as_str()?)?;
         self.asked.store(true, Ordering::Relaxed);
         Some(Value::from(value.expose().as_str()))

@@ -2,7 +2,8 @@
 //!
 //! No template is ever rendered on a target. Rendering every step for every host *is* the
 //! validation: `strata check` resolves the whole site with sample facts and typed placeholders for
-//! secrets, and an install resolves again with the facts that hosts sent in their greeting.
+//! secrets, and an install resolves again with the facts that hosts sent in their greeting: every
+//! step that asked for facts or secrets. The others are what the check has made of them.
 
 mod aggregate;
 mod artifact_check;
@@ -13,6 +14,7 @@ mod constants;
 mod context;
 mod digest;
 mod item;
+mod lasting;
 mod member;
 mod owners;
 mod pins;
@@ -31,6 +33,7 @@ pub use asked::Asked;
 pub use check::{check, packages_of, uses_secrets};
 pub use context::SecretLookup;
 pub use digest::layer_digest;
+pub use lasting::Found;
 pub use member::{ClusterFacts, MemberPlan};
 pub use pins::{check_image_locks, image_pins, pins_of};
 pub use resolve::{HostPlan, PlannedBatch, Resolver, SITE_ROLE, Skipped};

@@ -3,6 +3,7 @@
 use super::aggregate;
 use super::constants::Constants;
 use super::context::{self, SecretLookup, SecretsObject};
+use super::lasting::Found;
 use super::render::Templates;
 use super::scope::{HostScope, roles_on};
 use super::secret_place;
@@ -68,6 +69,8 @@ pub struct Resolver<'site> {
     hosts: OnceLock<Vec<(Ipv4Addr, Vec<String>)>>,
     /// True while a site is checked: a secret in a wrong place is reported.
     pub(super) checking: bool,
+    /// What the check of this site has made already.
+    found: Arc<Found>,
 }
 
 impl<'site> Resolver<'site> {
@@ -87,6 +90,7 @@ impl<'site> Resolver<'site> {
             constants: Constants::default(),
             hosts: OnceLock::new(),
             checking: false,
+            found: Arc::default(),
         }
     }
 
@@ -98,6 +102,11 @@ impl<'site> Resolver<'site> {
         problems: &mut Diagnostics,
     ) -> Self {
         Self { checking: true, ..Self::new(site, secrets, problems) }
+    }
+
+    /// The same, with what the check of this very site has found.
+    pub fn knowing(self, found: Arc<Found>) -> Self {
+        Self { found, ..self }
     }
 
     /// What `host` must have for `layer`, as far as `steps` asks for it.
@@ -339,15 +348,18 @@ impl<'site> Resolver<'site> {
         context: &Value,
         problems: &mut Diagnostics,
     ) -> Option<Item> {
-        if let Some(known) = scope.known(step).or_else(|| self.constants.known(step).map(Some)) {
+        let found = || self.found.step(&scope.host().name, step);
+        let constant = || self.constants.known(step).map(Some);
+        if let Some(known) = scope.known(step).or_else(constant).or_else(found) {
             return known;
         }
         let errors = problems.count(Severity::Error);
+        let questions = self.secrets.questions();
         scope.seen.take_asked();
         let item = self.item(role, step, context, problems);
         let clean = !scope.seen.take_asked() && problems.count(Severity::Error) == errors;
         if clean && !item.as_ref().is_some_and(|item| self.constants.keep(step, item)) {
-            scope.keep(step, item.as_ref());
+            scope.keep(step, item.as_ref(), self.secrets.questions() != questions);
         }
         item
     }

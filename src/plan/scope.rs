@@ -1,7 +1,7 @@
-//! What is resolved once for a host, and what of it holds whatever its facts are.
+//! What is resolved once for a host.
 
-use super::constants::StepId;
 use super::context::FactsObject;
+use super::lasting::Lasting;
 use super::owners::Owners;
 use super::resolve::{PlannedBatch, Skipped};
 use crate::resource::Item;
@@ -23,10 +23,6 @@ pub struct HostScope<'a> {
     pub(super) owners: Owners,
     lasting: Option<Lasting>,
 }
-
-/// Steps of one host that were made without a look at its facts: with other facts they are the same.
-#[derive(Default)]
-pub struct Lasting(BTreeMap<StepId, Option<Item>>);
 
 impl<'a> HostScope<'a> {
     /// Nothing is resolved yet.
@@ -59,13 +55,13 @@ impl<'a> HostScope<'a> {
 
     /// The step, where it is known to be the same; `Some(None)` where it does not apply.
     pub(super) fn known(&self, step: &Step) -> Option<Option<Item>> {
-        self.lasting.as_ref()?.0.get(&StepId::of(step)).cloned()
+        self.lasting.as_ref()?.step(step)
     }
 
     /// Keeps a step that was made without a look at the facts, where that is wanted.
-    pub(super) fn keep(&mut self, step: &Step, item: Option<&Item>) {
+    pub(super) fn keep(&mut self, step: &Step, item: Option<&Item>, secret: bool) {
         if let Some(lasting) = &mut self.lasting {
-            lasting.0.insert(StepId::of(step), item.cloned());
+            lasting.keep(step, item, secret);
         }
     }
 }
@@ -84,7 +80,3 @@ pub fn roles_on<'site>(site: &'site Site, layer: &Layer, host: &str) -> Vec<&'si
     }
     roles
 }
-
-#[cfg(test)]
-#[path = "scope_tests.rs"]
-mod tests;

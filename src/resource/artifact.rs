@@ -81,7 +81,7 @@ impl Converge for Artifact {
     fn find(&self, system: &mut dyn System) -> Result<ArtifactFound, Failure> {
         let metadata = system.metadata(&self.path)?;
         let digest = match metadata.map(|metadata| metadata.kind) {
-            Some(PathKind::File) => system.digest(&self.path)?,
+            Some(PathKind::File) => system.digest(&self.path, &self.sha256)?,
             _ => None,
         };
         let ownership = Ownership::find(&self.owner, &self.group, metadata.as_ref(), system)?;

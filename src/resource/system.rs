@@ -316,8 +316,9 @@ pub trait System {
     fn list(&mut self, path: &str) -> Result<Option<Vec<String>>, Failure>;
     /// Writes a file atomically: the name shows the old file or the whole new one, never less.
     fn write(&mut self, file: &FileWrite<'_>) -> Result<(), Failure>;
-    /// SHA-256 of a regular file's content, hexadecimal; `None` where nothing is.
-    fn digest(&mut self, path: &str) -> Result<Option<String>, Failure>;
+    /// SHA-256 of a regular file's content, hexadecimal; `None` where nothing is. A file that was
+    /// found to have the wanted digest a moment ago is not hashed again.
+    fn digest(&mut self, path: &str, wanted: &str) -> Result<Option<String>, Failure>;
     /// Puts a file that the controller has brought where it belongs, atomically; what was brought
     /// is used up. A failure where it was not brought, or has another digest.
     fn place_blob(&mut self, blob: &BlobPlace<'_>) -> Result<(), Failure>;

@@ -12,7 +12,7 @@ use crate::event::{EventKind, GateVerdict, TestKind, elapsed_ms};
 use crate::fleet::{Connection, Events, Stop};
 use crate::gate;
 use crate::history::{RecordState, Records};
-use crate::plan::{SecretLookup, StepFilter};
+use crate::plan::{Found, SecretLookup, StepFilter};
 use crate::resource::Mode;
 use crate::site::{Layer, Profile, Site};
 use std::collections::BTreeSet;
@@ -35,6 +35,8 @@ pub enum GateChoice {
 pub struct Request<'a> {
     /// The site.
     pub site: &'a Site,
+    /// What its check has found.
+    pub found: Arc<Found>,
     /// Layers, lowest first.
     pub layers: Vec<&'a Layer>,
     /// True when the layers were named; then those they require must be green already.

@@ -3,31 +3,45 @@
 use super::LocalSystem;
 use super::root::{Place, cannot};
 use super::write::{Temporary, create_filled, remove_leftovers, set_owner_and_mode};
+use crate::agent::hashed::{self, Stamp};
 use crate::resource::{BlobPlace, Failure, sha256};
 use rustix::fs::{self, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Seek, Write};
+use std::time::{Duration, SystemTime};
 
 /// Where they were received, by digest.
 const RECEIVED: &str = "/var/lib/strata/blobs";
 
 impl LocalSystem {
     /// The digest of a file's content; `None` where nothing is.
-    pub(super) fn file_digest(&self, path: &str) -> Result<Option<String>, Failure> {
+    pub(super) fn file_digest(&self, path: &str, wanted: &str) -> Result<Option<String>, Failure> {
         let handle = match self.root.open_path(path, OFlags::RDONLY | OFlags::NONBLOCK) {
-            Ok(handle) => handle,
+            Ok(handle) => File::from(handle),
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(cannot("read", path, error)),
         };
-        let handle = File::from(handle);
-        let stamp = stamp(&handle).map_err(|error| cannot("read", path, error))?;
-        // It was hashed on its way to its place, a moment ago.
-        if let Some((_, digest)) = self.hashed.as_ref().filter(|(of, _)| *of == stamp) {
-            return Ok(Some(digest.clone()));
-        }
-        let digest = sha256(handle, |_| Ok(()));
+        let digest = self.digest_of(&handle, wanted);
         digest.map(Some).map_err(|error| cannot("read", path, errno(&error)))
+    }
+
+    /// The digest of a file, hashed only where no note says that it is the wanted one.
+    fn digest_of(&self, file: &File, wanted: &str) -> io::Result<String> {
+        let note = format!("{RECEIVED}/{}", hashed::note(wanted));
+        let stamp = Stamp::of(file)?.to_string();
+        if self.root.read_link(&note).is_ok_and(|noted| noted == Some(stamp)) && self.counts(&note)
+        {
+            return Ok(wanted.to_owned());
+        }
+        sha256(file, |_| Ok(()))
+    }
+
+    fn counts(&self, note: &str) -> bool {
+        let made = self.root.metadata(note).ok().flatten().map(|found| found.modified);
+        let made = made.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        let age = made.and_then(|made| (SystemTime::UNIX_EPOCH + made).elapsed().ok());
+        age.is_some_and(hashed::counts)
     }
 
     /// Gives a received file its place: on the same file system it only gets its name.
@@ -76,14 +90,13 @@ impl LocalSystem {
         from: File,
         place: &Place,
     ) -> Result<(), NotPlaced> {
-        // It was right when it arrived: a disk may have damaged it since.
-        let found = sha256(&from, |_| Ok(()))?;
+        // It was right when it arrived: it may have become another since.
+        let found = self.digest_of(&from, blob.digest)?;
         if found != blob.digest {
             return Err(NotPlaced::Another(found));
         }
         set_owner_and_mode(&from, (blob.uid, blob.gid), blob.mode)?;
         fs::fsync(&from)?;
-        self.hashed = Some((stamp(&from)?, found));
         let folder = self.root.existing_place(received).map_err(NotPlaced::Failed)?;
         match fs::renameat(&folder.directory, &folder.name, &place.directory, &place.name) {
             Err(Errno::XDEV) => {
@@ -156,14 +169,6 @@ fn copy_into(
     // A program must not be open for writing when it is started.
     drop(handle);
     Ok(temporary.rename()?)
-}
-
-/// What tells one content of a file from another: file system, number, size, and last change. A new name changes none of it.
-pub(super) type Stamp = (u64, u64, i64, i64, u64);
-
-fn stamp(handle: &File) -> Result<Stamp, Errno> {
-    let stat = fs::fstat(handle)?;
-    Ok((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime, stat.st_mtime_nsec))
 }
 
 fn errno(error: &io::Error) -> Errno {

@@ -73,8 +73,6 @@ pub struct LocalSystem {
     /// so of every unit while it has not read which are enabled.
     changed_units: BTreeSet<String>,
     prepared: prepared::Prepared,
-    /// The file that was hashed last on its way to its place.
-    hashed: Option<(blob::Stamp, String)>,
 }
 
 impl LocalSystem {
@@ -110,7 +108,6 @@ impl LocalSystem {
             reload_deferred: false,
             changed_units: BTreeSet::new(),
             prepared: prepared::Prepared::default(),
-            hashed: None,
         })
     }
 
@@ -166,8 +163,8 @@ impl System for LocalSystem {
         self.write_file(file)
     }
 
-    fn digest(&mut self, path: &str) -> Result<Option<String>, Failure> {
-        self.file_digest(path)
+    fn digest(&mut self, path: &str, wanted: &str) -> Result<Option<String>, Failure> {
+        self.file_digest(path, wanted)
     }
 
     fn place_blob(&mut self, blob: &BlobPlace<'_>) -> Result<(), Failure> {

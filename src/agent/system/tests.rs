@@ -1,5 +1,6 @@
 use super::*;
-use crate::resource::{PathKind, RevertStep, SavedFile};
+use crate::agent::hashed;
+use crate::resource::{PathKind, RevertStep, SavedFile, sha256};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
@@ -215,4 +216,42 @@ fn kinds_of_paths() {
     assert_eq!(kind(&mut host, "/etc/link"), Some(PathKind::Link));
     assert_eq!(kind(&mut host, "/etc/none/below"), None);
     assert_eq!(host.system.read_link("/etc/link").unwrap().as_deref(), Some("nowhere"));
+}
+
+/// A file of a moment ago: its digest is noted, and only a new content, or a long time, ends that.
+#[test]
+fn a_noted_file_is_not_hashed_again_until_it_is_another() {
+    let mut host = host(true);
+    let folder = host.path("/var/lib/strata/blobs");
+    fs::create_dir_all(&folder).unwrap();
+    let path = host.path("/etc/large");
+    fs::write(&path, "large").unwrap();
+    let right = sha256(&b"large"[..], |_| Ok(())).unwrap();
+    // No content has this digest: only the note can say so.
+    let noted = "0".repeat(64);
+    let file = || fs::File::open(&path).unwrap();
+    let mut digest = |wanted: &str| host.system.digest("/etc/large", wanted).unwrap().unwrap();
+    assert_eq!(digest(&noted), right);
+    hashed::leave(&folder, &noted, hashed::Stamp::of(&file()).unwrap());
+    assert_eq!(digest(&noted), noted);
+    assert_eq!(digest(&right), right, "the note is about another digest");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(digest(&noted), noted, "its mode is none of its content");
+    let note = folder.join(hashed::note(&noted));
+    for (age, counts) in [(300, true), (901, false)] {
+        let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+        let then = then.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let at = rustix::fs::Timespec { tv_sec: then.as_secs().try_into().unwrap(), tv_nsec: 0 };
+        let times = rustix::fs::Timestamps { last_access: at, last_modification: at };
+        let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::utimensat(rustix::fs::CWD, &note, &times, flags).unwrap();
+        assert_eq!(digest(&noted) == noted, counts, "{age} s");
+    }
+    hashed::leave(&folder, &noted, hashed::Stamp::of(&file()).unwrap());
+    assert_eq!(digest(&noted), noted);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    let later = std::time::SystemTime::now() + std::time::Duration::from_millis(4);
+    fs::write(&path, "lurge").unwrap();
+    fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
+    assert_ne!(digest(&noted), noted);
 }

@@ -1,0 +1,130 @@
+use super::*;
+use crate::diag::{Diagnostics, Source};
+use crate::plan::samples::sample_facts;
+use crate::plan::scope::HostScope;
+use crate::plan::{HostPlan, Resolver, SecretLookup, StepFilter, check};
+use crate::resource::Mode;
+use crate::secrets::Secret;
+use crate::site::{Profile, Site};
+use std::path::Path;
+use std::sync::Arc;
+
+struct AnySecret;
+
+impl SecretLookup for AnySecret {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        Some(Secret::new(name.to_owned()))
+    }
+}
+
+/// The site, with one template of the base role that asks for a fact and one that does not.
+fn site() -> Site {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut site = Site::load(root, Profile::Production, &mut Diagnostics::new()).unwrap();
+    let text = "{{ facts.cores }} of {{ host.name }}";
+    let template = "base/limits.conf.j2";
+    site.templates.insert(template.to_owned(), Source::new(template, text));
+    site
+}
+
+fn items(plans: &[HostPlan]) -> Vec<Item> {
+    let batches = plans.iter().flat_map(|plan| plan.batches.iter().chain(&plan.members));
+    batches.flat_map(|batch| batch.work.items.iter().chain(&batch.work.handlers)).cloned().collect()
+}
+
+fn plans(resolver: &Resolver<'_>, site: &Site, scope: &mut HostScope<'_>) -> Vec<HostPlan> {
+    let mut problems = Diagnostics::new();
+    let layers = &site.config.layers;
+    let plans = layers
+        .iter()
+        .map(|layer| resolver.layer(scope, layer, &StepFilter::ALL, Mode::Check, &mut problems))
+        .collect();
+    assert!(!problems.has_errors(), "{problems:?}");
+    plans
+}
+
+#[test]
+fn what_is_kept_from_other_facts_and_hosts_is_what_would_be_made_anew() {
+    let site = site();
+    let resolver = |problems: &mut Diagnostics| Resolver::new(&site, Arc::new(AnySecret), problems);
+    let mut problems = Diagnostics::new();
+    let keeping = resolver(&mut problems);
+    for host in site.hosts.values() {
+        let facts = sample_facts(&site, host);
+        let mut lasting = Lasting::default();
+        let mut before = Vec::new();
+        for facts in &facts {
+            let mut scope = HostScope::with(host, facts, lasting);
+            let kept = items(&plans(&keeping, &site, &mut scope));
+            lasting = scope.lasting();
+            // Nothing is known to a resolver that was just made.
+            let fresh = resolver(&mut problems);
+            let anew = items(&plans(&fresh, &site, &mut HostScope::new(host, facts)));
+            assert!(kept == anew, "{}", host.name);
+            assert!(kept != before, "some of it depends on the facts");
+            before = kept;
+        }
+        assert!(lasting.0.len() > 5, "and some does not");
+    }
+}
+
+/// Values that no check has seen, and one name more.
+struct Values;
+
+impl SecretLookup for Values {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        Some(Secret::new(format!("value-of-{name}")))
+    }
+}
+
+/// What stands for values while a site is checked.
+struct Placeholders;
+
+impl SecretLookup for Placeholders {
+    fn lookup(&self, name: &str) -> Option<Secret<String>> {
+        (name != "LATER").then(|| Secret::new("placeholder".to_owned()))
+    }
+}
+
+#[test]
+fn a_run_that_knows_what_the_check_found_comes_to_the_same() {
+    for (text, when) in [
+        ("plain", "true"),
+        ("{{ secrets.A }}", "true"),
+        ("{% if secrets.LATER is defined %}with it{% endif %}", "true"),
+        ("{% if secrets.A == 'placeholder' %}a check's{% endif %}", "true"),
+        ("plain", "secrets.A == 'placeholder'"),
+        ("plain", "secrets.A != 'placeholder'"),
+        ("plain", "secrets.LATER is defined"),
+        ("{{ facts.cores }}", "true"),
+        ("plain", "facts.cores == 1"),
+    ] {
+        let mut site = site();
+        // Once with all layers, whose steps ask for much.
+        site.config.layers.truncate(if (text, when) == ("plain", "true") { 4 } else { 1 });
+        let template = "base/limits.conf.j2";
+        site.templates.insert(template.to_owned(), Source::new(template, text));
+        let base = site.roles.get_mut("base").unwrap();
+        let src = |step: &Step| {
+            step.body.entries()?.iter().find(|e| e.key == "src")?.node.as_str().map(str::to_owned)
+        };
+        let step =
+            base.steps.iter_mut().find(|step| src(step).as_deref() == Some(template)).unwrap();
+        step.when = Some((when.to_owned(), step.span.clone()));
+        let mut problems = Diagnostics::new();
+        let found = Arc::new(check(&site, Arc::new(Placeholders), &mut problems));
+        assert!(!problems.has_errors(), "{problems:?}");
+        let resolver =
+            |problems: &mut Diagnostics| Resolver::new(&site, Arc::new(Values), problems);
+        for host in site.hosts.values() {
+            assert!(found.steps[&host.name].0.len() > 5, "much of it is known");
+            for facts in sample_facts(&site, host) {
+                let knowing = resolver(&mut problems).knowing(Arc::clone(&found));
+                let fresh = resolver(&mut problems);
+                let known = items(&plans(&knowing, &site, &mut HostScope::new(host, &facts)));
+                let anew = items(&plans(&fresh, &site, &mut HostScope::new(host, &facts)));
+                assert!(known == anew, "{text} when {when} on {}", host.name);
+            }
+        }
+    }
+}
