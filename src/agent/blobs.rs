@@ -105,7 +105,7 @@ fn serve(
         let answer = match words.as_slice() {
             ["at", digest, ..] => {
                 let path = line.splitn(3, ' ').nth(2).unwrap_or_default();
-                match store.is_at(digest, Path::new(path)) {
+                match store.is_at(digest, Path::new(path), SystemTime::now()) {
                     Ok(true) => Ok("yes".to_owned()),
                     Ok(false) => Ok("no".to_owned()),
                     Err(error) => Err(format!("{path}: {error}")),
@@ -224,7 +224,8 @@ fn parts_of(count: usize, from: &mut impl BufRead) -> io::Result<Vec<Part>> {
     Ok(parts)
 }
 
-/// The folder of the layers: whole ones under their digest, others with `.part` after it.
+/// The folder of the layers: whole ones under their digest, others with `.part` after it, and notes of
+/// what was hashed.
 struct Store {
     folder: PathBuf,
 }
@@ -287,8 +288,13 @@ impl Store {
     fn keep(&self, path: &Path, blob: &Blob) -> io::Result<()> {
         let whole = self.whole(blob);
         fs::rename(path, &whole)?;
-        // Nobody else writes here.
-        hashed::leave(&self.folder, &blob.digest, Stamp::of(&File::open(whole)?)?);
+        // What was hashed is what arrived: it is the file only if nothing else is in it.
+        match File::open(whole).and_then(|file| Stamp::of(&file)) {
+            Ok(stamp) if stamp.size() == blob.size => {
+                hashed::leave(&self.folder, &blob.digest, stamp);
+            }
+            _ => hashed::withdraw(&self.folder, &blob.digest),
+        }
         Ok(())
     }
 
@@ -371,14 +377,15 @@ impl Store {
 
     /// True when a regular file with this digest is at the path; the step that looks at it in a moment
     /// need not hash it again.
-    fn is_at(&self, digest: &str, path: &Path) -> io::Result<bool> {
+    fn is_at(&self, digest: &str, path: &Path, now: SystemTime) -> io::Result<bool> {
+        hashed::withdraw(&self.folder, digest);
         match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_file() => {}
             Ok(_) => return Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error),
         }
-        let (file, now) = (File::open(path)?, SystemTime::now());
+        let file = File::open(path)?;
         let before = Stamp::of(&file)?;
         let found = sha256(&file, |_| Ok(()))? == digest;
         if found && before.is_settled(now) && Stamp::of(&file)? == before {

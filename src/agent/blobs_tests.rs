@@ -151,27 +151,32 @@ fn what_was_hashed_is_noted_where_nobody_can_have_changed_it_since() {
     let folder = tempfile::tempdir().unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let path = elsewhere.path().join("a file");
+    let store = Store { folder: folder.path().to_owned() };
     let digest = hex(b"content");
     let note = folder.path().join(hashed::note(&digest));
-    let at = format!("at {digest} {}\n", path.display());
+    let noted = |file: &File| {
+        fs::read_link(&note)
+            .is_ok_and(|text| text.to_str() == Some(&*Stamp::of(file).unwrap().to_string()))
+    };
     fs::write(&path, "content").unwrap();
-    say(folder.path(), at.as_bytes());
-    assert!(!note.is_symlink(), "it was written a moment ago, and may be again within that moment");
     let file = File::options().append(true).open(&path).unwrap();
-    file.set_modified(SystemTime::now() - Duration::from_secs(5)).unwrap();
-    say(folder.path(), format!("at {} {}\n", hex(b"other"), path.display()).as_bytes());
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "it is no other");
-    say(folder.path(), at.as_bytes());
-    assert_eq!(
-        fs::read_link(&note).unwrap().to_str(),
-        Some(&*Stamp::of(&file).unwrap().to_string())
-    );
+    let (now, later) = (SystemTime::now(), SystemTime::now() + Duration::from_secs(10));
+    assert!(store.is_at(&digest, &path, now).unwrap());
+    assert!(!note.is_symlink(), "it was written a moment ago, and may be again within that moment");
+    assert!(store.is_at(&digest, &path, later).unwrap() && noted(&file));
+    assert!(!store.is_at(&hex(b"other"), &path, later).unwrap());
+    assert!(noted(&file), "of the digest that it has");
+    // A new content with the old time, as its owner can make it.
+    let written = file.metadata().unwrap().modified().unwrap();
+    fs::write(&path, "forgery").unwrap();
+    file.set_modified(written).unwrap();
+    assert!(!noted(&file), "the change itself has a time that nobody sets");
+    assert!(!store.is_at(&digest, &path, later).unwrap());
+    assert!(!note.is_symlink(), "a file that was found to be another has no note");
 
     // What was received is in a folder of strata's own.
     say(folder.path(), &put(b"content", 0, 7));
-    let received = File::open(folder.path().join(&digest)).unwrap();
-    let stamp = Stamp::of(&received).unwrap().to_string();
-    assert_eq!(fs::read_link(&note).unwrap().to_str(), Some(&*stamp));
+    assert!(noted(&File::open(folder.path().join(&digest)).unwrap()));
     let (answers, _) = say(folder.path(), format!("drop {digest}\n").as_bytes());
     assert_eq!(answers, ["ok"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "the note goes with the file");

@@ -31,7 +31,12 @@ pub struct CheckArguments {
 /// Runs the command.
 pub fn run(arguments: &CheckArguments, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
-    let site = load_as(settings, settings.profile, true, &mut problems).map(|(site, _)| site);
+    let mut site = Site::load(&settings.root, settings.profile, &mut problems);
+    if let Some(site) = &mut site {
+        // A run reads what is large where it is needed.
+        site.artifacts.look_at_digests();
+        examine(site, settings, &mut problems);
+    }
     show(&problems, settings);
     let errors = problems.count(Severity::Error);
     let warnings = problems.count(Severity::Warning);
@@ -79,30 +84,26 @@ fn together(site: &Site) -> Option<String> {
 /// Loads the site and resolves every host of every layer with sample facts, so that whatever is
 /// wrong is found before the first connection.
 pub fn load(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    load_found(settings, problems).map(|(site, _)| site)
-}
-
-/// As [`load`], with what a run of this site need not make again.
-pub fn load_found(settings: &Settings, problems: &mut Diagnostics) -> Option<(Site, Found)> {
-    load_as(settings, settings.profile, false, problems)
+    load_as(settings, settings.profile, problems)
 }
 
 /// As [`load`], with the lab's versions and exceptions.
 pub fn load_rehearsal(settings: &Settings, problems: &mut Diagnostics) -> Option<Site> {
-    load_as(settings, Profile::Rehearsal, false, problems).map(|(site, _)| site)
+    load_as(settings, Profile::Rehearsal, problems)
 }
 
-/// `thorough` also reads what is large; a run reads it where it is needed.
-fn load_as(
+fn load_as(settings: &Settings, profile: Profile, problems: &mut Diagnostics) -> Option<Site> {
+    let site = Site::load(&settings.root, profile, problems)?;
+    examine(&site, settings, problems);
+    Some(site)
+}
+
+/// What [`load`] does once the site is read; gives what a run need not make again.
+pub fn examine<'site>(
+    site: &'site Site,
     settings: &Settings,
-    profile: Profile,
-    thorough: bool,
     problems: &mut Diagnostics,
-) -> Option<(Site, Found)> {
-    let mut site = Site::load(&settings.root, profile, problems)?;
-    if thorough {
-        site.artifacts.look_at_digests();
-    }
+) -> Found<'site> {
     let (declared, declaration_problems) = Declared::load(&settings.root);
     problems.extend(declaration_problems);
     let (present, present_problems) = Present::find(&settings.root, &declared);
@@ -110,13 +111,13 @@ fn load_as(
         SecretsSettings::Age => problems.extend(present_problems),
         SecretsSettings::Vault(_) => unread(&present, problems),
     }
-    gate::check(&site, problems);
-    sudo::check(&site, &declared, problems);
+    gate::check(site, problems);
+    sudo::check(site, &declared, problems);
     let secrets = Arc::new(Placeholders(declared));
-    let found = plan::check(&site, secrets.clone(), problems);
-    plan::check_image_locks(&site, problems);
-    cluster::check(&site, secrets, problems);
-    Some((site, found))
+    let found = plan::check(site, secrets.clone(), problems);
+    plan::check_image_locks(site, problems);
+    cluster::check(site, secrets, problems);
+    found
 }
 
 /// Files of secrets beside another provider are old values that somebody may take for the new ones.

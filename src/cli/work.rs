@@ -19,7 +19,6 @@ use crate::site::{Layer, Outs, Profile, Site, suggest};
 use crate::ssh::{ClientConfig, ConnectOptions, Ramp};
 use crate::wire::LockHolder;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What is asked for.
@@ -76,7 +75,8 @@ pub(super) enum Job {
 /// Loads, checks, locks, connects, runs, reports.
 pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Exit {
     let mut problems = Diagnostics::new();
-    let (site, found) = check::load_found(settings, &mut problems).unzip();
+    let site = Site::load(&settings.root, settings.profile, &mut problems);
+    let found = site.as_ref().map(|site| check::examine(site, settings, &mut problems));
     let mut aside = Outs::new();
     let (mut layers, mut hosts) = match &site {
         Some(site) => (
@@ -92,7 +92,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
         check_tests(site, &layers, work, &mut problems);
         steps = StepFilter::new(site, &layers, &hosts, work.steps, &mut problems);
     }
-    let Some(site) = site.as_ref().filter(|_| !problems.has_errors()) else {
+    let (Some(site), Some(found), false) = (&site, found, problems.has_errors()) else {
         check::show(&problems, settings);
         tell!("error: the site has errors; no host was touched");
         return Exit::InvalidInput;
@@ -152,7 +152,7 @@ pub(super) fn execute(work: &Work<'_>, command: &str, settings: &Settings) -> Ex
     let asked = Asked::new(secrets.lookup());
     let request = Request {
         site,
-        found: Arc::new(found.unwrap_or_default()),
+        found: &found,
         layers,
         named,
         hosts,

@@ -8,25 +8,26 @@ use super::{HostPlan, SecretLookup, StepFilter};
 use crate::diag::{Diagnostics, Source};
 use crate::resource::{Batch, Mode, Resource};
 use crate::secrets::Secret;
-use crate::site::Site;
+use crate::site::{Host, Site};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Resolves every layer for every host with both sets of sample facts; whatever is wrong is
 /// reported.
-pub fn check(site: &Site, secrets: Arc<dyn SecretLookup>, problems: &mut Diagnostics) -> Found {
-    let mut secret = false;
+pub fn check<'site>(
+    site: &'site Site,
+    secrets: Arc<dyn SecretLookup>,
+    problems: &mut Diagnostics,
+) -> Found<'site> {
     let resolver = Resolver::checking(site, secrets, problems);
-    let steps = each_plan(site, &resolver, problems, |plan| {
-        secret |= has_secret(plan);
-        ControlFlow::Continue(())
-    });
-    Found::new(secret, steps)
+    let mut found = Found::default();
+    let look = |_: &HostPlan| ControlFlow::Continue(());
+    each_plan(site, &resolver, problems, look, |host, lasting| found.add(host, lasting));
+    found
 }
 
-/// True when anything of the site is made with a secret, as far as this site was found sound by
-/// [`check`]: the same answer as that of [`check`], from the first step that asks for one.
+/// True when anything of the site, which [`check`] has found sound, is made with a secret.
 pub fn uses_secrets(site: &Site) -> bool {
     let named = |source: &Source| source.text().contains("secrets");
     let anywhere =
@@ -37,10 +38,11 @@ pub fn uses_secrets(site: &Site) -> bool {
     let mut problems = Diagnostics::new();
     let resolver = Resolver::new(site, Arc::new(AnySecret), &mut problems);
     let mut secret = false;
-    each_plan(site, &resolver, &mut problems, |plan| {
+    let look = |plan: &HostPlan| {
         secret = has_secret(plan);
         if secret { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    };
+    each_plan(site, &resolver, &mut problems, look, |_, _| {});
     secret
 }
 
@@ -69,27 +71,26 @@ pub fn packages_of(site: &Site) -> BTreeMap<String, BTreeSet<String>> {
     packages
 }
 
-/// Walks over every layer of every host until `look` breaks off; gives what holds for each host
+/// Walks over every layer of every host until `look` breaks off; `keep` gets what holds for a host
 /// whatever its facts are.
-fn each_plan(
-    site: &Site,
+fn each_plan<'site>(
+    site: &'site Site,
     resolver: &Resolver<'_>,
     problems: &mut Diagnostics,
     mut look: impl FnMut(&HostPlan) -> ControlFlow<()>,
-) -> BTreeMap<String, Lasting> {
-    let mut found = BTreeMap::new();
+    mut keep: impl FnMut(&'site Host, Lasting),
+) {
     for host in site.hosts.values() {
         let mut lasting = Lasting::default();
         for facts in sample_facts(site, host) {
             let mut scope = HostScope::with(host, &facts, lasting);
             if layers_of(site, resolver, &mut scope, problems, &mut look).is_break() {
-                return found;
+                return;
             }
             lasting = scope.lasting();
         }
-        found.insert(host.name.clone(), lasting);
+        keep(host, lasting);
     }
-    found
 }
 
 /// Walks over every layer of one host with these facts.
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn both_questions_for_secrets_have_the_same_answer() {
+    fn a_site_uses_secrets_where_a_value_is_asked_for() {
         let template = "base/limits.conf.j2";
         for (text, expected) in [
             ("a line", false),
@@ -145,7 +146,7 @@ mod tests {
             site.config.layers.retain(|layer| layer.name == "base");
             site.templates.insert(template.to_owned(), Source::new(template, text));
             let mut problems = Diagnostics::new();
-            assert_eq!(check(&site, Arc::new(AnySecret), &mut problems).secret, expected, "{text}");
+            check(&site, Arc::new(AnySecret), &mut problems);
             assert!(!problems.has_errors(), "{problems:?}");
             assert_eq!(uses_secrets(&site), expected, "{text}");
         }

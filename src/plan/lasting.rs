@@ -2,9 +2,13 @@
 //! and a run of the same site need not make it again.
 
 use super::constants::StepId;
-use crate::resource::Item;
-use crate::site::Step;
+use crate::resource::{Item, Resource};
+use crate::site::{Host, Step};
 use std::collections::BTreeMap;
+
+/// Bytes of files that are kept of a check at most. A file that names all hosts grows with the square
+/// of the fleet, taken over all of them.
+const ROOM: usize = 128 << 20;
 
 /// Steps of one host that were made without a look at its facts: with other facts they are the same.
 #[derive(Debug, Default)]
@@ -30,27 +34,34 @@ impl Lasting {
         self.0.insert(StepId::of(step), Kept { item: item.cloned(), secret });
     }
 
-    fn without_secrets(mut self) -> Self {
-        self.0.retain(|_, kept| !kept.secret);
-        self
+    /// Bytes of what is made of templates.
+    fn size(&self) -> usize {
+        let files = self.0.values().filter_map(|kept| match &kept.item.as_ref()?.resource {
+            Resource::File(file) => Some(file.content.as_bytes().len()),
+            _ => None,
+        });
+        files.sum()
     }
 }
 
-/// What the check of a site has found.
+/// What the check of a site has found, as long as the site stands as it was checked: steps that are the
+/// same whatever the facts of their hosts *and* the secrets are. A check sees neither.
 #[derive(Debug, Default)]
-pub struct Found {
-    /// True when anything is made with a secret.
-    pub secret: bool,
-    /// By host: steps that are the same whatever its facts *and* the secrets are. A check sees
-    /// neither.
-    steps: BTreeMap<String, Lasting>,
+pub struct Found<'site> {
+    steps: BTreeMap<&'site str, Lasting>,
+    /// Bytes of what is made of templates.
+    size: usize,
 }
 
-impl Found {
-    /// What was found, by host.
-    pub(super) fn new(secret: bool, steps: BTreeMap<String, Lasting>) -> Self {
-        let steps = steps.into_iter().map(|(host, lasting)| (host, lasting.without_secrets()));
-        Self { secret, steps: steps.collect() }
+impl<'site> Found<'site> {
+    /// Keeps what was found for a host, while there is room: what is not kept is made again.
+    pub(super) fn add(&mut self, host: &'site Host, mut lasting: Lasting) {
+        lasting.0.retain(|_, kept| !kept.secret);
+        let size = self.size.saturating_add(lasting.size());
+        if size <= ROOM {
+            self.size = size;
+            self.steps.insert(&host.name, lasting);
+        }
     }
 
     /// The step on a host, as [`Lasting::step`].

@@ -2,8 +2,8 @@
 //!
 //! No template is ever rendered on a target. Rendering every step for every host *is* the
 //! validation: `strata check` resolves the whole site with sample facts and typed placeholders for
-//! secrets, and an install resolves again with the facts that hosts sent in their greeting: every
-//! step that asked for facts or secrets. The others are what the check has made of them.
+//! secrets, and an install resolves again with the facts that hosts sent in their greeting. Steps that
+//! asked for neither facts nor secrets are taken as the check has made them.
 
 mod aggregate;
 mod artifact_check;

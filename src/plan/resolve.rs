@@ -70,7 +70,7 @@ pub struct Resolver<'site> {
     /// True while a site is checked: a secret in a wrong place is reported.
     pub(super) checking: bool,
     /// What the check of this site has made already.
-    found: Arc<Found>,
+    found: Option<&'site Found<'site>>,
 }
 
 impl<'site> Resolver<'site> {
@@ -90,7 +90,7 @@ impl<'site> Resolver<'site> {
             constants: Constants::default(),
             hosts: OnceLock::new(),
             checking: false,
-            found: Arc::default(),
+            found: None,
         }
     }
 
@@ -104,9 +104,10 @@ impl<'site> Resolver<'site> {
         Self { checking: true, ..Self::new(site, secrets, problems) }
     }
 
-    /// The same, with what the check of this very site has found.
-    pub fn knowing(self, found: Arc<Found>) -> Self {
-        Self { found, ..self }
+    /// The same, with what the check of this site has found. What it found goes to hosts: to check must
+    /// never make another item than to resolve.
+    pub fn knowing(self, found: &'site Found<'site>) -> Self {
+        Self { found: Some(found), ..self }
     }
 
     /// What `host` must have for `layer`, as far as `steps` asks for it.
@@ -348,7 +349,7 @@ impl<'site> Resolver<'site> {
         context: &Value,
         problems: &mut Diagnostics,
     ) -> Option<Item> {
-        let found = || self.found.step(&scope.host().name, step);
+        let found = || self.found?.step(&scope.host().name, step);
         let constant = || self.constants.known(step).map(Some);
         if let Some(known) = scope.known(step).or_else(constant).or_else(found) {
             return known;

@@ -36,7 +36,7 @@ pub struct Request<'a> {
     /// The site.
     pub site: &'a Site,
     /// What its check has found.
-    pub found: Arc<Found>,
+    pub found: &'a Found<'a>,
     /// Layers, lowest first.
     pub layers: Vec<&'a Layer>,
     /// True when the layers were named; then those they require must be green already.

@@ -34,7 +34,7 @@ impl<'a> Underway<'a> {
         // What is wrong in a template was reported when the site was read.
         let mut problems = Diagnostics::new();
         let resolver = Resolver::new(request.site, Arc::clone(&request.secrets), &mut problems);
-        let resolver = resolver.knowing(Arc::clone(&request.found));
+        let resolver = resolver.knowing(request.found);
         let places = Semaphore::new(request.connection.parallel.max(1));
         Ok(Self { request, resolver, fleet: Fleet::default(), places, events, stop })
     }

@@ -26,10 +26,15 @@ impl LocalSystem {
         digest.map(Some).map_err(|error| cannot("read", path, errno(&error)))
     }
 
-    /// The digest of a file, hashed only where no note says that it is the wanted one.
+    /// The digest of a file, hashed only where neither this agent has just done so, nor a note says
+    /// that it is the wanted one.
     fn digest_of(&self, file: &File, wanted: &str) -> io::Result<String> {
+        let stamp = Stamp::of(file)?;
+        if let Some((_, digest)) = self.hashed.as_ref().filter(|(of, _)| *of == stamp) {
+            return Ok(digest.clone());
+        }
         let note = format!("{RECEIVED}/{}", hashed::note(wanted));
-        let stamp = Stamp::of(file)?.to_string();
+        let stamp = stamp.to_string();
         if self.root.read_link(&note).is_ok_and(|noted| noted == Some(stamp)) && self.counts(&note)
         {
             return Ok(wanted.to_owned());
@@ -105,7 +110,11 @@ impl LocalSystem {
                 let _ = self.root.remove(received, false);
                 Ok(())
             }
-            renamed => Ok(renamed?),
+            renamed => {
+                renamed?;
+                self.hashed = Some((Stamp::of(&from)?, found));
+                Ok(())
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ pub(super) use engine::load_archive;
 pub use guard::{GUARD_DIRECTORY, revert};
 pub(super) use units::RELOAD;
 
+use crate::agent::hashed::Stamp;
 use crate::resource::accounts::Accounts;
 use crate::resource::dpkg::Packages;
 use crate::resource::{
@@ -73,6 +74,8 @@ pub struct LocalSystem {
     /// so of every unit while it has not read which are enabled.
     changed_units: BTreeSet<String>,
     prepared: prepared::Prepared,
+    /// The file that was hashed last on its way to its place.
+    hashed: Option<(Stamp, String)>,
 }
 
 impl LocalSystem {
@@ -108,6 +111,7 @@ impl LocalSystem {
             reload_deferred: false,
             changed_units: BTreeSet::new(),
             prepared: prepared::Prepared::default(),
+            hashed: None,
         })
     }
 

@@ -235,8 +235,6 @@ fn a_noted_file_is_not_hashed_again_until_it_is_another() {
     hashed::leave(&folder, &noted, hashed::Stamp::of(&file()).unwrap());
     assert_eq!(digest(&noted), noted);
     assert_eq!(digest(&right), right, "the note is about another digest");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-    assert_eq!(digest(&noted), noted, "its mode is none of its content");
     let note = folder.join(hashed::note(&noted));
     for (age, counts) in [(300, true), (901, false)] {
         let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
@@ -249,9 +247,38 @@ fn a_noted_file_is_not_hashed_again_until_it_is_another() {
     }
     hashed::leave(&folder, &noted, hashed::Stamp::of(&file()).unwrap());
     assert_eq!(digest(&noted), noted);
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    let later = std::time::SystemTime::now() + std::time::Duration::from_millis(4);
     fs::write(&path, "lurge").unwrap();
-    fs::File::options().append(true).open(&path).unwrap().set_modified(later).unwrap();
     assert_ne!(digest(&noted), noted);
+}
+
+/// A received file is not hashed again on its way to its place, unless it became another.
+#[test]
+fn a_noted_file_gets_its_place_and_a_damaged_one_does_not() {
+    let mut host = host(true);
+    let folder = host.path("/var/lib/strata/blobs");
+    fs::create_dir_all(&folder).unwrap();
+    let noted = "0".repeat(64);
+    let received = folder.join(&noted);
+    let blob = BlobPlace {
+        digest: &noted,
+        path: "/etc/large",
+        mode: 0o755,
+        uid: root::own_uid(),
+        gid: root::own_gid(),
+    };
+    for damaged in [true, false] {
+        fs::write(&received, "large").unwrap();
+        let stamp = hashed::Stamp::of(&fs::File::open(&received).unwrap()).unwrap();
+        hashed::leave(&folder, &noted, stamp);
+        if damaged {
+            fs::write(&received, "damaged").unwrap();
+        }
+        let placed = host.system.place_blob(&blob);
+        assert_eq!(placed.is_err(), damaged, "{placed:?}");
+        assert_eq!(host.path("/etc/large").exists(), !damaged);
+    }
+    // Its place gave it another stamp; the agent knows it all the same.
+    assert_eq!(host.system.digest("/etc/large", &noted).unwrap(), Some(noted.clone()));
+    fs::write(host.path("/etc/large"), "by hand").unwrap();
+    assert_ne!(host.system.digest("/etc/large", &noted).unwrap(), Some(noted));
 }
