@@ -14,10 +14,12 @@ use strata::lab::Lab;
 /// The lab's name.
 const LAB: &str = "bench";
 
-/// Undoes the work on a node, packages aside; the agent goes too.
+/// Undoes the work on a node, packages aside; the agent goes too. An rsyslogd that was started before
+/// systemd knew its socket makes one of its own, and takes the name of the journal's with it when it ends.
 const UNDO: &str = "systemctl disable --now cron rsyslog haproxy redis-server >/dev/null 2>&1; \
     for user in bench-one bench-two bench-three; do userdel --remove $user 2>/dev/null; done; \
-    rm -rf /etc/bench /srv/bench /var/lib/strata /run/strata /root/.ansible; true";
+    rm -rf /etc/bench /srv/bench /var/lib/strata /run/strata /root/.ansible; \
+    ln -sfn /run/systemd/journal/dev-log /dev/log";
 
 /// Undoes the packages of the work.
 const UNDO_PACKAGES: &str = "DEBIAN_FRONTEND=noninteractive apt-get purge -y -q \
