@@ -89,7 +89,7 @@ impl Agent {
         let work = Batch {
             role: "base".into(),
             mode,
-            items: files.iter().map(item).collect(),
+            items: files.iter().map(|file| item(file).into()).collect(),
             handlers: Vec::new(),
             once: Once::default(),
         };

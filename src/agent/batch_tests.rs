@@ -51,7 +51,8 @@ pub(super) fn item(name: &str, notify: &[&str]) -> Item {
 }
 
 pub(super) fn batch(mode: Mode, items: Vec<Item>, handlers: &[&str]) -> Arc<Batch> {
-    let handlers = handlers.iter().map(|name| item(name, &[])).collect();
+    let handlers = handlers.iter().map(|name| item(name, &[]).into()).collect();
+    let items = items.into_iter().map(Arc::new).collect();
     Arc::new(Batch { role: "base".into(), mode, items, handlers, once: Once::default() })
 }
 

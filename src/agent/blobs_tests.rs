@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::os::unix::fs::MetadataExt;
 
 fn hex(bytes: &[u8]) -> String {
     sha256(bytes, |_| Ok(())).unwrap()
@@ -160,7 +161,12 @@ fn what_was_hashed_is_noted_where_nobody_can_have_changed_it_since() {
     };
     fs::write(&path, "content").unwrap();
     let file = File::options().append(true).open(&path).unwrap();
-    let (now, later) = (SystemTime::now(), SystemTime::now() + Duration::from_secs(10));
+    let changed = || {
+        let found = file.metadata().unwrap();
+        let nanoseconds = u32::try_from(found.ctime_nsec()).unwrap();
+        SystemTime::UNIX_EPOCH + Duration::new(found.ctime().try_into().unwrap(), nanoseconds)
+    };
+    let (now, later) = (changed() + Duration::from_millis(5), changed() + Duration::from_secs(10));
     assert!(store.is_at(&digest, &path, now).unwrap());
     assert!(!note.is_symlink(), "it was written a moment ago, and may be again within that moment");
     assert!(store.is_at(&digest, &path, later).unwrap() && noted(&file));

@@ -14,8 +14,12 @@ use std::time::{Duration, SystemTime};
 const COUNTS: Duration = Duration::from_secs(900);
 
 /// A file that was changed less than this before it was looked at may be changed once more without
-/// another time: file systems count in ticks, of some milliseconds to two seconds.
-const SETTLED: Duration = Duration::from_secs(3);
+/// another time: file systems count in ticks, of two seconds at most.
+const COARSE: Duration = Duration::from_secs(3);
+
+/// The same where the file system tells parts of a second: its tick is that of the kernel's clock or of
+/// its own, ten milliseconds at most.
+const FINE: Duration = Duration::from_millis(200);
 
 /// What tells a file and its content from any other. Its times are those of the last write and of the
 /// last change of whatever kind, which nobody can set: a new name, owner or mode makes another stamp.
@@ -47,10 +51,14 @@ impl Stamp {
 
     /// True where every change from `now` on gives another stamp.
     pub fn is_settled(&self, now: SystemTime) -> bool {
-        let seconds = u64::try_from(self.changed.0.saturating_add(1)).map(Duration::from_secs);
-        let changed = seconds.ok().and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+        let (Ok(seconds), Ok(parts)) =
+            (u64::try_from(self.changed.0), u32::try_from(self.changed.1))
+        else {
+            return false;
+        };
+        let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, parts));
         let age = changed.and_then(|changed| now.duration_since(changed).ok());
-        age.is_some_and(|age| age > SETTLED)
+        age.is_some_and(|age| age > if parts == 0 { COARSE } else { FINE })
     }
 
     /// Bytes of the file.
@@ -85,4 +93,34 @@ pub fn leave(folder: &Path, digest: &str, stamp: Stamp) {
 /// Takes the note about a digest away.
 pub fn withdraw(folder: &Path, digest: &str) {
     fs::remove_file(folder.join(note(digest))).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_settled_once_its_file_system_would_count_on() {
+        let changed = |seconds, parts| Stamp {
+            device: 1,
+            inode: 2,
+            size: 3,
+            written: (0, 0),
+            changed: (seconds, parts),
+        };
+        let at = |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        for (stamp, settled_from) in [
+            (changed(100, 0), 103_001),
+            (changed(100, 4_000_000), 100_205),
+            (changed(100, 999_000_000), 101_200),
+        ] {
+            for (now, settled) in [(90_000, false), (settled_from - 1, false), (settled_from, true)]
+            {
+                assert_eq!(stamp.is_settled(at(now)), settled, "{stamp} at {now}");
+            }
+        }
+        // What no file system says.
+        assert!(!changed(-1, 0).is_settled(at(1_000_000)));
+        assert!(!changed(100, -1).is_settled(at(1_000_000)));
+    }
 }

@@ -38,7 +38,7 @@ impl Row {
         let plain = |item: &crate::resource::Item| {
             batch.mode == Mode::Apply && item.resource.is_plain_file()
         };
-        Self { plain: batch.items.iter().map(plain).collect(), looked: 0, width: 0 }
+        Self { plain: batch.items.iter().map(|item| plain(item)).collect(), looked: 0, width: 0 }
     }
 
     /// True when the step and the one behind it, or the one before it, are in one row.

@@ -14,7 +14,7 @@ fn batch(mode: Mode, plain: &[bool]) -> Batch {
         secret: false,
         timeout_ms: 1000,
     };
-    let items = plain.iter().map(item).collect();
+    let items = plain.iter().map(|plain| item(plain).into()).collect();
     Batch { role: "base".into(), mode, items, handlers: Vec::new(), once: Once::default() }
 }
 

@@ -10,6 +10,7 @@ use crate::wire::ExecSpec;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Milliseconds that a program may take that only looks, or changes little.
@@ -247,7 +248,7 @@ impl Reach<'_> {
         Batch {
             role: self.members.name().to_owned(),
             mode,
-            items,
+            items: items.into_iter().map(Arc::new).collect(),
             handlers: Vec::new(),
             once: Once::default(),
         }

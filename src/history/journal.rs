@@ -9,6 +9,10 @@ use std::path::Path;
 /// Bytes of lines that are written at once, at most.
 const MOST_LINES: usize = 64 * 1024;
 
+/// Ends of hosts that wait for one sync together, at most: a fleet's hosts end a layer at nearly the
+/// same moment, and one whose end is lost is looked at again.
+const MOST_UNSYNCED: u32 = 64;
+
 /// The journal of one run.
 #[derive(Debug)]
 pub struct Journal {
@@ -17,6 +21,8 @@ pub struct Journal {
     length: u64,
     /// Lines that are written with those that come next.
     lines: Vec<u8>,
+    /// Ends of hosts that are written and may not be on disk.
+    unsynced: u32,
     /// Events to write before the process kills itself.
     #[cfg(debug_assertions)]
     dies_after: Option<u32>,
@@ -37,6 +43,7 @@ impl Journal {
             file,
             length: 0,
             lines: Vec::new(),
+            unsynced: 0,
             #[cfg(debug_assertions)]
             dies_after: None,
         })
@@ -82,6 +89,13 @@ impl Journal {
         Ok(())
     }
 
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.unsynced) > 0 {
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+
     /// True when every event is written by itself: it is counted how many there are.
     const fn one_by_one(&self) -> bool {
         #[cfg(debug_assertions)]
@@ -112,7 +126,11 @@ impl Consumer for Journal {
             self.write()?;
         }
         if decisive {
-            self.file.sync_data()?;
+            self.unsynced += 1;
+            let alone = !matches!(event.kind, EventKind::HostFinished { .. });
+            if alone || self.unsynced >= MOST_UNSYNCED {
+                self.sync()?;
+            }
         }
         #[cfg(debug_assertions)]
         self.die_if_due();
@@ -120,14 +138,15 @@ impl Consumer for Journal {
     }
 
     fn rest(&mut self) -> io::Result<()> {
-        self.write()
+        self.write()?;
+        self.sync()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
         // Whoever wants to know whether it was written asks before.
-        let _ = self.write();
+        let _ = self.rest();
     }
 }
 
@@ -200,6 +219,34 @@ mod tests {
         drop(journal);
         let expected = [test("a"), test("b"), note, long, test("e")];
         assert_eq!(read_journal(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn ends_of_hosts_share_a_sync_and_whatever_decides_more_waits_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::create(&folder.path().join("r.jsonl")).unwrap();
+        let end = |journal: &mut Journal| {
+            let kind = EventKind::HostFinished {
+                host: "a".into(),
+                layer: "base".into(),
+                state: crate::event::HostState::Converged,
+                changed: 0,
+                steps: 1,
+                waiting_handlers: Vec::new(),
+                took_ms: 1,
+            };
+            journal.event(&Event { at_ms: 1, kind }).unwrap();
+            journal.unsynced
+        };
+        let wait: Vec<u32> = (0..MOST_UNSYNCED).map(|_| end(&mut journal)).collect();
+        assert_eq!(wait, (1..MOST_UNSYNCED).chain([0]).collect::<Vec<u32>>());
+        assert_eq!(end(&mut journal), 1);
+        let note = EventKind::Note { text: "a".into() };
+        journal.event(&Event { at_ms: 1, kind: note }).unwrap();
+        assert_eq!(journal.unsynced, 0);
+        assert_eq!(end(&mut journal), 1);
+        journal.rest().unwrap();
+        assert_eq!(journal.unsynced, 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::resource::{Content, File, Item, Presence, Resource};
 use crate::site::tree::{Node, NodeValue};
 use crate::site::{Role, Step};
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A step of the site, which outlives whatever is resolved of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,7 +21,7 @@ impl StepId {
 #[derive(Default)]
 pub struct Constants {
     /// Steps without a condition, a template or an expression.
-    items: Mutex<BTreeMap<StepId, Item>>,
+    items: Mutex<BTreeMap<StepId, Arc<Item>>>,
     forms: Mutex<BTreeMap<StepId, Form>>,
 }
 
@@ -45,15 +45,15 @@ impl Form {
 
 impl Constants {
     /// The step, where it was made before.
-    pub fn known(&self, step: &Step) -> Option<Item> {
+    pub fn known(&self, step: &Step) -> Option<Arc<Item>> {
         lock(&self.items).get(&StepId::of(step)).cloned()
     }
 
     /// Keeps a step that is the same on every host. False for any other.
-    pub fn keep(&self, step: &Step, item: &Item) -> bool {
+    pub fn keep(&self, step: &Step, item: &Arc<Item>) -> bool {
         let constant = is_constant(step);
         if constant {
-            lock(&self.items).insert(StepId::of(step), item.clone());
+            lock(&self.items).insert(StepId::of(step), Arc::clone(item));
         }
         constant
     }

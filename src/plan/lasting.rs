@@ -5,6 +5,7 @@ use super::constants::StepId;
 use crate::resource::{Item, Resource};
 use crate::site::{Host, Step};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Bytes of files that are kept of a check at most. A file that names all hosts grows with the square
 /// of the fleet, taken over all of them.
@@ -18,19 +19,19 @@ pub struct Lasting(BTreeMap<StepId, Kept>);
 #[derive(Debug)]
 struct Kept {
     /// `None` where it does not apply.
-    item: Option<Item>,
+    item: Option<Arc<Item>>,
     /// True when it was made, or left out, after a question about secrets.
     secret: bool,
 }
 
 impl Lasting {
     /// The step, where it is known to be the same; `Some(None)` where it does not apply.
-    pub(super) fn step(&self, step: &Step) -> Option<Option<Item>> {
+    pub(super) fn step(&self, step: &Step) -> Option<Option<Arc<Item>>> {
         Some(self.0.get(&StepId::of(step))?.item.clone())
     }
 
     /// Keeps a step; `secret` where anything about secrets was asked for it.
-    pub(super) fn keep(&mut self, step: &Step, item: Option<&Item>, secret: bool) {
+    pub(super) fn keep(&mut self, step: &Step, item: Option<&Arc<Item>>, secret: bool) {
         self.0.insert(StepId::of(step), Kept { item: item.cloned(), secret });
     }
 
@@ -65,7 +66,7 @@ impl<'site> Found<'site> {
     }
 
     /// The step on a host, as [`Lasting::step`].
-    pub(super) fn step(&self, host: &str, step: &Step) -> Option<Option<Item>> {
+    pub(super) fn step(&self, host: &str, step: &Step) -> Option<Option<Arc<Item>>> {
         self.steps.get(host)?.step(step)
     }
 }

@@ -27,7 +27,7 @@ fn site() -> Site {
     site
 }
 
-fn items(plans: &[HostPlan]) -> Vec<Item> {
+fn items(plans: &[HostPlan]) -> Vec<Arc<Item>> {
     let batches = plans.iter().flat_map(|plan| plan.batches.iter().chain(&plan.members));
     batches.flat_map(|batch| batch.work.items.iter().chain(&batch.work.handlers)).cloned().collect()
 }
@@ -129,7 +129,8 @@ fn a_run_that_knows_what_the_check_found_comes_to_the_same() {
         }
         // And it does take what was found.
         let kept = found.steps.values_mut().flat_map(|lasting| lasting.0.values_mut());
-        kept.filter_map(|kept| kept.item.as_mut()).for_each(|item| item.name.push('!'));
+        kept.filter_map(|kept| kept.item.as_mut())
+            .for_each(|item| Arc::make_mut(item).name.push('!'));
         let knowing = resolver(&mut problems).knowing(&found);
         for host in site.hosts.values() {
             let facts = &sample_facts(&site, host)[0];
@@ -154,7 +155,7 @@ fn what_is_kept_of_a_check_has_an_end() {
             secret,
             timeout_ms: 1,
         };
-        lasting.keep(step, Some(&item), secret);
+        lasting.keep(step, Some(&Arc::new(item)), secret);
         lasting
     };
     let known = |bytes, secret| {

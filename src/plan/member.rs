@@ -9,6 +9,7 @@ use crate::site::{ClusterRole, Host, Role};
 use crate::wire::Facts;
 use minijinja::{Value, context};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 /// What templates of members may know of the live cluster, as `cluster`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,7 +104,7 @@ impl Resolver<'_> {
             work: Batch {
                 role: role.name.clone(),
                 mode,
-                items: member.items,
+                items: member.items.into_iter().map(Arc::new).collect(),
                 handlers: Vec::new(),
                 once: Once::default(),
             },

@@ -36,7 +36,10 @@ impl Owners {
     }
 
     fn claim(&mut self, thing: String, owner: Owner, problems: &mut Diagnostics) {
-        let others = self.0.entry(thing.clone()).or_default();
+        let Some(others) = self.0.get_mut(&thing) else {
+            self.0.insert(thing, vec![owner]);
+            return;
+        };
         if others.iter().any(|other| (&other.role, &other.step) == (&owner.role, &owner.step)) {
             return;
         }

@@ -18,7 +18,6 @@ use crate::site::{Host, Layer, Role, Site, Step};
 use crate::wire::Facts;
 use minijinja::Value;
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, OnceLock};
 
 /// The name under which the things that roles share are applied.
@@ -65,8 +64,8 @@ pub struct Resolver<'site> {
     shared: BTreeMap<String, Value>,
     pub(super) secrets: Arc<SecretsObject>,
     pub(super) constants: Constants,
-    /// The names of all hosts, once somebody asked for them.
-    hosts: OnceLock<Vec<(Ipv4Addr, Vec<String>)>>,
+    /// The step with the names of all hosts, once somebody asked for it: one for all of them.
+    names: OnceLock<Arc<Item>>,
     /// True while a site is checked: a secret in a wrong place is reported.
     pub(super) checking: bool,
     /// What the check of this site has made already.
@@ -88,7 +87,7 @@ impl<'site> Resolver<'site> {
             shared: context::shared(site),
             secrets: SecretsObject::new(secrets),
             constants: Constants::default(),
-            hosts: OnceLock::new(),
+            names: OnceLock::new(),
             checking: false,
             found: None,
         }
@@ -147,7 +146,7 @@ impl<'site> Resolver<'site> {
         let mut here = steps.on(&host.name, &layer.name);
         if !steps.leaves_out_shared() {
             let (mut batch, skipped) = self.shared_batch(scope, mode, problems);
-            let wanted = |item: &Item| {
+            let wanted = |item: &Arc<Item>| {
                 here.takes(SITE_ROLE, shared_items::index(&item.name), &item.name, &[])
             };
             batch.work.items.retain(wanted);
@@ -240,9 +239,6 @@ impl<'site> Resolver<'site> {
             }
         }
         let shared = Shared {
-            // All names for each host would make a check grow with the square of the fleet, and
-            // nobody looks at them.
-            hosts: if self.checking { Vec::new() } else { self.hosts_entries() },
             firewall: aggregate::firewall(self.site, host),
             keep_logins: host.name == self.site.config.operator.0,
             sysctl: settings,
@@ -252,6 +248,8 @@ impl<'site> Resolver<'site> {
         for item in &mut items {
             item.secret = secret && matches!(item.resource, Resource::Sysctl(_));
         }
+        let items: Vec<Arc<Item>> =
+            std::iter::once(self.names()).chain(items.into_iter().map(Arc::new)).collect();
         let batch = PlannedBatch {
             places: vec![None; items.len()],
             work: Batch {
@@ -265,8 +263,9 @@ impl<'site> Resolver<'site> {
         scope.shared.insert((batch, skipped)).clone()
     }
 
-    fn hosts_entries(&self) -> Vec<(Ipv4Addr, Vec<String>)> {
-        self.hosts.get_or_init(|| aggregate::hosts_entries(self.site)).clone()
+    fn names(&self) -> Arc<Item> {
+        let item = || Arc::new(shared_items::names(aggregate::hosts_entries(self.site)));
+        Arc::clone(self.names.get_or_init(item))
     }
 
     /// Reports kernel settings that carry a secret, where the role has them.
@@ -334,8 +333,11 @@ impl<'site> Resolver<'site> {
                 work.handlers.push(item);
             }
         }
+        let known = |name: &String| work.handlers.iter().any(|handler| handler.name == *name);
         for item in &mut work.items {
-            item.notify.retain(|name| work.handlers.iter().any(|handler| handler.name == *name));
+            if !item.notify.iter().all(known) {
+                Arc::make_mut(item).notify.retain(known);
+            }
         }
         PlannedBatch { work, places }
     }
@@ -348,7 +350,7 @@ impl<'site> Resolver<'site> {
         step: &Step,
         context: &Value,
         problems: &mut Diagnostics,
-    ) -> Option<Item> {
+    ) -> Option<Arc<Item>> {
         let found = || self.found?.step(&scope.host().name, step);
         let constant = || self.constants.known(step).map(Some);
         if let Some(known) = scope.known(step).or_else(constant).or_else(found) {
@@ -357,7 +359,7 @@ impl<'site> Resolver<'site> {
         let errors = problems.count(Severity::Error);
         let questions = self.secrets.questions();
         scope.seen.take_asked();
-        let item = self.item(role, step, context, problems);
+        let item = self.item(role, step, context, problems).map(Arc::new);
         let clean = !scope.seen.take_asked() && problems.count(Severity::Error) == errors;
         if clean && !item.as_ref().is_some_and(|item| self.constants.keep(step, item)) {
             scope.keep(step, item.as_ref(), self.secrets.questions() != questions);

@@ -54,12 +54,12 @@ impl<'a> HostScope<'a> {
     }
 
     /// The step, where it is known to be the same; `Some(None)` where it does not apply.
-    pub(super) fn known(&self, step: &Step) -> Option<Option<Item>> {
+    pub(super) fn known(&self, step: &Step) -> Option<Option<Arc<Item>>> {
         self.lasting.as_ref()?.step(step)
     }
 
     /// Keeps a step that was made without a look at the facts, where that is wanted.
-    pub(super) fn keep(&mut self, step: &Step, item: Option<&Item>, secret: bool) {
+    pub(super) fn keep(&mut self, step: &Step, item: Option<&Arc<Item>>, secret: bool) {
         if let Some(lasting) = &mut self.lasting {
             lasting.keep(step, item, secret);
         }

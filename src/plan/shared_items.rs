@@ -29,8 +29,6 @@ pub fn index(name: &str) -> usize {
 
 /// What is shared on one host.
 pub struct Shared {
-    /// Names of all hosts.
-    pub hosts: Vec<(Ipv4Addr, Vec<String>)>,
     /// Open ports.
     pub firewall: Vec<OpenPort>,
     /// Kernel settings.
@@ -41,22 +39,19 @@ pub struct Shared {
     pub sysctl_file_only: Vec<String>,
 }
 
-/// Steps for `/etc/hosts`, the packet filter and the kernel settings, in this order: a role's own
-/// packages come later and may need names.
-pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
-    let item = |name: &str, resource: Resource| Item {
-        name: name.to_owned(),
-        resource,
-        notify: Vec::new(),
-        secret: false,
-        timeout_ms: TIMEOUT_MS,
-    };
-    let entries = shared
-        .hosts
+/// The step for `/etc/hosts`, with the names of all hosts: the same on each of them.
+pub fn names(hosts: Vec<(Ipv4Addr, Vec<String>)>) -> Item {
+    let entries = hosts
         .into_iter()
         .map(|(address, names)| HostsEntry { address: IpAddr::V4(address), names })
         .collect();
-    let [names, filter_tools, filter, kernel] = SITE_STEPS;
+    item(SITE_STEPS[0], Resource::Hosts(Hosts { entries }))
+}
+
+/// Steps for the packet filter and the kernel settings, in this order. They stand behind [`names`], and
+/// before a role's own: its packages may need names.
+pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
+    let [_, filter_tools, filter, kernel] = SITE_STEPS;
     let tools = Package {
         names: vec!["nftables".to_owned(), "kmod".to_owned()],
         state: Presence::Present,
@@ -66,7 +61,6 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
         timeout: 600,
     };
     let mut items = vec![
-        item(names, Resource::Hosts(Hosts { entries })),
         item(filter_tools, Resource::Package(tools)),
         item(
             filter,
@@ -82,6 +76,16 @@ pub fn items(host: &Host, facts: &Facts, shared: Shared) -> Vec<Item> {
         items.push(item(kernel, Resource::Sysctl(sysctl)));
     }
     items
+}
+
+fn item(name: &str, resource: Resource) -> Item {
+    Item {
+        name: name.to_owned(),
+        resource,
+        notify: Vec::new(),
+        secret: false,
+        timeout_ms: TIMEOUT_MS,
+    }
 }
 
 /// The packet filter. Ports that containers publish are guarded on the public interface by the

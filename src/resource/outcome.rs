@@ -2,6 +2,7 @@
 
 use super::Resource;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// Whether to change the host or only to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,11 +20,12 @@ pub struct Batch {
     pub role: String,
     /// Look or change.
     pub mode: Mode,
-    /// Steps, in order. The first failure ends the batch.
-    pub items: Vec<Item>,
+    /// Steps, in order. The first failure ends the batch. They are shared with whoever knows them
+    /// already: most are the same for many hosts, or were made when the site was checked.
+    pub items: Vec<Arc<Item>>,
     /// Handlers, in order. Those notified run after the last step; when the batch ends early they
     /// stay recorded on the host and run at the end of the next complete batch of this role.
-    pub handlers: Vec<Item>,
+    pub handlers: Vec<Arc<Item>>,
     /// What keeps steps that cannot tell whether they were done from being done twice.
     pub once: Once,
 }

@@ -289,7 +289,7 @@ pub fn step_event(
 
 fn item_of(batch: &Batch, slot: ItemSlot) -> Option<&Item> {
     match slot {
-        ItemSlot::Step(index) => batch.items.get(index as usize),
-        ItemSlot::Handler(index) => batch.handlers.get(index as usize),
+        ItemSlot::Step(index) => batch.items.get(index as usize).map(Arc::as_ref),
+        ItemSlot::Handler(index) => batch.handlers.get(index as usize).map(Arc::as_ref),
     }
 }

@@ -147,7 +147,7 @@ impl LayerWork<'_> {
     }
 }
 
-fn items_of(plan: &HostPlan) -> impl Iterator<Item = &Item> {
+fn items_of(plan: &HostPlan) -> impl Iterator<Item = &Arc<Item>> {
     plan.batches.iter().chain(&plan.members).flat_map(|batch| {
         let work = &batch.work;
         work.items.iter().chain(&work.handlers)

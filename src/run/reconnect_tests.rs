@@ -8,8 +8,8 @@ fn item(name: String) -> Item {
 }
 
 fn batch(mode: Mode, steps: usize) -> Batch {
-    let items = (0..steps).map(|number| item(format!("step {number}"))).collect();
-    let handlers = vec![item("handler".into())];
+    let items = (0..steps).map(|number| item(format!("step {number}")).into()).collect();
+    let handlers = vec![item("handler".into()).into()];
     Batch { role: "base".into(), mode, items, handlers, once: Once::default() }
 }
 

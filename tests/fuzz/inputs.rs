@@ -93,8 +93,8 @@ fn to_agent() -> Vec<ToAgent> {
     }))
     .unwrap();
     let command = serde_json::json!({ "command": { "argv": ["true"], "creates": "/x" } });
-    let items: Vec<Item> =
-        [Resource::File(file), serde_json::from_value(command).unwrap()].map(item).into();
+    let resources = [Resource::File(file), serde_json::from_value(command).unwrap()];
+    let items = resources.map(|resource| item(resource).into()).to_vec();
     let work = Batch {
         role: "base".into(),
         mode: Mode::Apply,
