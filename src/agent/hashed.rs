@@ -18,7 +18,7 @@ const COUNTS: Duration = Duration::from_secs(900);
 const COARSE: Duration = Duration::from_secs(3);
 
 /// The same where the file system tells parts of a second: its tick is that of the kernel's clock or of
-/// its own, ten milliseconds at most.
+/// its own, ten milliseconds at most, and the clock is this host's or one that agrees with it.
 const FINE: Duration = Duration::from_millis(200);
 
 /// What tells a file and its content from any other. Its times are those of the last write and of the

@@ -1,6 +1,7 @@
-//! One run's events as JSON lines, on disk before anything that follows from them.
+//! One run's events as JSON lines, on disk before anything that follows from them; only that a host is
+//! converged may be told a moment before.
 
-use crate::event::{Consumer, Event, EventKind};
+use crate::event::{Consumer, Event, EventKind, HostState};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,8 +10,8 @@ use std::path::Path;
 /// Bytes of lines that are written at once, at most.
 const MOST_LINES: usize = 64 * 1024;
 
-/// Ends of hosts that wait for one sync together, at most: a fleet's hosts end a layer at nearly the
-/// same moment, and one whose end is lost is looked at again.
+/// Converged hosts that wait for one sync together, at most: those of a fleet end a layer at nearly the
+/// same moment, and one that is lost is looked at again. They wait as long as events come without a pause.
 const MOST_UNSYNCED: u32 = 64;
 
 /// The journal of one run.
@@ -21,8 +22,11 @@ pub struct Journal {
     length: u64,
     /// Lines that are written with those that come next.
     lines: Vec<u8>,
-    /// Ends of hosts that are written and may not be on disk.
+    /// Events that are written and may not be on disk.
     unsynced: u32,
+    /// How often the disk was waited for.
+    #[cfg(test)]
+    syncs: u32,
     /// Events to write before the process kills itself.
     #[cfg(debug_assertions)]
     dies_after: Option<u32>,
@@ -44,6 +48,8 @@ impl Journal {
             length: 0,
             lines: Vec::new(),
             unsynced: 0,
+            #[cfg(test)]
+            syncs: 0,
             #[cfg(debug_assertions)]
             dies_after: None,
         })
@@ -92,6 +98,10 @@ impl Journal {
     fn sync(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.unsynced) > 0 {
             self.file.sync_data()?;
+            #[cfg(test)]
+            {
+                self.syncs += 1;
+            }
         }
         Ok(())
     }
@@ -113,7 +123,8 @@ impl Consumer for Journal {
             return Err(error.into());
         }
         self.lines.push(b'\n');
-        // What decides about a resume or a verdict is on disk at once; the rest follows with it.
+        // What decides about a resume or a verdict is on disk at once, but for converged hosts; the rest
+        // follows with it.
         let decisive = !matches!(
             event.kind,
             EventKind::StepStarted { .. }
@@ -127,8 +138,9 @@ impl Consumer for Journal {
         }
         if decisive {
             self.unsynced += 1;
-            let alone = !matches!(event.kind, EventKind::HostFinished { .. });
-            if alone || self.unsynced >= MOST_UNSYNCED {
+            let may_wait =
+                matches!(event.kind, EventKind::HostFinished { state: HostState::Converged, .. });
+            if !may_wait || self.unsynced >= MOST_UNSYNCED {
                 self.sync()?;
             }
         }
@@ -222,31 +234,37 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_hosts_share_a_sync_and_whatever_decides_more_waits_for_none() {
+    fn converged_hosts_share_a_sync_and_whatever_decides_more_waits_for_none() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::create(&folder.path().join("r.jsonl")).unwrap();
-        let end = |journal: &mut Journal| {
-            let kind = EventKind::HostFinished {
-                host: "a".into(),
-                layer: "base".into(),
-                state: crate::event::HostState::Converged,
-                changed: 0,
-                steps: 1,
-                waiting_handlers: Vec::new(),
-                took_ms: 1,
+        let mut syncs_after = |state: Option<HostState>| {
+            let kind = match state {
+                None => EventKind::Note { text: "a".into() },
+                Some(state) => EventKind::HostFinished {
+                    host: "a".into(),
+                    layer: "base".into(),
+                    state,
+                    changed: 0,
+                    steps: 1,
+                    waiting_handlers: Vec::new(),
+                    took_ms: 1,
+                },
             };
             journal.event(&Event { at_ms: 1, kind }).unwrap();
-            journal.unsynced
+            journal.syncs
         };
-        let wait: Vec<u32> = (0..MOST_UNSYNCED).map(|_| end(&mut journal)).collect();
-        assert_eq!(wait, (1..MOST_UNSYNCED).chain([0]).collect::<Vec<u32>>());
-        assert_eq!(end(&mut journal), 1);
-        let note = EventKind::Note { text: "a".into() };
-        journal.event(&Event { at_ms: 1, kind: note }).unwrap();
-        assert_eq!(journal.unsynced, 0);
-        assert_eq!(end(&mut journal), 1);
+        let converged = Some(HostState::Converged);
+        assert!((1..MOST_UNSYNCED).all(|_| syncs_after(converged) == 0));
+        assert_eq!(syncs_after(converged), 1, "no more than some wait");
+        assert_eq!(syncs_after(converged), 1);
+        assert_eq!(syncs_after(None), 2);
+        assert_eq!(syncs_after(converged), 2);
+        assert_eq!(syncs_after(Some(HostState::Failed)), 3, "a resume must know of it");
+        assert_eq!(syncs_after(converged), 3);
         journal.rest().unwrap();
-        assert_eq!(journal.unsynced, 0);
+        assert_eq!(journal.syncs, 4);
+        journal.rest().unwrap();
+        assert_eq!(journal.syncs, 4, "nothing waits");
     }
 
     #[test]

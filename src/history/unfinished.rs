@@ -68,6 +68,12 @@ impl Unfinished {
                 self.proved.remove(layer);
                 self.begun.insert(layer.clone(), hosts.iter().cloned().collect());
             }
+            // It was converged, by an earlier run, and is worked on again: it counts by how that ends.
+            EventKind::StepStarted { step } | EventKind::StepFinished { step, .. } => {
+                if let Some(converged) = self.converged.get_mut(&step.layer) {
+                    converged.remove(&step.host);
+                }
+            }
             EventKind::HostFinished { host, layer, state, .. } => {
                 let converged = self.converged.entry(layer.clone()).or_default();
                 if *state == HostState::Converged {
@@ -101,7 +107,7 @@ fn resumed(events: &[Event]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::GateVerdict;
+    use crate::event::{GateVerdict, StepId};
 
     fn started(resumes: Option<&str>) -> EventKind {
         EventKind::RunStarted {
@@ -186,6 +192,31 @@ mod tests {
         assert_eq!(left.runs, ["2", "1"]);
         assert_eq!(left.proved, names(&["base"]));
         assert_eq!((left.exit_code, left.reason.as_str()), (Some(3), "red"));
+        assert_eq!(left.converged["redis"], names(&["a", "b"]));
+    }
+
+    #[test]
+    fn a_host_that_was_in_hand_again_is_not_converged() {
+        let begun = |host: &str, layer: &str| EventKind::StepStarted {
+            step: StepId {
+                host: host.into(),
+                layer: layer.into(),
+                role: "r".into(),
+                step: "s".into(),
+                handler: false,
+            },
+        };
+        let both = |name: &str| {
+            let of = |one: &str| [begun(one, name), host(one, name, HostState::Converged)];
+            [vec![layer(name)], of("a").into(), of("b").into()].concat()
+        };
+        let first = journal("1", [vec![started(None)], both("base"), both("redis")].concat());
+        let second = vec![started(Some("1")), layer("redis"), begun("a", "redis")];
+        let left = Unfinished::of(&[journal("2", second.clone()), first.clone()]);
+        assert_eq!(left.converged["redis"], names(&["b"]));
+        assert_eq!(left.converged["base"], names(&["a", "b"]));
+        let ended = [second, vec![host("a", "redis", HostState::Converged)]].concat();
+        let left = Unfinished::of(&[journal("2", ended), first]);
         assert_eq!(left.converged["redis"], names(&["a", "b"]));
     }
 

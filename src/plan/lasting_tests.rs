@@ -142,6 +142,25 @@ fn a_run_that_knows_what_the_check_found_comes_to_the_same() {
 }
 
 #[test]
+fn what_is_the_same_everywhere_is_there_once() {
+    let site = site();
+    let mut problems = Diagnostics::new();
+    let resolver = Resolver::new(&site, Arc::new(AnySecret), &mut problems);
+    let of = |host| {
+        let facts = &sample_facts(&site, host)[0];
+        items(&plans(&resolver, &site, &mut HostScope::new(host, facts)))
+    };
+    let all: Vec<Vec<Arc<Item>>> = site.hosts.values().take(2).map(of).collect();
+    let shared = |name: &str| {
+        let step = |items: &[Arc<Item>]| items.iter().find(|item| item.name == name).cloned();
+        Arc::ptr_eq(&step(&all[0]).unwrap(), &step(&all[1]).unwrap())
+    };
+    assert!(shared("Names of all hosts"));
+    assert!(shared("No second clock service"), "a step without an expression");
+    assert!(!shared("Packet filter"));
+}
+
+#[test]
 fn what_is_kept_of_a_check_has_an_end() {
     let site = site();
     let host = site.hosts.values().next().unwrap();
